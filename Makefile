@@ -1,0 +1,50 @@
+# Two commands do everything on a fresh machine: `make quickstart` and `make test`.
+# They need git, make and Python 3.11 or 3.12 (PYTHON=python3.12 chooses one).
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := $(BIN)/python
+
+.PHONY: setup quickstart test lint types tests slow format lock clean
+
+setup: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
+		|| { echo "parity needs Python 3.11 or 3.12: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(RUN) -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(RUN) --no-deps -e .
+	@touch $@
+
+quickstart: setup
+	$(RUN) train.py --dataset Digits --experiment_name mlp_k2_add
+	$(RUN) evaluate.py --dataset Digits --experiment_name mlp_k2_add
+
+test: lint types tests
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+tests: setup
+	$(RUN) -m pytest
+
+slow: setup
+	$(RUN) -m pytest -m slow
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Versions only: no address of an index, so that the lock holds wherever packages come from.
+lock: setup
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade \
+		--no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Learned erasure codes for neural-network inference."""

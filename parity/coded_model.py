@@ -1,0 +1,89 @@
+"""CodedModel: a base model made resilient by an encoder, parity models and a decoder."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from parity.coders import Decoder, Encoder
+from parity.errors import ParityError
+
+
+class CodedModel(nn.Module):
+    """Wires queries -> encoder -> workers -> erasure -> decoder, and owns nothing else.
+
+    It is what is trained, checkpointed, loaded and served; its state dict is the deployable artefact. Of the n workers
+    the first m = n - len(parity_models) run the base model, the others a parity model each. The base model stays in
+    eval mode whatever ``train()`` is asked for.
+
+    Args:
+        base_model: network, (B, *Q) -> (B, *P).
+        encoder: of a (k, r) code.
+        parity_models: networks, (B, *Q) -> (B, *P') each.
+        decoder: of the same (k, r) code.
+
+    Raises:
+        ParityError: encoder and decoder are of different codes.
+    """
+
+    def __init__(
+        self, base_model: nn.Module, encoder: Encoder, parity_models: Iterable[nn.Module], decoder: Decoder
+    ) -> None:
+        super().__init__()
+        if (encoder.k, encoder.r) != (decoder.k, decoder.r):
+            raise ParityError(
+                f"encoder and decoder are of different codes: (k, r) = {(encoder.k, encoder.r)} "
+                f"and {(decoder.k, decoder.r)}."
+            )
+        self.base_model = base_model
+        self.encoder = encoder
+        self.parity_models = nn.ModuleList(parity_models)
+        self.decoder = decoder
+        self.base_model.eval()
+
+    @property
+    def k(self) -> int:
+        """Queries in a coding group."""
+        return self.encoder.k
+
+    @property
+    def r(self) -> int:
+        """Parity queries made of a group."""
+        return self.encoder.r
+
+    @property
+    def n(self) -> int:
+        """Outputs of a group."""
+        return self.encoder.n
+
+    def train(self, mode: bool = True) -> "CodedModel":
+        super().train(mode)
+        self.base_model.eval()
+        return self
+
+    def base_outputs(self, queries: Tensor) -> Tensor:
+        """Answer with the base model: queries (G, m, *Q) -> (G, m, *P)."""
+        answers = self.base_model(queries.flatten(0, 1))
+        return answers.unflatten(0, queries.shape[:2])
+
+    def parity_outputs(self, parity_queries: Tensor) -> Tensor:
+        """Answer with the parity models: parity queries (G, n - m, *Q) -> (G, n - m, *P')."""
+        return torch.stack(
+            [model(asked) for model, asked in zip(self.parity_models, parity_queries.unbind(1), strict=True)], dim=1
+        )
+
+    def forward(self, queries: Tensor, available: Tensor) -> Tensor:
+        """Answer as a resilient server would.
+
+        Args:
+            queries: (G, k, *Q).
+            available: bool (G, n), True where a worker's output arrives; the others' outputs are not used.
+
+        Returns:
+            (G, k, *P). Predictions of a systematic code that are available are the base model's, bit for bit.
+
+        Raises:
+            ParityError: the queries are not groups of k, or a pattern cannot be rebuilt.
+        """
+        base_queries, parity_queries = self.encoder.dispatch(queries)
+        return self.decoder(self.base_outputs(base_queries), self.parity_outputs(parity_queries), available)

@@ -1,0 +1,184 @@
+"""What every encoder and every decoder is.
+
+Letters: G groups in a batch, k queries in a group, r parity queries, n = k + r outputs, m of them answered by the
+base model; Q is the shape of a query, P that of a prediction, P' that of a parity model's output.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from parity import erasures
+from parity.errors import ParityError
+
+Shape = Sequence[int]
+
+
+def _check_code(coder: nn.Module, k: int, r: int) -> None:
+    if k < 1 or r < 0:
+        raise ParityError(f"{type(coder).__name__} needs k of at least 1 and r of at least 0, not k = {k} and r = {r}.")
+
+
+class Encoder(nn.Module):
+    """Makes the coded queries of a group that are not its queries themselves.
+
+    Args:
+        k: queries in a coding group.
+        r: parity queries made of them.
+        query_shape: shape Q of a query.
+
+    Raises:
+        ParityError: the code cannot do this (k, r), or not with queries of this shape.
+    """
+
+    def __init__(self, k: int, r: int, query_shape: Shape) -> None:
+        super().__init__()
+        _check_code(self, k, r)
+        self.k, self.r, self.n = k, r, k + r
+        self.query_shape = tuple(query_shape)
+
+    def forward(self, queries: Tensor) -> Tensor:
+        """Encode: queries (G, k, *Q) -> parity queries (G, r, *Q)."""
+        raise NotImplementedError
+
+    def dispatch(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Say what the workers are asked.
+
+        Args:
+            queries: (G, k, *Q).
+
+        Returns:
+            What the base model answers, (G, m, *Q), and what the parity models answer, (G, n - m, *Q). In a
+            systematic code, as here, the first are the queries themselves; a non-systematic one overrides this.
+
+        Raises:
+            ParityError: these are not groups of k queries.
+        """
+        if tuple(queries.shape[1:]) != (self.k, *self.query_shape):
+            raise ParityError(
+                f"expected groups of k = {self.k} queries of shape {self.query_shape}, i.e. a tensor "
+                f"(G, {', '.join(map(str, (self.k, *self.query_shape)))}), but got {tuple(queries.shape)}."
+            )
+        return queries, self(queries)
+
+
+class Decoder(nn.Module):
+    """Rebuilds the predictions of a group from the outputs that arrived.
+
+    Args:
+        k: queries in a coding group.
+        r: parity queries made of them.
+        prediction_shape: shape P of a prediction.
+
+    Raises:
+        ParityError: the code cannot do this (k, r), or not with predictions of this shape.
+    """
+
+    def __init__(self, k: int, r: int, prediction_shape: Shape) -> None:
+        super().__init__()
+        _check_code(self, k, r)
+        self.k, self.r, self.n = k, r, k + r
+        self.prediction_shape = tuple(prediction_shape)
+
+    def parity_shape(self, prediction_shape: Shape) -> tuple[int, ...]:
+        """Return P', the shape of what a parity model must put out, for predictions of shape P."""
+        return tuple(prediction_shape)
+
+    def parity_targets(self, predictions: Tensor) -> Tensor:
+        """Return what perfect parity models would put out: predictions (G, k, *P) -> (G, r, *P').
+
+        Raises:
+            ParityError: this decoder has no exact target.
+        """
+        raise ParityError(
+            f"{type(self).__name__} has no exact parity target: train with a loss on the reconstructions instead."
+        )
+
+    def can_decode(self, available: Tensor) -> Tensor:
+        """Say which patterns can be rebuilt: bool (G, n) -> bool (G,)."""
+        raise NotImplementedError
+
+    def rebuilt(self, available: Tensor) -> Tensor:
+        """Say which predictions have to be rebuilt under each pattern: bool (G, n) -> bool (G, k)."""
+        raise NotImplementedError
+
+    def decode(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:
+        """Rebuild under patterns that are known to be decodable; see ``forward`` for the shapes.
+
+        Nothing in here waits for the device, so this is what training calls.
+        """
+        raise NotImplementedError
+
+    def rebuild_each(self, base_outputs: Tensor, parity_outputs: Tensor) -> Tensor:
+        """Rebuild every prediction as if its output alone were unavailable: what A_d is counted on.
+
+        Args:
+            base_outputs: (G, m, *P).
+            parity_outputs: (G, n - m, *P').
+
+        Returns:
+            (G, k, *P), prediction i rebuilt under the pattern that misses output i and nothing else.
+        """
+        groups, k = len(base_outputs), self.k
+        patterns = erasures.single_erasures(k, self.n).to(base_outputs.device, non_blocking=True)
+        rebuilt = self.decode(
+            base_outputs.repeat_interleave(k, dim=0),
+            parity_outputs.repeat_interleave(k, dim=0),
+            patterns.repeat(groups, 1),
+        )
+        own = torch.arange(k, device=rebuilt.device)
+        return rebuilt.unflatten(0, (groups, k))[:, own, own]
+
+    def forward(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:
+        """Rebuild the predictions of each group.
+
+        Args:
+            base_outputs: (G, m, *P). What lies at unavailable places is never read.
+            parity_outputs: (G, n - m, *P').
+            available: bool (G, n). On the CPU, checking it costs no wait for the device.
+
+        Returns:
+            (G, k, *P).
+
+        Raises:
+            ParityError: a pattern that cannot be rebuilt, named, or ``available`` of another shape.
+        """
+        groups = base_outputs.shape[0]
+        if tuple(available.shape) != (groups, self.n) or available.dtype != torch.bool:
+            raise ParityError(
+                f"available must be a bool tensor (G, n) = ({groups}, {self.n}), True where an output arrived, "
+                f"but is {available.dtype} {tuple(available.shape)}."
+            )
+        decodable = self.can_decode(available)
+        if not decodable.all():
+            row = int((~decodable).nonzero()[0])
+            raise ParityError(
+                f"{type(self).__name__} (k = {self.k}, r = {self.r}) cannot rebuild group {row}: "
+                f"{erasures.describe(available[row])}; ask can_decode(available) beforehand."
+            )
+        return self.decode(base_outputs, parity_outputs, available.to(base_outputs.device, non_blocking=True))
+
+
+class SystematicDecoder(Decoder):
+    """A decoder of a systematic code: what arrived comes back bit for bit, only what is missing is rebuilt."""
+
+    def rebuilt(self, available: Tensor) -> Tensor:
+        return ~available[:, : self.k]
+
+    def rebuild(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:
+        """Rebuild all k predictions, (G, k, *P), from outputs whose unavailable entries are zeros."""
+        raise NotImplementedError
+
+    def decode(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:
+        base_missing = _like(~available[:, : self.k], base_outputs)
+        parity_missing = _like(~available[:, self.k :], parity_outputs)
+        rebuilt = self.rebuild(
+            base_outputs.masked_fill(base_missing, 0), parity_outputs.masked_fill(parity_missing, 0), available
+        )
+        return torch.where(base_missing, rebuilt, base_outputs)
+
+
+def _like(mask: Tensor, outputs: Tensor) -> Tensor:
+    """Append dimensions to a (G, x) mask until it broadcasts with (G, x, *P)."""
+    return mask.reshape(*mask.shape, *(1,) * (outputs.dim() - mask.dim()))

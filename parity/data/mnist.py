@@ -1,0 +1,42 @@
+"""MNIST and Fashion-MNIST, as torchvision lays them out under ``DATA_ROOT``; fetched only if they are not there."""
+
+import shutil
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor
+from torchvision import datasets
+
+from parity import settings
+from parity.data.datamodule import TensorDataModule
+from parity.errors import ParityError
+
+
+class MNISTDataModule(TensorDataModule):
+    """60,000 + 10,000 grey images 1 x 28 x 28, pixels / 255, no normalisation."""
+
+    NUM_CLASSES = 10
+    QUERY_SHAPE = (1, 28, 28)
+    DATASET: ClassVar[type[datasets.MNIST]] = datasets.MNIST
+
+    def load(self, train: bool) -> tuple[Tensor, Tensor]:
+        folder = Path(settings.DATA_ROOT, self.DATASET.__name__)
+        was_there = folder.exists()
+        try:
+            dataset = self.DATASET(str(settings.DATA_ROOT), train=train, download=True)
+        except Exception as error:  # torchvision raises whatever the network or a damaged file leads it to
+            if not was_there:
+                shutil.rmtree(folder, ignore_errors=True)
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ParityError(
+                f"{self.DATASET.__name__} is not, or not whole, in {folder / 'raw'} and could not be downloaded: "
+                f"set DATA_ROOT to the folder that holds {self.DATASET.__name__}/raw/*-ubyte, or run the same command "
+                f"once where there is a network ({reason})."
+            ) from error
+        return dataset.data.unsqueeze(1), dataset.targets.long()
+
+
+class FashionMNISTDataModule(MNISTDataModule):
+    """60,000 + 10,000 grey images 1 x 28 x 28 of clothes, pixels / 255, no normalisation."""
+
+    DATASET = datasets.FashionMNIST

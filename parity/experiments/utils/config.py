@@ -1,0 +1,137 @@
+"""Configs: nested dicts with scalars and objects as values, immutable once loaded.
+
+Keys of a config:
+
+``data``          arguments of the data set's datamodule: ``batch_size`` (coding groups, per device), ...
+``model``         ``network``, a constructor called with (query_shape, prediction_shape), and its further arguments
+``optimizer``     factory, called with the parameters
+``loss``          what is minimised
+``trainer``       arguments of Lightning's Trainer: ``max_epochs``, ``precision``, ``gradient_clip_val``, ...
+``base``          parity experiments: the base model, by its experiment's name or as a file of weights
+``code``          parity experiments: ``k``, ``r``, ``encoder`` and ``decoder``, constructors called with (k, r, shape)
+``parity_init``   parity experiments: called with each parity model before training; None leaves the network's own
+"""
+
+import ast
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+from types import MappingProxyType
+from typing import Any
+
+from parity.errors import ParityError, did_you_mean
+
+Config = Mapping[str, Any]
+
+
+def update_config(config: Config, changes: Config) -> dict[str, Any]:
+    """Return a copy of a config with changes, dict by dict: ``{"code": {"k": 3}}`` leaves the rest of ``code``."""
+    updated = {key: update_config(value, {}) if isinstance(value, Mapping) else value for key, value in config.items()}
+    for key, value in changes.items():
+        old = updated.get(key)
+        updated[key] = update_config(old if isinstance(old, Mapping) else {}, value) if _is_dict(value) else value
+    return updated
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def frozen(config: Config) -> Config:
+    """Return a view of a copy that nobody can change."""
+    return MappingProxyType({key: frozen(value) if _is_dict(value) else value for key, value in config.items()})
+
+
+def to_plain(value: Any) -> Any:
+    """Turn a config into what JSON can hold: objects by their name and parameters."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, functools.partial):
+        return {"object": _name(value.func), "args": to_plain(value.args), **to_plain(value.keywords)}
+    if isinstance(value, PurePath):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"object": _name(type(value)), **fields}
+    if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
+        return _name(value)
+    return {"object": _name(type(value)), "as": " ".join(repr(value).split())}
+
+
+def _name(thing: Any) -> str:
+    return f"{thing.__module__}.{thing.__qualname__}"
+
+
+def apply_overrides(config: Config, overrides: Config) -> dict[str, Any]:
+    """Return a copy with scalars replaced: ``{"trainer.max_epochs": "40", "optimizer.lr": 0.01}``.
+
+    Values keep the type they have in the config; a text is read as that type.
+
+    Raises:
+        ParityError: there is no such key, it holds no scalar, or the value is of another type.
+    """
+    changed = update_config(config, {})
+    for path, value in overrides.items():
+        changed = _with(changed, path.split("."), value, path)
+    return changed
+
+
+def _with(node: Any, keys: list[str], value: Any, path: str) -> Any:
+    if not keys:
+        return _as_type_of(node, value, path)
+    children = _children(node)
+    if keys[0] not in children:
+        known = _leaves(node, path[: len(path) - len(".".join(keys))])
+        raise ParityError(f"the config has no '{path}' to override: {did_you_mean(path, known)}")
+    child = _with(children[keys[0]], keys[1:], value, path)
+    return {**node, keys[0]: child} if _is_dict(node) else dataclasses.replace(node, **{keys[0]: child})
+
+
+def _children(node: Any) -> dict[str, Any]:
+    if _is_dict(node):
+        return dict(node)
+    if dataclasses.is_dataclass(node) and not isinstance(node, type):
+        return {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
+    return {}
+
+
+def _leaves(node: Any, prefix: str) -> Iterator[str]:
+    for key, child in _children(node).items():
+        if _children(child):
+            yield from _leaves(child, f"{prefix}{key}.")
+        elif child is None or isinstance(child, bool | int | float | str):
+            yield f"{prefix}{key}"
+
+
+def _as_type_of(old: Any, new: Any, path: str) -> Any:
+    if not (old is None or isinstance(old, bool | int | float | str)):
+        raise ParityError(f"'{path}' holds no scalar, so --set cannot override it: copy the config instead.")
+    if isinstance(new, str) and not isinstance(old, str):
+        try:
+            new = ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(new.lower(), new))
+        except (ValueError, SyntaxError):
+            if old is not None:
+                raise ParityError(f"'{path}' is {_described(old)}, and '{new}' is no {type(old).__name__}.") from None
+    if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
+        new = float(new)
+    if old is not None and type(new) is not type(old):
+        raise ParityError(f"'{path}' is {_described(old)}, and {new!r} is no {type(old).__name__}.")
+    return new
+
+
+def _described(value: Any) -> str:
+    return f"of type {type(value).__name__} ({value!r})"
+
+
+def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """Name what differs between two plain configs, a line each: 'code.k: 2 -> 3'."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from differences(old.get(key, "(none)"), new.get(key, "(none)"), f"{path}.{key}" if path else key)
+    elif old != new:
+        yield f"{path}: {old} -> {new}"

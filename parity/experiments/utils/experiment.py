@@ -1,0 +1,230 @@
+"""Experiment: from a notebook as from the command line, the one door to a config, its data, model and runs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from parity.coded_model import CodedModel
+from parity.data import GroupDataModule, get_datamodule_class
+from parity.errors import ParityError, did_you_mean
+from parity.experiments.utils import catalogue
+from parity.experiments.utils.config import Config, apply_overrides, differences, frozen, to_plain
+from parity.models import load_into
+from parity.training.files import read_json
+from parity.training.fit import check_checkpoint
+from parity.training.loggers import read_table
+
+CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.csv"
+TEST_FILE = "test_metrics.json"
+CHECKPOINTS = "checkpoints"
+
+BASE_DIRECTORY = "experiments"
+
+
+class Experiment:
+    """One entry of a ``CONFIGS``, and one run of it.
+
+    >>> Experiment("MNIST", "mlp_k2_add").load_trained_model()(queries, available)
+    >>> Experiment("experiments/MNIST/original/mlp_k2_add-seed=1").load_metrics()
+
+    Args:
+        dataset: name of the data set; or, alone, the folder of a run.
+        experiment_name: name of the experiment.
+        collection: only needed to be sure which one is meant, names are unique within a data set.
+        base_directory: under which runs lie, as <dataset>/<collection>/<run name>.
+        run_name: of the run; by default the experiment's name, with ``-seed=<seed>`` where a seed is given.
+        seed: of everything random in the run; None is seed 0.
+        overrides: scalars of the config to replace, ``{"trainer.max_epochs": 40}``.
+
+    Raises:
+        ParityError: unknown data set, experiment or override, or a folder that is no run.
+    """
+
+    def __init__(
+        self,
+        dataset: str | Path,
+        experiment_name: str | None = None,
+        *,
+        collection: str | None = None,
+        base_directory: str | Path = BASE_DIRECTORY,
+        run_name: str | None = None,
+        seed: int | None = None,
+        overrides: Config | None = None,
+    ) -> None:
+        folder: Path | None = None
+        if experiment_name is None:
+            folder = Path(dataset)
+            run = self._read_run(folder)
+            dataset, experiment_name, collection = run["dataset"], run["experiment_name"], run["collection"]
+            base_directory, run_name = folder.resolve().parents[2], folder.resolve().name
+            seed, overrides = run["seed"], run["overrides"]
+        entry = catalogue.find(str(dataset), experiment_name, collection)
+        self.dataset, self.collection, self.experiment_name = entry.dataset, entry.collection, entry.name
+        self.base_directory = Path(base_directory)
+        self.seed, self.overrides = seed, dict(overrides or {})
+        self.config = frozen(apply_overrides(entry.config, self.overrides))
+        self.run_name = run_name or (entry.name if seed is None else f"{entry.name}-seed={seed}")
+        if Path(self.run_name).name != self.run_name:
+            raise ParityError(f"a run name is the name of one folder, not '{self.run_name}'.")
+        self.save_dir = folder or self.base_directory / self.dataset / self.collection / self.run_name
+        self._get_network = entry.get_network
+
+    @staticmethod
+    def _read_run(folder: Path) -> dict[str, Any]:
+        run = read_json(folder / CONFIG_FILE, "the folder of a run")
+        if not {"dataset", "experiment_name", "collection", "seed", "overrides"} <= run.keys():
+            raise ParityError(f"{folder / CONFIG_FILE} was not written by a run of parity.")
+        return run
+
+    def __repr__(self) -> str:
+        return f"Experiment({self.dataset!r}, {self.experiment_name!r}, run {str(self.save_dir)!r})"
+
+    @property
+    def is_base(self) -> bool:
+        """Whether this experiment trains a base model, and no code."""
+        return "code" not in self.config
+
+    @property
+    def base_experiment(self) -> "Experiment | None":
+        """The run whose best checkpoint is the base model; None where the config names a file of weights."""
+        base = self.config.get("base")
+        if not isinstance(base, str):
+            return None
+        return Experiment(self.dataset, base, base_directory=self.base_directory)
+
+    def get_datamodule(self, **changes: Any) -> GroupDataModule:
+        """Make the datamodule; ``changes`` replace its arguments, e.g. ``batch_size=256``."""
+        data_class = get_datamodule_class(self.dataset)
+        k = 1 if self.is_base else self.config["code"]["k"]
+        return data_class(**{"k": k, "seed": self.seed or 0, **self.config["data"], **changes})
+
+    def get_network(self) -> nn.Module:
+        """Make this config's network, untrained: the base model's, or a parity model's of the base model's shape."""
+        data_class = get_datamodule_class(self.dataset)
+        return self._network(data_class.QUERY_SHAPE, data_class(k=1).prediction_shape)
+
+    def _network(self, query_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> nn.Module:
+        if self._get_network is not None:
+            return self._get_network(self.config, query_shape, output_shape)
+        arguments = dict(self.config["model"])
+        return arguments.pop("network")(query_shape, output_shape, **arguments)
+
+    def get_model(self) -> nn.Module:
+        """Make the model, untrained: a network for a base experiment, else a ``CodedModel``.
+
+        Raises:
+            ParityError: the code cannot do its (k, r), or not with this data set's queries.
+        """
+        network = self.get_network()
+        if self.is_base:
+            return network
+        data_class = get_datamodule_class(self.dataset)
+        query_shape, prediction_shape = data_class.QUERY_SHAPE, data_class(k=1).prediction_shape
+        code = self.config["code"]
+        encoder = code["encoder"](code["k"], code["r"], query_shape)
+        decoder = code["decoder"](code["k"], code["r"], prediction_shape)
+        parity_shape = decoder.parity_shape(prediction_shape)
+        parity_models = [self._network(query_shape, parity_shape) for _ in range(code["r"])]
+        if (initialise := self.config.get("parity_init")) is not None:
+            for parity_model in parity_models:
+                initialise(parity_model)
+        base = self.base_experiment
+        return CodedModel(base.get_network() if base else network, encoder, parity_models, decoder)
+
+    def available_checkpoints(self) -> list[str]:
+        """Return what ``reload`` can name: 'best', 'last', and 'epoch_<N>' in order."""
+        names = [path.stem for path in (self.save_dir / CHECKPOINTS).glob("*.ckpt") if not path.name.startswith(".")]
+        return sorted(names, key=lambda name: (name.startswith("epoch_"), len(name), name))
+
+    def checkpoint(self, reload: str = "best") -> Path:
+        """Return the path of a checkpoint.
+
+        Raises:
+            ParityError: the run has none of this name.
+        """
+        path = self.save_dir / CHECKPOINTS / f"{reload}.ckpt"
+        if not path.is_file():
+            if known := self.available_checkpoints():
+                raise ParityError(f"{self.save_dir} has no checkpoint '{reload}': {did_you_mean(reload, known)}")
+            raise ParityError(f"{self.save_dir} has no checkpoints: train first, with {self.command()}")
+        return path
+
+    def command(self) -> str:
+        """Return the command that trains this experiment."""
+        directory = "" if str(self.base_directory) == BASE_DIRECTORY else f" --base_directory {self.base_directory}"
+        return f"python train.py --dataset {self.dataset} --experiment_name {self.experiment_name}{directory}"
+
+    def load_trained_model(self, reload: str = "best") -> nn.Module:
+        """Make the model and load what was trained, in eval mode.
+
+        Args:
+            reload: 'best', 'last' or 'epoch_<N>'.
+
+        Returns:
+            A ``CodedModel``, called with (queries, available), or a base experiment's network.
+
+        Raises:
+            ParityError: there is no such checkpoint, or it is damaged or of another model.
+        """
+        path = self.checkpoint(reload)
+        model = self.get_model()
+        load_into(model, model_weights(check_checkpoint(path)["state_dict"]), path)
+        return model.eval()
+
+    def load_metrics(self) -> list[dict[str, float]]:
+        """Return the run's metrics, a dict for each epoch."""
+        return [
+            {name: float(value) for name, value in row.items() if value}
+            for row in read_table(self.save_dir / METRICS_FILE)
+        ]
+
+    def load_test_metrics(self) -> dict[str, float]:
+        """Return the test metrics of the best checkpoint.
+
+        Raises:
+            ParityError: the run is not finished.
+        """
+        return read_json(self.save_dir / TEST_FILE, "a finished run")["metrics"]
+
+    def identity(self, base_fingerprint: str | None) -> dict[str, Any]:
+        """Return what makes a run this run, as plain values: what ``config.json`` holds."""
+        return {
+            "dataset": self.dataset,
+            "collection": self.collection,
+            "experiment_name": self.experiment_name,
+            "seed": self.seed,
+            "overrides": to_plain(self.overrides),
+            "base_weights_sha256": base_fingerprint,
+            "config": to_plain(self.config),
+        }
+
+    def check_identity(self, identity: dict[str, Any]) -> None:
+        """Make sure that the run in ``save_dir``, if there is one, is this one, or a shorter one of its kind.
+
+        Raises:
+            ParityError: it was started with something else; the differences are in the message.
+        """
+        path = self.save_dir / CONFIG_FILE
+        if not path.exists():
+            return
+        stored = read_json(path, "the folder of a run")
+        old, new = json.loads(json.dumps(stored)), json.loads(json.dumps(identity))
+        for run in (old, new):
+            run.pop("overrides", None)  # they are in the config already
+        epochs = [run.get("config", {}).get("trainer", {}).pop("max_epochs", 0) for run in (old, new)]
+        changes = list(differences(old, new))
+        if epochs[1] < epochs[0]:
+            changes.append(f"config.trainer.max_epochs: {epochs[0]} -> {epochs[1]}")
+        if changes:
+            raise ParityError(
+                f"the run in {self.save_dir} was started with something else: {'; '.join(changes)}. "
+                "Give this one another --run_name, or start anew with --force-no-resume."
+            )
+
+
+def model_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the model's part of a LightningModule's state dict."""
+    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}

@@ -1,0 +1,63 @@
+"""An experiment's run turned into its accuracies."""
+
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.trainer.connectors.accelerator_connector import _AcceleratorConnector
+
+from parity.coded_model import CodedModel
+from parity.evaluation import evaluate_base, evaluate_code
+from parity.experiments.utils.experiment import Experiment, model_weights
+from parity.models import load_into, read_weights
+
+
+def run_evaluation(
+    experiment: Experiment,
+    *,
+    reload: str = "best",
+    weights: Path | None = None,
+    split: str = "test",
+    batch_size: int | None = None,
+    accelerator: str = "auto",
+) -> dict[str, Any]:
+    """Evaluate what an experiment has trained.
+
+    Args:
+        experiment: whose run.
+        reload: 'best', 'last' or 'epoch_<N>'.
+        weights: a file of weights to evaluate instead of a checkpoint: of the network of a base experiment, or of the
+            whole coded model.
+        split: 'test' or 'val'.
+        batch_size: coding groups in a batch; by default the config's.
+        accelerator: as Lightning names it.
+
+    Returns:
+        'dataset', 'experiment_name', 'weights', 'split', 'base' (every query: correct, queries, top-k), and for parity
+        experiments 'code' (``CodeEvaluation.summary``).
+
+    Raises:
+        ParityError: there is no such checkpoint, it does not fit, or the data is not there.
+    """
+    changes = {} if batch_size is None else {"batch_size": batch_size}
+    datamodule = experiment.get_datamodule(**changes)
+    if weights is None:
+        source, model = experiment.checkpoint(reload), experiment.load_trained_model(reload)
+    else:
+        source, model = weights, experiment.get_model()
+        state = read_weights(weights)
+        load_into(model, model_weights(state) or state, weights)
+    datamodule.device = _AcceleratorConnector(accelerator=accelerator, devices=1).strategy.root_device
+    model.to(datamodule.device).eval()
+    loader = datamodule.loader(split)
+    network = model.base_model if isinstance(model, CodedModel) else model
+    results = {
+        "dataset": experiment.dataset,
+        "experiment_name": experiment.experiment_name,
+        "weights": str(source),
+        "split": split,
+        "base": evaluate_base(network, loader, datamodule.NUM_CLASSES),
+    }
+    if isinstance(model, CodedModel):
+        evaluation = evaluate_code(model, loader, datamodule.NUM_CLASSES, datamodule.most_frequent_class())
+        results["code"] = evaluation.summary()
+    return results

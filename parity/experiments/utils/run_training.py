@@ -1,0 +1,245 @@
+"""A config turned into a call of fit: base model first, then the run itself, resumed where it stopped."""
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import Logger
+from torch import nn
+
+from parity.coded_model import CodedModel
+from parity.data import GroupDataModule
+from parity.errors import ParityError
+from parity.evaluation import count_correct
+from parity.experiments.utils.config import to_plain
+from parity.experiments.utils.experiment import CONFIG_FILE, METRICS_FILE, TEST_FILE, Experiment, model_weights
+from parity.models import load_into, read_weights
+from parity.models.weights import fingerprint
+from parity.training.files import write_json
+from parity.training.fit import Hardware, check_checkpoint, evaluate_on_test, fit, split_trainer_args
+from parity.training.lit_module import BurstModule, lit_module_class
+from parity.training.loggers import EpochTable, tensorboard_logger, wandb_logger
+from parity.training.metrics import BaseAccuracy, ReconstructionAccuracy
+from parity.training.progress import TrainingProgress
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What ``train.py`` is asked beside the experiment: none of it changes what a run computes."""
+
+    hardware: Hardware = field(default_factory=Hardware)
+    resume: bool = True
+    resume_from: Path | None = None
+    train_base: bool = True
+    test_every_epoch: bool = False
+    checkpoint_every: int | None = None
+    compile: bool = False
+    track_grad_norm: bool = False
+    refresh_rate: int = 50
+    csv: bool = True
+    tensorboard: bool = False
+    wandb: bool = False
+    wandb_project: str | None = None
+    wandb_id: str | None = None
+    wandb_name: str | None = None
+    callbacks: Sequence[pl.Callback] = ()
+
+    @property
+    def leaves_nothing(self) -> bool:
+        """Whether this is a dry run of a few steps."""
+        return bool(self.hardware.options.get("fast_dev_run"))
+
+
+def run_training(
+    experiment: Experiment, options: RunOptions = RunOptions(), base_weights: Path | None = None
+) -> dict[str, float]:
+    """Train an experiment, or go on where its run stopped, and evaluate its best checkpoint on test data, once.
+
+    Args:
+        experiment: what to train, and where it lies.
+        options: how.
+        base_weights: a file of weights for the base model, instead of what the config names.
+
+    Returns:
+        The test metrics of the best checkpoint.
+
+    Raises:
+        ParityError: bad input of any kind; nothing was written then, or what was there is as it was.
+    """
+    if options.wandb and not options.wandb_project:
+        wandb_logger(experiment.save_dir, None, "", None, {})
+    datamodule = experiment.get_datamodule()
+    datamodule.loader("train"), datamodule.loader("val")  # missing data or a batch too small: said before any work
+    base_state = None
+    if not experiment.is_base:
+        experiment.get_model()  # a code that cannot do this (k, r): said before a base model is trained for it
+        base_state = _base_weights(experiment, options, base_weights)
+
+    pl.seed_everything(experiment.seed or 0, verbose=False)
+    model = experiment.get_model()
+    if isinstance(model, CodedModel) and base_state is not None:
+        load_into(model.base_model, *base_state)
+    identity = experiment.identity(fingerprint(model.base_model) if isinstance(model, CodedModel) else None)
+    resume_from = _resume_from(experiment, options, identity)
+    module, trainer_args = _lit_module(experiment, datamodule, model, options)
+
+    _announce(experiment, datamodule, model, options)
+    if resume_from is not None:
+        done = check_checkpoint(resume_from, module)["epoch"] + 1
+        if done >= trainer_args["max_epochs"] and (experiment.save_dir / TEST_FILE).exists():
+            log.info("this run is finished, after %d epochs: nothing to do (%s)", done, experiment.save_dir)
+            return experiment.load_test_metrics()
+        log.info("going on after epoch %d of %d, from %s", done, trainer_args["max_epochs"], resume_from)
+
+    if options.compile:
+        for network in [model.base_model, *model.parity_models] if isinstance(model, CodedModel) else [model]:
+            network.compile()
+    if options.test_every_epoch:
+        datamodule.validation_splits = ("val", "test")
+    loggers: list[Logger] = []
+    if not options.leaves_nothing:
+        if not options.resume:
+            _clear(experiment.save_dir)
+        experiment.save_dir.mkdir(parents=True, exist_ok=True)
+        write_json(experiment.save_dir / CONFIG_FILE, identity)
+        loggers = _loggers(experiment, options)
+    checkpoints = fit(
+        module,
+        datamodule,
+        experiment.save_dir,
+        trainer_args,
+        hardware=options.hardware,
+        loggers=loggers,
+        callbacks=[TrainingProgress(_shown(module), options.refresh_rate), *options.callbacks],
+        checkpoint_every=options.checkpoint_every,
+        resume_from=resume_from,
+    )
+    if options.leaves_nothing:
+        log.info("a dry run: nothing was written")
+        return {}
+    best = experiment.checkpoint("best")
+    load_into(model, model_weights(check_checkpoint(best)["state_dict"]), best)
+    return _test(experiment, module, datamodule, options, loggers, checkpoints.best_epoch or 0)
+
+
+def _base_weights(
+    experiment: Experiment, options: RunOptions, base_weights: Path | None
+) -> tuple[dict[str, Any], Path] | None:
+    """Return the base model's weights and where they come from; train them first where they are not there yet."""
+    base = experiment.base_experiment
+    file = base_weights or (None if base else Path(experiment.config["base"]))
+    if file is not None:
+        return read_weights(file), file
+    assert base is not None, "a config names its base model"
+    finished = (base.save_dir / TEST_FILE).exists()
+    if not finished and not options.train_base:
+        raise ParityError(
+            f"the base model {base.experiment_name} is not trained: train it first, with {base.command()}"
+        )
+    if not finished:
+        log.info("the base model %s is not trained yet: training it first", base.experiment_name)
+        own = replace(options, resume=True, resume_from=None, checkpoint_every=None)
+        run_training(base, own)
+        if options.leaves_nothing:
+            log.warning("a dry run: the base model is left untrained")
+            return None
+    path = base.checkpoint("best")
+    return model_weights(check_checkpoint(path)["state_dict"]), path
+
+
+def _resume_from(experiment: Experiment, options: RunOptions, identity: dict[str, Any]) -> Path | None:
+    if not options.resume or options.leaves_nothing:
+        return None
+    experiment.check_identity(identity)
+    if options.resume_from is not None:
+        return options.resume_from
+    last = experiment.save_dir / "checkpoints" / "last.ckpt"
+    return last if last.exists() else None
+
+
+def _lit_module(
+    experiment: Experiment, datamodule: GroupDataModule, model: nn.Module, options: RunOptions
+) -> tuple[BurstModule, dict[str, Any]]:
+    steps, trainer_args = split_trainer_args(experiment.config["trainer"], options.track_grad_norm)
+    accuracy: BaseAccuracy | ReconstructionAccuracy
+    if isinstance(model, CodedModel):
+        accuracy = ReconstructionAccuracy(datamodule.NUM_CLASSES, model.k)
+    else:
+        accuracy = BaseAccuracy(datamodule.NUM_CLASSES)
+    config = experiment.config
+    module = lit_module_class(model)(model, config["loss"], accuracy, config["optimizer"], steps)
+    return module, trainer_args
+
+
+def _announce(experiment: Experiment, datamodule: GroupDataModule, model: nn.Module, options: RunOptions) -> None:
+    loader, config = datamodule.loader("train"), experiment.config
+    if isinstance(model, CodedModel):
+        code = config["code"]
+        what = (
+            f"parity model of {experiment.dataset} {experiment.experiment_name}: (k, r) = ({model.k}, {model.r}), "
+            f"{code['encoder'].__name__}, {code['decoder'].__name__}"
+        )
+    else:
+        what = f"base model {experiment.dataset} {experiment.experiment_name}"
+    log.info(
+        "training %s: %d epochs of %d steps of %d groups, in %s",
+        what, config["trainer"]["max_epochs"], loader.num_steps, datamodule.batch_size, experiment.save_dir,
+    )  # fmt: skip
+    if isinstance(model, CodedModel):
+        # The base model is finished: counting its test accuracy checks data, scaling and weights, and chooses nothing.
+        counts = {
+            split: count_correct(model.base_model, experiment.get_datamodule(k=1, num_validation=0).loader(split))
+            for split in ("train", "test")
+        }
+        log.info(
+            "base model: %s", ", ".join(f"{right} / {of} correct on {split}" for split, (right, of) in counts.items())
+        )
+
+
+def _loggers(experiment: Experiment, options: RunOptions) -> list[Logger]:
+    folder = experiment.save_dir
+    loggers: list[Logger] = []
+    if options.csv:
+        loggers.append(EpochTable(folder / METRICS_FILE))
+    if options.tensorboard:
+        loggers.append(tensorboard_logger(folder))
+    if options.wandb:
+        config = to_plain(experiment.config)
+        name = options.wandb_name or experiment.run_name
+        loggers.append(wandb_logger(folder, options.wandb_project, name, options.wandb_id, config))
+    return loggers
+
+
+def _shown(module: BurstModule) -> dict[str, str]:
+    return {"val A_a": "val/top1"} if module.monitor == "val/top1" else {"val A_d": "val/overall_top1"}
+
+
+def _test(
+    experiment: Experiment,
+    module: BurstModule,
+    datamodule: GroupDataModule,
+    options: RunOptions,
+    loggers: list[Logger],
+    best_epoch: int,
+) -> dict[str, float]:
+    metrics = evaluate_on_test(module, datamodule, options.hardware)
+    for logger in loggers:
+        logger.log_metrics(metrics, step=best_epoch)
+        logger.save()
+    write_json(experiment.save_dir / TEST_FILE, {"epoch": best_epoch, "metrics": metrics})
+    shown = [name for name in ("test/top1", "test/overall_top1", "test/reconstruction_top1") if name in metrics]
+    log.info("best epoch %d: %s", best_epoch, ", ".join(f"{name} {metrics[name]:.4f}" for name in shown))
+    return metrics
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier run left, and nothing else."""
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    for name in (CONFIG_FILE, METRICS_FILE, TEST_FILE):
+        (folder / name).unlink(missing_ok=True)

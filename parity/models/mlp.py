@@ -1,0 +1,35 @@
+"""The multilayer perceptron of the original parity-models work."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between, on flattened queries.
+
+    Args:
+        query_shape: shape Q of a query.
+        prediction_shape: shape P of a prediction, e.g. ``(10,)``.
+        hidden: widths of the hidden layers. (200, 100) is the original's.
+    """
+
+    RENAMED_KEYS: ClassVar[dict[str, str]] = {"nn.": "layers."}  # the original's names in its published files
+
+    def __init__(
+        self, query_shape: Sequence[int], prediction_shape: Sequence[int], hidden: Sequence[int] = (200, 100)
+    ) -> None:
+        super().__init__()
+        widths = [math.prod(query_shape), *hidden]
+        layers: list[nn.Module] = []
+        for width, next_width in itertools.pairwise(widths):
+            layers += [nn.Linear(width, next_width), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], math.prod(prediction_shape)))
+        self.prediction_shape = tuple(prediction_shape)
+
+    def forward(self, queries: Tensor) -> Tensor:
+        """Predict: (B, *Q) -> (B, *P)."""
+        return self.layers(queries.flatten(1)).view(-1, *self.prediction_shape)

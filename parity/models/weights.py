@@ -1,0 +1,117 @@
+"""Weights in and out: only tensors are ever loaded, never code.
+
+Files are torch state dicts (``torch.load(..., weights_only=True)``), Lightning checkpoints, or safetensors.
+"""
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parity.errors import ParityError
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Read a file that torch wrote, on the CPU, as plain types and tensors only.
+
+    Raises:
+        ParityError: no such file, truncated or not written by torch, or a pickle that would run code.
+    """
+    if not path.is_file():
+        raise ParityError(f"there is no file {path}.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported" in str(error) or "GLOBAL" in str(error) or "was not an allowed global" in str(error):
+            raise ParityError(
+                f"{path} holds more than tensors and plain values, so loading it could run code: it was refused. "
+                "Save the state dict alone, with torch.save(model.state_dict(), file) or as safetensors."
+            ) from error
+        raise ParityError(f"{path} is damaged or was not written by torch.save.") from error
+    except OSError as error:
+        raise ParityError(f"{path} cannot be read: {error.strerror}.") from error
+    except Exception as error:  # torch.load raises whatever the damaged bytes lead it to
+        raise ParityError(f"{path} is damaged, cut off or was not written by torch.save.") from error
+    if not isinstance(content, dict):
+        raise ParityError(f"{path} holds a {type(content).__name__}, where a state dict or a checkpoint was expected.")
+    return content
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read a state dict: safetensors by its suffix, else a torch file that is one or has one under 'state_dict'.
+
+    Raises:
+        ParityError: the file is missing, damaged, holds code, or holds no tensors by name.
+    """
+    path = Path(path).expanduser()
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    content = read_file(path)
+    state = content.get("state_dict", content)
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ParityError(f"{path} holds no state dict (tensors by name), so there are no weights in it.")
+    return state
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise ParityError(f"there is no file {path}.")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ParityError(f"{path} is damaged or no safetensors file.") from error
+
+
+def load_into(network: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
+    """Load weights into a network, all of them or none.
+
+    The marks of ``nn.DataParallel`` and ``torch.compile`` are removed from names, and prefixes are renamed by the
+    network's ``RENAMED_KEYS``, if it has any.
+
+    Args:
+        network: what to load into.
+        state: tensors by name.
+        source: where they came from, for messages.
+
+    Raises:
+        ParityError: names or shapes do not fit; the network is left as it was.
+    """
+    state = {_own_name(network, name): value for name, value in state.items()}
+    expected = network.state_dict()
+    what = f"the weights in {source} do not fit {type(network).__name__}"
+    if missing := sorted(expected.keys() - state.keys()):
+        raise ParityError(f"{what}: {_first_of(missing)} missing.")
+    if foreign := sorted(state.keys() - expected.keys()):
+        raise ParityError(f"{what}: {_first_of(foreign)} unknown to it.")
+    for name, value in expected.items():
+        if state[name].shape != value.shape:
+            raise ParityError(f"{what}: '{name}' has shape {tuple(state[name].shape)}, expected {tuple(value.shape)}.")
+    network.load_state_dict(state)
+
+
+def _first_of(names: list[str]) -> str:
+    return f"'{names[0]}' is" if len(names) == 1 else f"'{names[0]}' and {len(names) - 1} more are"
+
+
+def _own_name(network: nn.Module, name: str) -> str:
+    name = name.removeprefix("module.").replace("_orig_mod.", "")  # nn.DataParallel's and torch.compile's marks
+    renamed: dict[str, str] = getattr(network, "RENAMED_KEYS", {})
+    for old, new in renamed.items():
+        if name.startswith(old):
+            return new + name[len(old) :]
+    return name
+
+
+def fingerprint(network: nn.Module) -> str:
+    """Return the SHA-256 of a network's weights: of names, types, shapes and values, not of the file they came in."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,111 @@
+"""The run's table of metrics, and the loggers that are made only when asked for."""
+
+import csv
+import io
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from parity.errors import ParityError
+from parity.training.files import write_text
+
+
+class EpochTable(Logger):
+    """A CSV file with a row per epoch and a column per metric.
+
+    A run that goes on after epoch N keeps the rows up to N and writes the later ones anew.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self._rows: dict[int, dict[str, str]] = {
+            int(row["epoch"]): {name: value for name, value in row.items() if value} for row in read_table(path)
+        }
+        self._written_to = 0
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: the config lies beside the table."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Put metrics into the row of epoch ``step``, counted from 1."""
+        assert step is not None, "epochs are the axis of every metric"
+        if step > self._written_to:
+            self._rows = {epoch: row for epoch, row in self._rows.items() if epoch < step}
+            self._written_to = step
+        self._rows.setdefault(step, {"epoch": str(step)}).update(
+            {name: repr(float(value)) for name, value in metrics.items() if name != "epoch"}
+        )
+
+    @rank_zero_only
+    def save(self) -> None:
+        if not self._rows:
+            return
+        columns = sorted({name for row in self._rows.values() for name in row} - {"epoch"}, key=_column_order)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, ["epoch", *columns], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows[epoch] for epoch in sorted(self._rows))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self.path, text.getvalue())
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Read the rows of an ``EpochTable``'s file; none if there is no such file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _column_order(name: str) -> tuple[int, str, int]:
+    split, _, metric = name.partition("/")
+    stem, _, number = metric.rpartition("_top") if "_top" in metric else metric.rpartition("top")
+    splits = ("train", "val", "test")
+    return (
+        splits.index(split) if split in splits else len(splits),
+        stem if number.isdigit() else metric,
+        int(number) if number.isdigit() else 0,
+    )
+
+
+def tensorboard_logger(folder: Path) -> Logger:
+    """Return a TensorBoard logger that writes under ``folder``.
+
+    Raises:
+        ParityError: TensorBoard is not installed.
+    """
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    try:
+        return TensorBoardLogger(folder, name="tensorboard", version="")
+    except ModuleNotFoundError as error:
+        raise ParityError("--tensorboard_logger needs TensorBoard: pip install 'parity[tensorboard]'.") from error
+
+
+def wandb_logger(folder: Path, project: str | None, run_name: str, run_id: str | None, config: Any) -> Logger:
+    """Return a Weights & Biases logger that keeps its files under ``folder``.
+
+    Raises:
+        ParityError: no project was named.
+    """
+    if not project:
+        raise ParityError("--wandb_logger needs --wandb_project NAME: the W&B project that the run belongs to.")
+    from pytorch_lightning.loggers import WandbLogger
+
+    return WandbLogger(project=project, name=run_name, id=run_id, save_dir=folder, config=config)

@@ -1,0 +1,131 @@
+#!/usr/bin/env python
+"""Train base and parity models: python train.py --dataset MNIST --experiment_name mlp_k2_add
+
+The same command again goes on where a run was stopped.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from parity.errors import ParityError
+from parity.experiments.utils.command_line import add_experiment_arguments, parse_overrides, run_command
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the parser of all options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--list", action="store_true", help="list data sets, collections and experiments, and end")
+    parser.add_argument("--print_config", action="store_true", help="print the config as JSON, and end")
+    parser.add_argument("--debug", action="store_true", help="detect anomalies, log more, show tracebacks")
+    parser.add_argument("--fast_dev_run", action="store_true", help="run a few steps of everything, write nothing")
+    add_experiment_arguments(parser)
+    parser.add_argument("--experiment_name", nargs="+", metavar="NAME", help="names or globs, trained one by one")
+
+    start = parser.add_argument_group("start")
+    start.add_argument("--base_weights", type=Path, metavar="FILE", help="base model from a file of published weights")
+    start.add_argument("--no_train_base", action="store_true", help="do not train a missing base model: stop instead")
+    start.add_argument("--resume_from", type=Path, metavar="FILE", help="go on from this checkpoint")
+    start.add_argument("--force-no-resume", action="store_true", help="start anew, removing what the run left")
+
+    training = parser.add_argument_group("training")
+    training.add_argument("--accelerator", default="auto", help="auto, cpu, gpu, ... (default: %(default)s)")
+    training.add_argument("--devices", default="1", help="how many, or 'auto' (default: %(default)s)")
+    training.add_argument("--distributed", action="store_true", help="train with DDP")
+    training.add_argument("--amp", action="store_true", help="mixed precision: bf16 where it is safe")
+    training.add_argument("--compile", action="store_true", help="torch.compile the networks")
+    training.add_argument("--test_every_epoch", action="store_true", help="record test metrics after each epoch too")
+    training.add_argument("--checkpoint_every", type=int, metavar="N", help="keep epoch_<N>.ckpt every N epochs")
+
+    logs = parser.add_argument_group("logging")
+    logs.add_argument("--refresh_rate", type=int, default=50, help="redraw progress after so many steps")
+    logs.add_argument("--track_grad_norm", action="store_true", help="log the gradients' norm")
+    logs.add_argument("--csv_logger", action=argparse.BooleanOptionalAction, default=True, help="metrics.csv")
+    logs.add_argument("--tensorboard_logger", action="store_true")
+    logs.add_argument("--wandb_logger", action="store_true", help="Weights & Biases; needs --wandb_project")
+    logs.add_argument("--wandb_project")
+    logs.add_argument("--wandb_id")
+    logs.add_argument("--wandb_name")
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Train every experiment that is named, one after the other."""
+    from parity.experiments.utils import catalogue
+
+    for folder in args.experiments_path:
+        catalogue.add_experiments_path(folder)
+    if args.list:
+        show_catalogue(args.dataset)
+        return
+    if not args.dataset or not args.experiment_name:
+        raise ParityError("name a --dataset and an --experiment_name; --list shows what there is.")
+    names = catalogue.matching(args.dataset, args.experiment_name, args.collection)
+    if len(names) > 1 and (args.run_name or args.resume_from):
+        raise ParityError(f"--run_name and --resume_from are for one experiment, and these are {len(names)}.")
+
+    from parity.experiments import Experiment
+    from parity.experiments.utils.config import to_plain
+    from parity.experiments.utils.run_training import run_training
+
+    overrides = parse_overrides(args.overrides)
+    if args.amp:
+        overrides["trainer.precision"] = "bf16-mixed"
+    experiments = [
+        Experiment(
+            args.dataset, name, collection=args.collection, base_directory=args.base_directory,
+            run_name=args.run_name, seed=args.seed, overrides=overrides,
+        )
+        for name in names
+    ]  # fmt: skip
+    for experiment in experiments:
+        if args.print_config:
+            print(json.dumps({experiment.experiment_name: to_plain(experiment.config)}, indent=2))
+        else:
+            run_training(experiment, run_options(args), args.base_weights)
+
+
+def run_options(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # its type is imported late
+    """Turn parsed options into what ``run_training`` takes."""
+    from parity.experiments.utils.run_training import RunOptions
+    from parity.training import Hardware
+
+    extra = {"fast_dev_run": True} if args.fast_dev_run else {}
+    if args.debug:
+        extra["detect_anomaly"] = True
+    devices = int(args.devices) if args.devices.isdigit() else args.devices
+    return RunOptions(
+        hardware=Hardware(args.accelerator, devices, args.distributed, extra),
+        resume=not args.force_no_resume,
+        resume_from=args.resume_from,
+        train_base=not args.no_train_base,
+        test_every_epoch=args.test_every_epoch,
+        checkpoint_every=args.checkpoint_every,
+        compile=args.compile,
+        track_grad_norm=args.track_grad_norm,
+        refresh_rate=args.refresh_rate,
+        csv=args.csv_logger,
+        tensorboard=args.tensorboard_logger,
+        wandb=args.wandb_logger,
+        wandb_project=args.wandb_project,
+        wandb_id=args.wandb_id,
+        wandb_name=args.wandb_name,
+    )
+
+
+def show_catalogue(dataset: str | None) -> None:
+    """Print data sets, collections and experiments."""
+    from parity.experiments.utils import catalogue
+
+    for name in [dataset] if dataset else catalogue.datasets():
+        print(name)
+        collections: dict[str, list[str]] = {}
+        for entry in catalogue.experiments(name):
+            collections.setdefault(entry.collection, []).append(entry.name)
+        for collection, experiments in collections.items():
+            print(f"  {collection}: {' '.join(experiments)}")
+
+
+if __name__ == "__main__":
+    arguments = get_parser().parse_args()
+    raise SystemExit(run_command(main, arguments, arguments.debug))
