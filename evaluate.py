@@ -28,6 +28,7 @@ def main(args: argparse.Namespace) -> None:
     from parity.evaluation.tables import show
     from parity.experiments import Experiment
     from parity.experiments.utils import catalogue
+    from parity.experiments.utils.experiment import CONFIG_FILE
     from parity.experiments.utils.run_evaluation import run_evaluation
     from parity.training.files import write_json
 
@@ -39,6 +40,8 @@ def main(args: argparse.Namespace) -> None:
         args.dataset, args.experiment_name, collection=args.collection, base_directory=args.base_directory,
         run_name=args.run_name, seed=args.seed, overrides=parse_overrides(args.overrides),
     )  # fmt: skip
+    if not args.overrides and (experiment.save_dir / CONFIG_FILE).exists():
+        experiment = Experiment(experiment.save_dir)  # with the overrides that the run was started with
     results: dict[str, Any] = run_evaluation(
         experiment,
         reload=args.reload,

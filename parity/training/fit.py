@@ -11,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from parity.data import GroupDataModule
 from parity.errors import ParityError
@@ -57,7 +58,7 @@ def make_trainer(hardware: Hardware, **kwargs: Any) -> pl.Trainer:
             **hardware.options,
             **kwargs,
         )
-    except (TypeError, ValueError, RuntimeError) as error:  # Lightning's MisconfigurationException is a RuntimeError
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         raise ParityError(f"Lightning cannot train like this: {' '.join(str(error).split())}") from error
 
 
@@ -96,10 +97,13 @@ def fit(
     if resume_from is not None:
         check_checkpoint(resume_from, module)
     checkpoints = Checkpoints(folder / "checkpoints", module.monitor, checkpoint_every)
-    direct = "precision" not in trainer_args and not wants_step_hooks(callbacks)
+    plugins = []
+    if trainer_args.get("precision", "32-true") == "32-true" and not wants_step_hooks(callbacks):
+        plugins.append(DirectPrecision())
+        trainer_args = {name: value for name, value in trainer_args.items() if name != "precision"}
     trainer = make_trainer(
         hardware,
-        plugins=[DirectPrecision()] if direct else None,
+        plugins=plugins,
         logger=list(loggers) or False,
         callbacks=[*callbacks, checkpoints],
         enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),

@@ -98,14 +98,23 @@ def tensorboard_logger(folder: Path) -> Logger:
         raise ParityError("--tensorboard_logger needs TensorBoard: pip install 'parity[tensorboard]'.") from error
 
 
-def wandb_logger(folder: Path, project: str | None, run_name: str, run_id: str | None, config: Any) -> Logger:
-    """Return a Weights & Biases logger that keeps its files under ``folder``.
+def check_wandb_project(project: str | None) -> str:
+    """Return the W&B project.
 
     Raises:
         ParityError: no project was named.
     """
     if not project:
         raise ParityError("--wandb_logger needs --wandb_project NAME: the W&B project that the run belongs to.")
+    return project
+
+
+def wandb_logger(folder: Path, project: str | None, run_name: str, run_id: str | None, config: Any) -> Logger:
+    """Return a Weights & Biases logger that keeps its files under ``folder``.
+
+    Raises:
+        ParityError: no project was named.
+    """
     from pytorch_lightning.loggers import WandbLogger
 
-    return WandbLogger(project=project, name=run_name, id=run_id, save_dir=folder, config=config)
+    return WandbLogger(project=check_wandb_project(project), name=run_name, id=run_id, save_dir=folder, config=config)

@@ -1,6 +1,7 @@
 """What a person sees while a run trains: two progress bars in a terminal, a line per epoch elsewhere."""
 
 import logging
+import time
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,6 +13,8 @@ from parity.training.lit_module import BurstModule, train_loader
 
 log = logging.getLogger(__name__)
 
+_SECONDS_BETWEEN = 0.2  # drawing takes milliseconds, as much as several steps of a small network
+
 
 class TrainingProgress(ProgressBar):
     """Shows epochs and steps, the loss of the latest step, and the monitored validation metrics.
@@ -20,7 +23,7 @@ class TrainingProgress(ProgressBar):
 
     Args:
         shown: logged metrics to show after each epoch, by the label they get: ``{"val A_d": "val/overall_top1"}``.
-        refresh_rate: draw anew after this many steps.
+        refresh_rate: draw anew after this many steps, but at most five times a second.
         console: where to draw; the terminal by default.
     """
 
@@ -49,7 +52,7 @@ class TrainingProgress(ProgressBar):
         done = trainer.current_epoch
         self._epochs = self._bars.add_task("epochs", total=trainer.max_epochs, completed=done, values="")
         self._steps = self._bars.add_task("steps", total=train_loader(trainer).num_steps, values="")
-        self._drawn_at = 0
+        self._drawn_at, self._drawn_when = 0, time.monotonic()
         self._bars.start()
 
     def on_train_batch_end(
@@ -59,10 +62,14 @@ class TrainingProgress(ProgressBar):
             return
         assert isinstance(pl_module, BurstModule)
         steps = len(pl_module.step_losses)
-        if steps - self._drawn_at >= self.refresh_rate or steps == train_loader(trainer).num_steps:
-            self._drawn_at = steps
-            self._bars.update(self._steps, completed=steps, values=f"loss {float(pl_module.step_losses[-1]):.4g}")
-            self._bars.refresh()
+        if steps - self._drawn_at >= self.refresh_rate and time.monotonic() - self._drawn_when >= _SECONDS_BETWEEN:
+            self._draw(steps, f"loss {float(pl_module.step_losses[-1]):.4g}")
+
+    def _draw(self, steps: int, values: str) -> None:
+        assert self._bars is not None
+        self._drawn_at, self._drawn_when = steps, time.monotonic()
+        self._bars.update(self._steps, completed=steps, values=values)
+        self._bars.refresh()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Called before the LightningModule logs the epoch's loss, after it logged validation.
@@ -70,14 +77,14 @@ class TrainingProgress(ProgressBar):
         assert isinstance(pl_module, BurstModule)
         values = {label: float(trainer.callback_metrics[name]) for label, name in self.shown.items()}
         text = " · ".join(f"{label} {value:.4f}" for label, value in values.items())
+        loss = f"loss {float(pl_module.step_losses[-1]):.4g}"
         if self._bars is None:
-            loss = float(pl_module.step_losses[-1])
-            log.info("epoch %d/%s · loss %.4g · %s", epoch, trainer.max_epochs, loss, text)
+            log.info("epoch %d/%s · %s · %s", epoch, trainer.max_epochs, loss, text)
             return
         self._bars.update(self._epochs, completed=epoch, values=text)
-        self._bars.update(self._steps, completed=0)
+        if epoch == trainer.max_epochs or time.monotonic() - self._drawn_when >= _SECONDS_BETWEEN:
+            self._draw(len(pl_module.step_losses), loss)
         self._drawn_at = 0
-        self._bars.refresh()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop()

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.trainer.connectors.accelerator_connector import _AcceleratorConnector
-
 from parity.coded_model import CodedModel
 from parity.evaluation import evaluate_base, evaluate_code
 from parity.experiments.utils.experiment import Experiment, model_weights
 from parity.models import load_into, read_weights
+from parity.training.fit import Hardware, make_trainer
 
 
 def run_evaluation(
@@ -38,6 +37,7 @@ def run_evaluation(
     Raises:
         ParityError: there is no such checkpoint, it does not fit, or the data is not there.
     """
+    trainer = make_trainer(Hardware(accelerator), logger=False, enable_checkpointing=False)
     changes = {} if batch_size is None else {"batch_size": batch_size}
     datamodule = experiment.get_datamodule(**changes)
     if weights is None:
@@ -46,7 +46,7 @@ def run_evaluation(
         source, model = weights, experiment.get_model()
         state = read_weights(weights)
         load_into(model, model_weights(state) or state, weights)
-    datamodule.device = _AcceleratorConnector(accelerator=accelerator, devices=1).strategy.root_device
+    datamodule.device = trainer.strategy.root_device
     model.to(datamodule.device).eval()
     loader = datamodule.loader(split)
     network = model.base_model if isinstance(model, CodedModel) else model

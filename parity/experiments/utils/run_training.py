@@ -20,9 +20,9 @@ from parity.experiments.utils.experiment import CONFIG_FILE, METRICS_FILE, TEST_
 from parity.models import load_into, read_weights
 from parity.models.weights import fingerprint
 from parity.training.files import write_json
-from parity.training.fit import Hardware, check_checkpoint, evaluate_on_test, fit, split_trainer_args
+from parity.training.fit import Hardware, check_checkpoint, evaluate_on_test, fit, make_trainer, split_trainer_args
 from parity.training.lit_module import BurstModule, lit_module_class
-from parity.training.loggers import EpochTable, tensorboard_logger, wandb_logger
+from parity.training.loggers import EpochTable, check_wandb_project, tensorboard_logger, wandb_logger
 from parity.training.metrics import BaseAccuracy, ReconstructionAccuracy
 from parity.training.progress import TrainingProgress
 
@@ -72,14 +72,9 @@ def run_training(
     Raises:
         ParityError: bad input of any kind; nothing was written then, or what was there is as it was.
     """
-    if options.wandb and not options.wandb_project:
-        wandb_logger(experiment.save_dir, None, "", None, {})
     datamodule = experiment.get_datamodule()
-    datamodule.loader("train"), datamodule.loader("val")  # missing data or a batch too small: said before any work
-    base_state = None
-    if not experiment.is_base:
-        experiment.get_model()  # a code that cannot do this (k, r): said before a base model is trained for it
-        base_state = _base_weights(experiment, options, base_weights)
+    _check_before_any_work(experiment, datamodule, options)
+    base_state = None if experiment.is_base else _base_weights(experiment, options, base_weights)
 
     pl.seed_everything(experiment.seed or 0, verbose=False)
     model = experiment.get_model()
@@ -126,6 +121,19 @@ def run_training(
     best = experiment.checkpoint("best")
     load_into(model, model_weights(check_checkpoint(best)["state_dict"]), best)
     return _test(experiment, module, datamodule, options, loggers, checkpoints.best_epoch or 0)
+
+
+def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, options: RunOptions) -> None:
+    """Raise what can be known to fail before a base model is trained or a folder made."""
+    if options.wandb:
+        check_wandb_project(options.wandb_project)
+    _, trainer_args = split_trainer_args(experiment.config["trainer"])
+    make_trainer(options.hardware, logger=False, enable_checkpointing=False, **trainer_args)
+    if options.resume_from is not None:
+        check_checkpoint(options.resume_from)
+    for split in ("train", "val"):
+        datamodule.loader(split)
+    experiment.get_model()
 
 
 def _base_weights(

@@ -1,0 +1,93 @@
+"""What tests share: small runs on Digits, real MNIST where it is laid out, and the command lines in this process."""
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from hypothesis import settings as hypothesis_settings
+
+from parity import settings
+from parity.experiments.utils.command_line import run_command
+
+ROOT = Path(__file__).parents[1]
+HOW_TO_GET_MNIST = "MNIST is not under DATA_ROOT: ../shared/prepare_data.sh data, or run train.py --dataset MNIST once"
+
+hypothesis_settings.register_profile("parity", deadline=None, max_examples=25, derandomize=True)
+hypothesis_settings.load_profile("parity")
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run every test in an empty folder, with the data where it was."""
+    monkeypatch.setattr(settings, "DATA_ROOT", (ROOT / settings.DATA_ROOT).resolve())
+    monkeypatch.chdir(tmp_path)
+
+
+def need(path: Path, message: str) -> Path:
+    """Return a path that must be there in CI; elsewhere the test is skipped with a line that says how to get it."""
+    if not path.exists():
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{message} (in CI this test must run)")
+        pytest.skip(message)
+    return path
+
+
+@pytest.fixture
+def mnist() -> Path:
+    """The folder of real MNIST."""
+    return need((ROOT / settings.DATA_ROOT).resolve() / "MNIST" / "raw" / "t10k-labels-idx1-ubyte", HOW_TO_GET_MNIST)
+
+
+@pytest.fixture
+def published_weights() -> Path:
+    """The published MNIST base model."""
+    shared = Path(os.environ.get("PARITY_SHARED", ROOT.parent / "shared"))
+    return need(shared / "weights" / "mnist-base-mlp.t7", "the published base model is not at ../shared/weights")
+
+
+Command = Callable[..., int]
+
+
+def _script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def train() -> Command:
+    """train.py in this process, on the CPU: train('--dataset', 'Digits', ...) -> exit status."""
+    script = _script("train")
+    return lambda *args: run_command(script.main, script.get_parser().parse_args(["--accelerator", "cpu", *args]))
+
+
+@pytest.fixture
+def evaluate() -> Command:
+    """evaluate.py in this process."""
+    script = _script("evaluate")
+    return lambda *args: run_command(script.main, script.get_parser().parse_args(["--accelerator", "cpu", *args]))
+
+
+@pytest.fixture(scope="session")
+def digits_base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A base directory in which Digits' base model is trained, shortly."""
+    from parity.experiments import Experiment
+    from parity.experiments.utils.run_training import RunOptions, run_training
+    from parity.training import Hardware
+
+    folder = tmp_path_factory.mktemp("runs")
+    base = Experiment("Digits", "mlp_base", base_directory=folder, overrides={"trainer.max_epochs": 10})
+    run_training(base, RunOptions(hardware=Hardware("cpu")))
+    yield folder

@@ -1,0 +1,187 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from parity.data import GroupBatch, GroupSampler, TensorLoader
+from parity.errors import ParityError
+
+
+def rows(count: int) -> Tensor:
+    """Places that are neither sorted nor 0 to count - 1, so that they are not mistaken for their numbers."""
+    return 3 * torch.arange(count).flip(0) + 5
+
+
+def sampler(count: int = 100, k: int = 3, batch_size: int = 4, seed: int = 0, shuffle: bool = True, **ranks: int):
+    return GroupSampler(rows(count), k, batch_size, seed, shuffle, **ranks)
+
+
+def as_set(groups: Tensor) -> set[tuple[int, ...]]:
+    return {tuple(group) for group in groups.tolist()}
+
+
+@settings(max_examples=50)
+@given(
+    count=st.integers(1, 60),
+    k=st.integers(1, 8),
+    batch_size=st.integers(1, 9),
+    seed=st.integers(0, 2**40),
+    epoch=st.integers(0, 5),
+    shuffle=st.booleans(),
+)
+def test_every_query_comes_at_most_once_and_fewer_than_k_are_left_over(
+    count: int, k: int, batch_size: int, seed: int, epoch: int, shuffle: bool
+) -> None:
+    if count < k:
+        with pytest.raises(ParityError, match=f"{count} queries are too few for one coding group of k = {k}"):
+            sampler(count, k, batch_size, seed, shuffle)
+        return
+    dealer = sampler(count, k, batch_size, seed, shuffle)
+    dealer.set_epoch(epoch)
+    groups = dealer.groups()
+    assert groups.shape == (count // k, k)
+    dealt = groups.flatten().tolist()
+    assert len(set(dealt)) == len(dealt)
+    assert set(dealt) <= set(rows(count).tolist())
+    assert count - len(dealt) < k
+    assert len(dealer) == len(groups.split(batch_size))
+
+
+def test_groups_depend_on_seed_and_epoch_alone() -> None:
+    dealer = sampler()
+    epochs = []
+    for epoch in range(4):
+        dealer.set_epoch(epoch)
+        epochs.append(dealer.groups())
+        assert torch.equal(epochs[-1], dealer.groups()), "asking twice changes nothing"
+    assert len({as_set(groups).__repr__() for groups in epochs}) == 4
+
+    torch.manual_seed(123)  # a resumed run: another process, whose global state is another
+    resumed = sampler(batch_size=9)
+    resumed.set_epoch(2)
+    assert torch.equal(resumed.groups(), epochs[2])
+
+    others = [sampler(seed=seed).groups() for seed in (1, 2)]
+    assert not torch.equal(others[0], epochs[0])
+    assert not torch.equal(others[0], others[1])
+
+
+def test_seeds_and_epochs_do_not_run_into_each_other() -> None:
+    found = set()
+    for seed in range(12):
+        for epoch in range(12):
+            dealer = sampler(seed=seed)
+            dealer.set_epoch(epoch)
+            found.add(tuple(dealer.groups().flatten().tolist()))
+    assert len(found) == 144
+
+
+def test_groups_are_mixed() -> None:
+    groups = sampler(count=300, k=2).groups()
+    neighbours = ((groups[:, 0] - groups[:, 1]).abs() == 3).sum()
+    assert neighbours < 15, "about 1 of 150 pairs is of neighbours"
+
+
+def test_without_shuffling_every_epoch_has_the_same_groups() -> None:
+    dealer = sampler(shuffle=False)
+    first = dealer.groups()
+    dealer.set_epoch(7)
+    assert torch.equal(dealer.groups(), first)
+
+
+@settings(max_examples=50)
+@given(
+    count=st.integers(40, 80),
+    k=st.integers(1, 5),
+    world_size=st.integers(1, 5),
+    epoch=st.integers(0, 3),
+    shuffle=st.booleans(),
+)
+def test_ranks_share_the_groups_of_a_single_process(
+    count: int, k: int, world_size: int, epoch: int, shuffle: bool
+) -> None:
+    def groups(**ranks: int) -> Tensor:
+        dealer = sampler(count, k, shuffle=shuffle, **ranks)
+        dealer.set_epoch(epoch)
+        assert len(dealer) == -(-len(dealer.groups()) // 4)
+        return dealer.groups()
+
+    alone = groups()
+    shards = [groups(rank=rank, world_size=world_size) for rank in range(world_size)]
+    together = torch.cat(shards)
+    assert len(as_set(together)) == len(together), "no group twice"
+    assert as_set(together) <= as_set(alone)
+    if shuffle:
+        assert len({len(shard) for shard in shards}) == 1, "all ranks take as many steps"
+        assert len(alone) - len(together) < world_size
+    else:
+        assert as_set(together) == as_set(alone)
+
+
+def test_too_little_data_or_an_empty_batch_is_refused() -> None:
+    with pytest.raises(ParityError, match=r"batch_size .* at least 1, not 0"):
+        sampler(batch_size=0)
+    with pytest.raises(ParityError, match="2 queries are too few for one coding group of k = 3"):
+        sampler(count=2)
+    with pytest.raises(ParityError, match=r"5 queries are too few .* on each of 2 devices"):
+        sampler(count=5, rank=0, world_size=2)
+    sampler(count=5, rank=0, world_size=2, shuffle=False)
+
+
+def loader(count: int = 50, k: int = 3, batch_size: int = 2, dtype: torch.dtype = torch.uint8) -> TensorLoader:
+    generator = torch.Generator().manual_seed(0)
+    size = int(rows(count).max()) + 1
+    queries = torch.randint(0, 256, (size, 2, 4), generator=generator).to(dtype)
+    targets = torch.randint(0, 10, (size,), generator=generator)
+    return TensorLoader(queries, targets, sampler(count, k, batch_size), 255.0, "train")
+
+
+def batches(source: TensorLoader) -> list[GroupBatch]:
+    return [batch for burst in source for batch in burst]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_batches_are_the_data_scaled(dtype: torch.dtype) -> None:
+    source = loader(dtype=dtype)
+    before = source.queries.clone()
+    for batch in batches(source):
+        assert batch.queries.shape == (*batch.indices.shape, 2, 4)
+        assert batch.queries.dtype == torch.float32
+        for group, indices in enumerate(batch.indices.tolist()):
+            for i, place in enumerate(indices):
+                assert torch.equal(batch.queries[group, i], before[place].float() / 255)
+                assert batch.targets[group, i] == source.targets[place]
+    assert torch.equal(source.queries, before), "the data itself is left alone"
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(50, 2), (300, 2), (299, 7), (3, 5), (192, 4)])
+def test_batches_are_the_samplers_groups_in_order(count: int, batch_size: int) -> None:
+    source = loader(count, batch_size=batch_size)
+    for epoch in (0, 1):
+        source.sampler.set_epoch(epoch)
+        found = batches(source)
+        assert torch.equal(torch.cat([batch.indices for batch in found]), source.sampler.groups())
+        assert all(len(batch.indices) == batch_size for batch in found[:-1])
+        assert len(found) == source.num_steps
+        assert len(list(source)) == len(source)
+
+
+def test_targets_may_have_a_shape() -> None:
+    source = loader()
+    source.targets = torch.rand(len(source.queries), 4)
+    batch = batches(source)[0]
+    assert torch.equal(batch.targets, source.targets[batch.indices])
+    assert batch.targets.shape == (2, 3, 4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 50, 1000])
+def test_every_query_is_asked_once_also_those_left_over(batch_size: int) -> None:
+    source = loader(count=50, k=3)
+    found = list(source.every_query(batch_size))
+    places = torch.cat([part for part, _ in found])
+    queries = torch.cat([queries for _, queries in found])
+    assert sorted(places.tolist()) == sorted(rows(50).tolist())
+    assert torch.equal(queries, source.queries[places].float() / 255)
+    assert max(len(part) for part, _ in found) <= batch_size
+    assert source.num_rows == len(source.queries)

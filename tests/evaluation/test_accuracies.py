@@ -1,0 +1,298 @@
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from parity.coded_model import CodedModel
+from parity.coders import LinearDecoder, LinearEncoder, coefficients
+from parity.data import GroupSampler, TensorLoader
+from parity.data.digits import DigitsDataModule
+from parity.errors import ParityError
+from parity.evaluation import CodeEvaluation, count_correct, evaluate_base, evaluate_code
+from parity.models import MLP
+
+DEFAULT = 3
+QUERIES = 100
+CODES = [(2, 1), (3, 2)]
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Tensor, Tensor]:
+    """Queries uint8 (N, 1, 8, 8) and labels of the test data."""
+    return DigitsDataModule().load(train=False)
+
+
+def loader(digits: tuple[Tensor, Tensor], k: int, batch_size: int = 7) -> TensorLoader:
+    sampler = GroupSampler(torch.arange(QUERIES), k, batch_size, seed=0, shuffle=False)
+    return TensorLoader(*digits, sampler, DigitsDataModule.SCALE, "test")
+
+
+def mlp() -> nn.Module:
+    return MLP((1, 8, 8), (10,), hidden=(30,))
+
+
+def fit(network: nn.Module, queries: Tensor, targets: Tensor) -> None:
+    """Fit the last layer by ridge regression, so that the network is right more often than by chance."""
+    with torch.no_grad():
+        features = nn.functional.pad(network.layers[:-1](queries.flatten(1)), (0, 1), value=1.0)
+        ridge = features.T @ features + torch.eye(features.shape[1])
+        solution = torch.linalg.solve(ridge, features.T @ targets)
+    network.layers[-1].load_state_dict({"weight": solution[:-1].T, "bias": solution[-1]})
+
+
+def base_model(digits: tuple[Tensor, Tensor]) -> nn.Module:
+    network = mlp()
+    fit(network, digits[0] / 16, nn.functional.one_hot(digits[1], 10).float())
+    return network
+
+
+def coded_model(k: int, r: int, digits: tuple[Tensor, Tensor]) -> CodedModel:
+    """A base model, and parity models that are wrong in different ways but not everywhere."""
+    encoder, decoder = LinearEncoder(k, r, (1, 8, 8)), LinearDecoder(k, r, (10,))
+    model = CodedModel(base_model(digits), encoder, [mlp() for _ in range(r)], decoder)
+    queries = digits[0][torch.randint(len(digits[0]), (300, k))] / 16
+    with torch.no_grad():
+        parity_queries, targets = encoder(queries), decoder.parity_targets(model.base_outputs(queries))
+    for j, network in enumerate(model.parity_models):
+        fit(network, parity_queries[:, j], targets[:, j])
+    return model
+
+
+class BruteForce:
+    """A_a, A_d(e), reconstruction accuracy and A_o(f), word by word as DESIGN.md defines them.
+
+    Decoding is written anew: least squares, in float64, for the predictions that are missing.
+    """
+
+    def __init__(self, model: CodedModel, source: TensorLoader) -> None:
+        self.k, self.r, self.n = model.k, model.r, model.n
+        self.code = coefficients(self.k, self.r).numpy()
+        self.labels, self.predictions, self.parity_predictions = [], [], []
+        for indices in source.sampler.groups():
+            queries = source.queries[indices].float() / source.scale
+            parity_queries = torch.tensor(self.code).float() @ queries.flatten(1)
+            with torch.no_grad():
+                predictions = [model.base_model(query[None])[0] for query in queries]
+                answers = [
+                    network(query.view(1, 1, 8, 8))[0]
+                    for network, query in zip(model.parity_models, parity_queries, strict=True)
+                ]
+            self.labels.append(source.targets[indices].tolist())
+            self.predictions.append(torch.stack(predictions).double().numpy())
+            self.parity_predictions.append(torch.stack(answers).double().numpy())
+        self.groups = len(self.labels)
+
+    def rebuilt(self, group: int, missing: list[int], parities: list[int]) -> dict[int, np.ndarray]:
+        arrived = [i for i in range(self.k) if i not in missing]
+        rest = self.parity_predictions[group][parities]
+        rest = rest - self.code[np.ix_(parities, arrived)] @ self.predictions[group][arrived]
+        solution = np.linalg.lstsq(self.code[np.ix_(parities, missing)], rest, rcond=None)[0]
+        return dict(zip(missing, solution, strict=True))
+
+    def patterns(self, erased: int) -> Iterator[tuple[list[int], list[int]]]:
+        """Missing predictions and arrived parity outputs, of every pattern of that many erasures."""
+        for positions in itertools.combinations(range(self.n), erased):
+            missing = [i for i in positions if i < self.k]
+            yield missing, [j for j in range(self.r) if self.k + j not in positions]
+
+    def a_a(self) -> float:
+        return float(
+            np.mean([self.predictions[g][i].argmax() == self.labels[g][i] for g, i in self.everywhere()]),
+        )
+
+    def everywhere(self) -> Iterator[tuple[int, int]]:
+        return itertools.product(range(self.groups), range(self.k))
+
+    def degraded(self, erased: int, top: int, against: str, position: int | None = None) -> float:
+        """At one position, if given: over the patterns that hit it."""
+        of_patterns = []
+        for missing, parities in self.patterns(erased):
+            counted = [i for i in missing if position in (None, i)]
+            if not counted:
+                continue
+            right = []
+            for group in range(self.groups):
+                rebuilt = self.rebuilt(group, missing, parities)
+                for i in counted:
+                    truth = self.labels[group][i] if against == "overall" else self.predictions[group][i].argmax()
+                    right.append(truth in np.argsort(-rebuilt[i])[:top])
+            of_patterns.append(np.mean(right))
+        return float(np.mean(of_patterns))
+
+    def overall(self, f: float) -> float:
+        expected = 0.0
+        for erased in range(self.n + 1):
+            for missing, parities in self.patterns(erased):
+                right = []
+                for group in range(self.groups):
+                    decodable = len(missing) <= len(parities)
+                    rebuilt = self.rebuilt(group, missing, parities) if decodable and missing else {}
+                    for i in range(self.k):
+                        if i not in missing:
+                            told = self.predictions[group][i].argmax()
+                        elif decodable:
+                            told = rebuilt[i].argmax()
+                        else:
+                            told = DEFAULT
+                        right.append(told == self.labels[group][i])
+                expected += f**erased * (1 - f) ** (self.n - erased) * np.mean(right)
+        return float(expected)
+
+
+@pytest.fixture(scope="module", params=CODES, ids=str)
+def evaluated(
+    request: pytest.FixtureRequest, digits: tuple[Tensor, Tensor]
+) -> tuple[CodedModel, CodeEvaluation, BruteForce]:
+    k, r = request.param
+    torch.manual_seed(10 * k + r)
+    model = coded_model(k, r, digits)
+    source = loader(digits, k)
+    return model, evaluate_code(model, source, 10, DEFAULT), BruteForce(model, source)
+
+
+def test_the_example_tells_the_accuracies_apart(evaluated: tuple) -> None:
+    _, evaluation, _ = evaluated
+    shares = [evaluation.a_a, evaluation.degraded(1), evaluation.degraded(1, against="reconstruction")]
+    assert min(shares) > 0.2
+    assert max(shares) < 1
+    assert len(set(shares)) == 3
+
+
+def test_a_a(evaluated: tuple) -> None:
+    _, evaluation, brute_force = evaluated
+    assert evaluation.a_a == pytest.approx(brute_force.a_a())
+
+
+@pytest.mark.parametrize("against", ["overall", "reconstruction"])
+@pytest.mark.parametrize("top", [1, 2, 5])
+def test_a_d(evaluated: tuple, against: str, top: int) -> None:
+    _, evaluation, brute_force = evaluated
+    for erased in range(1, brute_force.r + 1):
+        assert evaluation.degraded(erased, top, against) == pytest.approx(brute_force.degraded(erased, top, against))
+
+
+@pytest.mark.parametrize("against", ["overall", "reconstruction"])
+def test_a_d_by_position(evaluated: tuple, against: str) -> None:
+    _, evaluation, brute_force = evaluated
+    for erased, position in itertools.product(range(1, brute_force.r + 1), range(brute_force.k)):
+        expected = brute_force.degraded(erased, 1, against, position)
+        assert evaluation.degraded_at(erased, position, 1, against) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("f", [0.0, 0.01, 0.1, 0.5, 0.9, 1.0])
+def test_a_o(evaluated: tuple, f: float) -> None:
+    _, evaluation, brute_force = evaluated
+    assert evaluation.overall_accuracy(f) == pytest.approx(brute_force.overall(f), abs=1e-12)
+
+
+def test_a_o_goes_from_a_a_to_the_share_of_the_default(evaluated: tuple) -> None:
+    _, evaluation, brute_force = evaluated
+    default = np.mean([label == DEFAULT for labels in brute_force.labels for label in labels])
+    assert evaluation.overall_accuracy(0.0) == pytest.approx(evaluation.a_a)
+    assert evaluation.overall_accuracy(1.0) == pytest.approx(default)
+
+
+def test_a_o_to_first_order(evaluated: tuple) -> None:
+    _, evaluation, _ = evaluated
+    f = 1e-4
+    first_order = (1 - f) * evaluation.a_a + f * evaluation.degraded(1)
+    assert abs(evaluation.a_a - evaluation.degraded(1)) * f > 1e-5
+    assert evaluation.overall_accuracy(f) == pytest.approx(first_order, abs=1e-6)
+
+
+def test_a_d_is_what_forward_answers(evaluated: tuple, digits: tuple[Tensor, Tensor]) -> None:
+    model, evaluation, _ = evaluated
+    right, total = 0, 0
+    with torch.no_grad():
+        for burst in loader(digits, model.k):
+            for batch in burst:
+                for i in range(model.k):
+                    available = torch.ones(len(batch.queries), model.n, dtype=torch.bool)
+                    available[:, i] = False
+                    answers = model(batch.queries, available)[:, i]
+                    right += int((answers.argmax(-1) == batch.targets[:, i]).sum())
+                    total += len(answers)
+    assert evaluation.degraded(1) == pytest.approx(right / total)
+
+
+@pytest.mark.parametrize("batch_size", [1, 16, 1000])
+def test_batch_size_changes_nothing(evaluated: tuple, digits: tuple[Tensor, Tensor], batch_size: int) -> None:
+    model, evaluation, _ = evaluated
+    other = evaluate_code(model, loader(digits, model.k, batch_size), 10, DEFAULT)
+    assert other.summary() == evaluation.summary()
+
+
+def test_the_summary_holds_the_same_values(evaluated: tuple) -> None:
+    model, evaluation, _ = evaluated
+    summary = evaluation.summary(unavailable=(0.0, 0.2))
+    assert (summary["k"], summary["r"]) == (model.k, model.r)
+    assert summary["groups"] == QUERIES // model.k
+    assert summary["queries_left_over"] == QUERIES % model.k
+    assert summary["A_a"] == evaluation.a_a
+    assert summary["A_o"] == {"0.0": evaluation.overall_accuracy(0.0), "0.2": evaluation.overall_accuracy(0.2)}
+    assert list(summary["A_d"]) == [str(erased) for erased in range(1, model.r + 1)]
+    for erased, table in summary["A_d"].items():
+        for against, top in itertools.product(("overall", "reconstruction"), (1, 2, 5, 10)):
+            assert table[f"{against}_top{top}"] == evaluation.degraded(int(erased), top, against)
+            by_position = [evaluation.degraded_at(int(erased), i, 1, against) for i in range(model.k)]
+            assert table[f"{against}_top1_by_position"] == by_position
+
+
+@pytest.mark.parametrize("f", [-0.1, 1.1, float("nan")])
+def test_f_must_be_a_probability(evaluated: tuple, f: float) -> None:
+    with pytest.raises(ParityError, match="f is a probability"):
+        evaluated[1].overall_accuracy(f)
+
+
+def test_perfect_parity_models_lose_nothing_that_can_be_decoded(digits: tuple[Tensor, Tensor]) -> None:
+    base = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))
+    model = CodedModel(base, LinearEncoder(3, 2, (1, 8, 8)), [base, base], LinearDecoder(3, 2, (10,)))
+    evaluation = evaluate_code(model, loader(digits, 3), 10, DEFAULT)
+    for erased in (1, 2):
+        assert evaluation.degraded(erased, against="reconstruction") == 1
+        assert [evaluation.degraded_at(erased, i, 1, "reconstruction") for i in range(3)] == [1, 1, 1]
+
+
+def test_beyond_twelve_outputs_a_d_is_exact_and_a_o_is_refused(digits: tuple[Tensor, Tensor]) -> None:
+    model, source = coded_model(12, 1, digits), loader(digits, 12)
+    evaluation = evaluate_code(model, source, 10, DEFAULT)
+    brute_force = BruteForce(model, source)
+    assert evaluation.degraded(1) == pytest.approx(brute_force.degraded(1, 1, "overall"))
+    with pytest.raises(ParityError, match="up to n = 12 outputs, and this code has n = 13"):
+        evaluation.overall_accuracy(0.1)
+    assert evaluation.summary()["A_o"] == {}
+
+
+def test_a_o_is_exact_up_to_twelve_outputs(digits: tuple[Tensor, Tensor]) -> None:
+    k, f = 11, 0.3
+    evaluation = evaluate_code(coded_model(k, 1, digits), loader(digits, k), 10, DEFAULT)
+    default = float((loader(digits, k).targets[loader(digits, k).sampler.groups()] == DEFAULT).double().mean())
+    rebuilt = f * (1 - f) ** k  # a prediction is missing, and nothing else
+    expected = (1 - f) * evaluation.a_a + rebuilt * evaluation.degraded(1) + (f - rebuilt) * default
+    assert evaluation.overall_accuracy(f) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_base_model_is_evaluated_on_every_query(digits: tuple[Tensor, Tensor], k: int) -> None:
+    network = nn.Sequential(nn.Dropout(0.9), base_model(digits)).train()
+    with torch.no_grad():
+        scores = network[1](digits[0][:QUERIES] / 16)
+    right = int((scores.argmax(1) == digits[1][:QUERIES]).sum())
+    assert 20 < right < QUERIES
+    assert count_correct(network, loader(digits, k)) == (right, QUERIES)
+    result = evaluate_base(network.train(), loader(digits, k), 10)
+    assert (result["correct"], result["queries"]) == (right, QUERIES)
+    assert result["top1"] == pytest.approx(right / QUERIES)
+    in_five = (scores.topk(5).indices == digits[1][:QUERIES, None]).any(1).double().mean()
+    assert result["top5"] == pytest.approx(float(in_five))
+    assert result["top10"] == 1
+
+
+def test_evaluation_is_in_eval_mode(digits: tuple[Tensor, Tensor]) -> None:
+    model = coded_model(2, 1, digits)
+    model.parity_models[0] = nn.Sequential(nn.Dropout(0.5), model.parity_models[0])
+    first, second = (evaluate_code(model.train(), loader(digits, 2), 10, DEFAULT).summary() for _ in range(2))
+    assert first == second

@@ -1,0 +1,182 @@
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from parity.errors import ParityError
+from parity.models import MLP, load_into, read_weights
+from parity.models.weights import fingerprint
+
+
+def network(seed: int = 0) -> MLP:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return MLP((2, 3), (4,), hidden=(5,))
+
+
+def same(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return state.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in state.items())
+
+
+def assert_refused(file: Path, match: str | None = None) -> None:
+    with pytest.raises(ParityError, match=match) as error:
+        read_weights(file)
+    assert str(file) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state, "epoch": 3}])
+def test_torch_files_are_read(tmp_path: Path, old: bool, wrap: Callable) -> None:
+    state = network().state_dict()
+    torch.save(wrap(state), tmp_path / "weights.pt", _use_new_zipfile_serialization=not old)
+    assert same(read_weights(str(tmp_path / "weights.pt")), state)
+
+
+def test_safetensors_are_read(tmp_path: Path) -> None:
+    state = network().state_dict()
+    save_file(state, tmp_path / "weights.safetensors")
+    assert same(read_weights(tmp_path / "weights.safetensors"), state)
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
+def test_missing_and_damaged_files_are_refused(tmp_path: Path, name: str) -> None:
+    file, state = tmp_path / name, network().state_dict()
+    assert_refused(file, "there is no file")
+    if file.suffix == ".safetensors":
+        save_file(state, file)
+    else:
+        torch.save(state, file)
+    whole = file.read_bytes()
+    for length in (0, 1, 7, 8, 9, 100, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:length])
+        assert_refused(file)
+    file.write_bytes(bytes(byte ^ 0xFF for byte in whole[:64]) + whole[64:])
+    assert_refused(file, "damaged")
+    file.write_text("These are no weights.\n")
+    assert_refused(file)
+    file.unlink()
+    file.mkdir()
+    assert_refused(file, "there is no file")
+
+
+@pytest.mark.parametrize("content", [[torch.ones(2)], {}, {"epoch": 3}, {"state_dict": {}}, {"state_dict": 3}])
+def test_files_without_a_state_dict_are_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "weights.pt")
+    assert_refused(tmp_path / "weights.pt", "state dict")
+
+
+class Bomb:
+    """Creates a file as soon as it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple:
+        return open, (str(self.marker), "w")
+
+
+def write_pickle(content: object, file: Path) -> None:
+    file.write_bytes(pickle.dumps(content, protocol=2))
+
+
+def write_old(content: object, file: Path) -> None:
+    torch.save(content, file, _use_new_zipfile_serialization=False)
+
+
+@pytest.mark.parametrize("write", [write_pickle, torch.save, write_old])
+def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path, write: Callable) -> None:
+    marker, file = tmp_path / "marker", tmp_path / "weights.pt"
+    pickle.loads(pickle.dumps(Bomb(marker))).close()
+    assert marker.exists(), "the bomb works"
+    marker.unlink()
+    write({"state_dict": network().state_dict(), "extra": Bomb(marker)}, file)
+    assert_refused(file, "could run code: it was refused")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda name: name,
+        lambda name: name.replace("layers.", "nn."),
+        lambda name: "module." + name.replace("layers.", "nn."),
+        lambda name: "_orig_mod." + name,
+        lambda name: "module._orig_mod." + name,
+        lambda name: name.replace("layers.", "layers._orig_mod."),
+    ],
+)
+def test_published_and_wrapped_names_are_understood(rename: Callable[[str], str]) -> None:
+    source, target = network(seed=0), network(seed=1)
+    assert not same(source.state_dict(), target.state_dict())
+    load_into(target, {rename(name): value for name, value in source.state_dict().items()}, "file.pt")
+    assert same(source.state_dict(), target.state_dict())
+
+
+def test_the_published_base_model_fits(published_weights: Path) -> None:
+    target = MLP((1, 28, 28), (10,))
+    state = read_weights(published_weights)
+    load_into(target, state, published_weights)
+    assert {name.split(".")[0] for name in state} == {"nn"}
+    assert torch.equal(target.layers[0].weight, state["nn.0.weight"])
+
+
+def test_real_wrappers_are_understood() -> None:
+    source, target = network(seed=0), network(seed=1)
+    load_into(target, nn.DataParallel(torch.compile(source)).state_dict(), "file.pt")
+    assert same(source.state_dict(), target.state_dict())
+
+
+def without(name: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    return lambda state: {own: value for own, value in state.items() if own != name}
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda state: state | {"layers.2.bias": torch.zeros(3)}, r"'layers.2.bias' has shape \(3,\), expected \(4,\)"),
+        (lambda state: state | {"layers.2.bias": torch.zeros(4, 1)}, r"'layers.2.bias' has shape \(4, 1\)"),
+        (without("layers.0.weight"), "'layers.0.weight' is missing"),
+        (lambda state: {}, "'layers.0.bias' and 3 more are missing"),
+        (lambda state: state | {"layers.3.bias": torch.zeros(4)}, "'layers.3.bias' is unknown"),
+        (lambda state: state | {"nn.7": torch.zeros(4), "x": torch.zeros(1)}, "'layers.7' and 1 more are unknown"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_and_the_network_is_left_as_it_was(change: Callable, match: str) -> None:
+    target = network(seed=1)
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    with pytest.raises(ParityError, match=match) as error:
+        load_into(target, change(dict(network(seed=0).state_dict())), "some/file.pt")
+    assert "weights in some/file.pt do not fit MLP" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert same(target.state_dict(), before)
+
+
+def test_the_fingerprint_is_of_the_weights() -> None:
+    assert fingerprint(network(seed=0)) == fingerprint(network(seed=0))
+    assert fingerprint(network(seed=0)) != fingerprint(network(seed=1))
+    changed = network(seed=0)
+    with torch.no_grad():
+        changed.layers[2].bias[3] = torch.nextafter(changed.layers[2].bias[3], torch.tensor(9.0))
+    assert fingerprint(changed) != fingerprint(network(seed=0))
+
+
+def test_the_fingerprint_tells_names_types_and_shapes_apart() -> None:
+    def zeros(shape: tuple[int, ...], name: str = "weight", dtype: torch.dtype = torch.float32) -> str:
+        module = nn.Module()
+        module.register_buffer(name, torch.zeros(shape, dtype=dtype))
+        return fingerprint(module)
+
+    different = [zeros((2, 3)), zeros((3, 2)), zeros((6,)), zeros((2, 3), "bias"), zeros((2, 3), dtype=torch.int32)]
+    assert len({*different, zeros(()), zeros((2, 3), dtype=torch.bfloat16)}) == 7
+
+
+def test_the_fingerprint_does_not_depend_on_the_file(tmp_path: Path) -> None:
+    source, target = network(seed=0), network(seed=1)
+    save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    load_into(target, read_weights(tmp_path / "weights.safetensors"), "weights.safetensors")
+    assert fingerprint(target) == fingerprint(source)
