@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +15,8 @@ from parity.experiments.utils.command_line import run_command
 
 ROOT = Path(__file__).parents[1]
 HOW_TO_GET_MNIST = "MNIST is not under DATA_ROOT: ../shared/prepare_data.sh data, or run train.py --dataset MNIST once"
+
+torch.set_num_threads(1)  # networks here are small: a second thread waits more than it works
 
 hypothesis_settings.register_profile("parity", deadline=None, max_examples=25, derandomize=True)
 hypothesis_settings.load_profile("parity")
@@ -81,7 +83,7 @@ def evaluate() -> Command:
 
 
 @pytest.fixture(scope="session")
-def digits_base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def digits_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base directory in which Digits' base model is trained, shortly."""
     from parity.experiments import Experiment
     from parity.experiments.utils.run_training import RunOptions, run_training
@@ -90,4 +92,4 @@ def digits_base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("runs")
     base = Experiment("Digits", "mlp_base", base_directory=folder, overrides={"trainer.max_epochs": 10})
     run_training(base, RunOptions(hardware=Hardware("cpu")))
-    yield folder
+    return folder

@@ -123,9 +123,14 @@ class BurstModule(pl.LightningModule):
                 "training stopped, and the last checkpoint was left as it is. Try a smaller learning rate."
             )
         self.metrics["train"].loss.update(losses, torch.tensor(self._step_groups, device=losses.device))
+        values = with_prefix("train", self.metrics["train"].result())
         if self._grad_norms:
-            self._log({"train/grad_norm": torch.stack(self._grad_norms).mean()})
-        self._log_split("train")
+            values["train/grad_norm"] = torch.stack(self._grad_norms).mean()
+        self.log_dict(values, logger=False)
+        # Lightning would hand them to the loggers after the checkpoint is saved: a run killed between would lose them.
+        for logger in self.trainer.loggers:
+            logger.log_metrics({name: float(value) for name, value in values.items()}, step=self.current_epoch + 1)
+            logger.save()
 
     def _evaluation_step(self, burst: Burst, split: str) -> None:
         outputs = []
@@ -153,9 +158,7 @@ class BurstModule(pl.LightningModule):
         return loaders if isinstance(loaders, list) else [_loader(loaders)]
 
     def _log_split(self, split: str) -> None:
-        self._log(with_prefix(split, self.metrics[split].result()))
-
-    def _log(self, values: dict[str, Tensor]) -> None:
+        values = with_prefix(split, self.metrics[split].result())
         # Lightning takes a value named 'step' as the axis of all loggers: epochs, counted from 1.
         self.log_dict(values | {"step": torch.tensor(float(self.current_epoch + 1))})
 

@@ -1,0 +1,132 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from parity.coded_model import CodedModel
+from parity.data import get_datamodule_class
+from parity.errors import ParityError
+from parity.experiments import Experiment
+from parity.experiments.utils import catalogue
+
+ENTRIES = [entry for dataset in catalogue.datasets() for entry in catalogue.experiments(dataset)]
+
+
+def test_names_are_unique_within_a_data_set() -> None:
+    names = [(entry.dataset, entry.name) for entry in ENTRIES]
+    assert len(set(names)) == len(names) > 0
+    assert {"Digits", "MNIST", "FashionMNIST"} <= {entry.dataset for entry in ENTRIES}
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.dataset}-{entry.name}")
+def test_every_config_builds_and_answers(entry: catalogue.Entry) -> None:
+    experiment = Experiment(entry.dataset, entry.name)
+    model = experiment.get_model()
+    data_class = get_datamodule_class(entry.dataset)
+    if isinstance(model, CodedModel):
+        assert entry.name.startswith(f"mlp_k{model.k}_")
+        assert entry.name.endswith(f"_r{model.r}") == (model.r > 1)
+        available = torch.ones(3, model.n, dtype=torch.bool)
+        available[:, 0] = False
+        assert model(torch.rand(3, model.k, *data_class.QUERY_SHAPE), available).shape == (3, model.k, 10)
+    else:
+        assert entry.name.endswith("_base")
+        assert model(torch.rand(3, *data_class.QUERY_SHAPE)).shape == (3, 10)
+
+
+NETWORK = """
+from torch import nn
+
+class Tiny(nn.Module):
+    def __init__(self, query_shape, prediction_shape, width):
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(6, width), nn.ReLU(), nn.Linear(width, prediction_shape[0]))
+
+    def forward(self, queries):
+        return self.net(queries)
+"""
+
+DATAMODULE = """
+import torch
+from parity.data import TensorDataModule
+
+class DiceDataModule(TensorDataModule):
+    NUM_CLASSES = 3
+    QUERY_SHAPE = (1, 2, 3)
+
+    def __init__(self, k=1, batch_size=8, num_validation=40, seed=0):
+        super().__init__(k, batch_size, num_validation, seed)
+
+    def load(self, train):
+        labels = torch.arange(300 if train else 60) % 3
+        return (labels.view(-1, 1, 1, 1) * 100).byte().expand(-1, 1, 2, 3).contiguous(), labels
+"""
+
+PARAMETERS = """
+from torch import nn
+from my_network import Tiny
+from parity.coders import LinearDecoder, LinearEncoder
+from parity.experiments.utils import update_config
+from parity.training import Adam, ParityTargetLoss
+
+DEFAULTS = dict(data=dict(batch_size=8), model=dict(network=Tiny, width=16), optimizer=Adam(lr=1e-2),
+                trainer=dict(max_epochs=4))
+CONFIGS = {
+    "tiny_base": update_config(DEFAULTS, dict(loss=nn.CrossEntropyLoss())),
+    "tiny_k2_add": update_config(DEFAULTS, dict(
+        base="tiny_base", loss=ParityTargetLoss(nn.MSELoss()),
+        code=dict(k=2, r=1, encoder=LinearEncoder, decoder=LinearDecoder))),
+}
+"""
+
+
+def test_own_network_and_data_live_outside_the_package(
+    tmp_path: Path, train: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "_added_paths", [])
+    own = tmp_path / "own"
+    (own / "Dice" / "mine").mkdir(parents=True)
+    (own / "my_network.py").write_text(NETWORK)
+    (own / "Dice" / "datamodule.py").write_text(DATAMODULE)
+    (own / "Dice" / "mine" / "experiment_parameters.py").write_text(PARAMETERS)
+    arguments = ("--dataset", "Dice", "--experiments_path", str(own), "--experiment_name", "tiny_k2_add")
+    assert train(*arguments) == 0
+    experiment = Experiment("Dice", "tiny_k2_add")
+    assert experiment.save_dir == Path("experiments/Dice/mine/tiny_k2_add")
+    assert experiment.load_test_metrics()["test/overall_top1"] > 0.5
+    assert train("--list", "--experiments_path", str(own)) == 0
+    assert "mine: tiny_base tiny_k2_add" in capsys.readouterr().out
+
+
+def test_a_collection_may_make_its_networks_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "_added_paths", [])
+    folder = tmp_path / "own2" / "Digits" / "by_model_file"
+    folder.mkdir(parents=True)
+    (folder / "experiment_parameters.py").write_text("CONFIGS = {'flat_base': dict(model=dict(width=7))}")
+    (folder / "model.py").write_text(
+        "from torch import nn\n"
+        "def get_model(config, query_shape, prediction_shape):\n"
+        "    width = config['model']['width']\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Linear(width, *prediction_shape))\n"
+    )
+    catalogue.add_experiments_path(tmp_path / "own2")
+    assert Experiment("Digits", "flat_base").get_model()(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_two_experiments_of_one_name_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "_added_paths", [])
+    folder = tmp_path / "own3" / "Digits" / "twice"
+    folder.mkdir(parents=True)
+    (folder / "experiment_parameters.py").write_text("CONFIGS = {'mlp_base': {}}")
+    catalogue.add_experiments_path(tmp_path / "own3")
+    with pytest.raises(ParityError, match="'mlp_base' of Digits is in two collections, original and twice"):
+        catalogue.experiments("Digits")
+
+
+def test_globs_and_names(train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert catalogue.matching("Digits", ["mlp_k*_add", "mlp_k2_add"]) == ["mlp_k2_add", "mlp_k3_add", "mlp_k4_add"]
+    with pytest.raises(ParityError, match="no experiment of Digits matches 'cnn_"):
+        catalogue.matching("Digits", ["cnn_*"])
+    with pytest.raises(ParityError, match="did you mean 'Digits'"):
+        catalogue.experiments("digits")

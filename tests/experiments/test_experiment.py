@@ -1,0 +1,132 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from parity.coded_model import CodedModel
+from parity.errors import ParityError
+from parity.experiments import Experiment
+from parity.experiments.utils.run_training import RunOptions, run_training
+from parity.models.weights import fingerprint
+from parity.training import Hardware
+
+OPTIONS = RunOptions(hardware=Hardware("cpu"))
+
+
+@pytest.fixture
+def runs(digits_base: Path, tmp_path: Path) -> Path:
+    shutil.copytree(digits_base, tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def experiment(runs: Path, name: str = "mlp_k2_add", epochs: int = 3, **kwargs: object) -> Experiment:
+    overrides = {"trainer.max_epochs": epochs, **kwargs.pop("overrides", {})}  # type: ignore[dict-item]
+    return Experiment("Digits", name, base_directory=runs, overrides=overrides, **kwargs)  # type: ignore[arg-type]
+
+
+def test_a_notebook_gets_everything_from_a_run(runs: Path) -> None:
+    trained = experiment(runs)
+    metrics = run_training(trained, OPTIONS)
+    found = Experiment(trained.save_dir)
+    assert (found.dataset, found.collection, found.experiment_name) == ("Digits", "original", "mlp_k2_add")
+    assert found.config["trainer"]["max_epochs"] == 3
+    assert found.available_checkpoints() == ["best", "last"]
+    assert [row["epoch"] for row in found.load_metrics()] == [1, 2, 3]
+    assert found.load_test_metrics() == pytest.approx(metrics)
+    best = json.loads((found.save_dir / "test_metrics.json").read_text())["epoch"]
+    with_test = [row["epoch"] for row in found.load_metrics() if "test/overall_top1" in row]
+    assert with_test == [best]
+
+    model = found.load_trained_model()
+    assert isinstance(model, CodedModel)
+    (batch, *_) = next(iter(found.get_datamodule(batch_size=7).loader("test")))
+    available = torch.ones(7, 3, dtype=torch.bool)
+    available[::2, 1] = False
+    answers = model(batch.queries, available)
+    predictions = model.base_outputs(batch.queries)
+    arrived = available[:, :2]
+    assert torch.equal(answers[arrived], predictions[arrived])
+    assert not torch.allclose(answers[~arrived], predictions[~arrived])
+
+
+def test_the_base_model_is_trained_first_and_used(tmp_path: Path) -> None:
+    parity = experiment(tmp_path, epochs=1)
+    with pytest.raises(ParityError, match="the base model mlp_base is not trained: train it first, with python train"):
+        run_training(parity, RunOptions(hardware=Hardware("cpu"), train_base=False))
+    assert not list(tmp_path.iterdir())
+    base = Experiment("Digits", "mlp_base", base_directory=tmp_path)
+    run_training(parity, OPTIONS)
+    assert base.available_checkpoints() == ["best", "last"]
+    model = parity.load_trained_model()
+    assert isinstance(model, CodedModel)
+    assert fingerprint(model.base_model) == fingerprint(base.load_trained_model())
+
+
+def test_a_run_is_its_config_seed_and_base_weights(runs: Path, tmp_path: Path) -> None:
+    first = experiment(runs)
+    run_training(first, OPTIONS)
+    with pytest.raises(ParityError, match=r"started with something else: config\.optimizer\.lr: 0\.001 -> 0\.1"):
+        run_training(experiment(runs, overrides={"optimizer.lr": 0.1}), OPTIONS)
+    with pytest.raises(ParityError, match=r"max_epochs: 3 -> 2"):
+        run_training(experiment(runs, epochs=2), OPTIONS)
+    with pytest.raises(ParityError, match="seed: None -> 1"):
+        run_training(experiment(runs, seed=1, run_name="mlp_k2_add"), OPTIONS)
+    other = tmp_path / "other.pt"
+    torch.save(Experiment("Digits", "mlp_base").get_model().state_dict(), other)
+    with pytest.raises(ParityError, match="base_weights_sha256"):
+        run_training(experiment(runs), OPTIONS, base_weights=other)
+
+    assert experiment(runs, seed=1).save_dir.name == "mlp_k2_add-seed=1"
+    run_training(experiment(runs, epochs=5), OPTIONS)  # a larger max_epochs goes on
+    assert len(first.load_metrics()) == 5
+    started_anew = RunOptions(hardware=Hardware("cpu"), resume=False)
+    run_training(experiment(runs, overrides={"optimizer.lr": 0.1}), started_anew)
+    assert len(first.load_metrics()) == 3
+
+
+def test_a_finished_run_is_left_alone(runs: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = experiment(runs)
+    run_training(run, OPTIONS)
+    before = {path: path.stat().st_mtime_ns for path in run.save_dir.rglob("*")}
+    with caplog.at_level("INFO", logger="parity"):
+        run_training(run, OPTIONS)
+    assert "this run is finished" in caplog.text
+    assert {path: path.stat().st_mtime_ns for path in run.save_dir.rglob("*")} == before
+
+
+def test_a_damaged_last_checkpoint_stops_the_run_and_stays(runs: Path) -> None:
+    run = experiment(runs)
+    run_training(run, OPTIONS)
+    last = run.save_dir / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(ParityError, match=r"last\.ckpt is damaged"):
+        run_training(experiment(runs, epochs=5), OPTIONS)
+    assert last.stat().st_size == 1000
+
+
+def test_seeds_differ_and_repeat(runs: Path) -> None:
+    prints = []
+    for seed, name in ((1, "a"), (1, "b"), (2, "c")):
+        run = experiment(runs, epochs=1, seed=seed, run_name=name)
+        run_training(run, OPTIONS)
+        model = run.load_trained_model("last")
+        prints.append(fingerprint(model))
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_several_parity_models(runs: Path) -> None:
+    run = experiment(runs, "mlp_k3_linear_r2", epochs=2)
+    run_training(run, OPTIONS)
+    model = run.load_trained_model()
+    assert isinstance(model, CodedModel)
+    assert len(model.parity_models) == 2
+    assert fingerprint(model.parity_models[0]) != fingerprint(model.parity_models[1])
+
+
+def test_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match="is not the folder of a run"):
+        Experiment(tmp_path)
+    with pytest.raises(ParityError, match="a run name is the name of one folder"):
+        Experiment("Digits", "mlp_base", run_name="../elsewhere")

@@ -1,0 +1,175 @@
+"""The command lines as a user meets them: what they print, what they leave, and what bad input gets."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from parity.experiments import Experiment
+from parity.models.weights import fingerprint
+
+ROOT = Path(__file__).parents[1]
+Command = Callable[..., int]
+
+
+def test_train_then_evaluate(train: Command, evaluate: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    short = ("--set", "trainer.max_epochs=2")
+    assert train("--dataset", "Digits", "--experiment_name", "mlp_base") == 0
+    assert train("--dataset", "Digits", "--experiment_name", "mlp_k[23]_add", *short, "--test_every_epoch") == 0
+    folder = Path("experiments/Digits/original/mlp_k2_add")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoints", "config.json", "metrics.csv", "test_metrics.json",
+    ]  # fmt: skip
+    assert (folder.parent / "mlp_k3_add" / "test_metrics.json").exists()
+    assert all("test/overall_top1" in row for row in Experiment(folder).load_metrics())
+
+    capsys.readouterr()
+    assert evaluate("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--json", "out.json") == 0
+    printed = capsys.readouterr().out
+    results = json.loads(Path("out.json").read_text())
+    assert f"{results['base']['correct']} / 360 correct" in printed
+    assert "A_o(f)" in printed
+    assert set(results["code"]["A_o"]) == {"0.0", "0.01", "0.05", "0.1"}
+    # The same number as training's own test pass: two ways to count the same.
+    trained = Experiment(folder).load_test_metrics()["test/overall_top1"]
+    assert results["code"]["A_d"]["1"]["overall_top1"] == pytest.approx(trained)
+
+    weights = folder.parent / "mlp_base" / "checkpoints" / "best.ckpt"
+    assert evaluate("--dataset", "Digits", "--experiment_name", "mlp_base", "--weights", str(weights)) == 0
+    assert f"{results['base']['correct']} / 360 correct" in capsys.readouterr().out
+
+
+def test_dry_run_writes_nothing(train: Command) -> None:
+    assert train("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--fast_dev_run") == 0
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "Digit", "--experiment_name", "mlp_base"], "did you mean 'Digits'?"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_k2_ad"], "did you mean 'mlp_k2_add'?"),
+        (["--dataset", "Digits"], "name a --dataset and an --experiment_name"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--set", "trainer.epochs=3"], "trainer.max_epochs"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--set", "nonsense"], "KEY.PATH=VALUE"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "data.batch_size=0"], "at least 1"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "data.num_validation=1436"], "too few"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_k2_concat", "--set", "code.k=3"], "k = 2 or 4"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_k4_linear_r2", "--set", "code.r=5"], "r = 2 or 3"),
+        (
+            ["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "base=mlp_bas"],
+            "did you mean 'mlp_base'?",
+        ),
+        (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--base_weights", "none.pt"], "no file none.pt"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--resume_from", "none.ckpt"], "no file none.ckpt"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--accelerator", "warp"], "Lightning cannot train"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--wandb_logger"], "--wandb_project"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--experiments_path", "nowhere"], "is no folder"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_leaves_nothing(
+    train: Command, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(*arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(Path().iterdir())
+
+
+def test_missing_data_says_where_it_was_looked_for(
+    train: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import torchvision
+
+    from parity import settings
+
+    def no_network(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(settings, "DATA_ROOT", tmp_path / "empty")
+    monkeypatch.setattr(torchvision.datasets.mnist, "download_and_extract_archive", no_network)
+    assert train("--dataset", "FashionMNIST", "--experiment_name", "mlp_base") == 1
+    error = capsys.readouterr().err
+    assert str(tmp_path / "empty" / "FashionMNIST" / "raw") in error
+    assert "DATA_ROOT" in error
+    assert not list(tmp_path.glob("empty/*"))
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (Path("ran"),)
+
+
+@pytest.mark.parametrize("option", ["--base_weights", "--resume_from"])
+def test_a_pickle_that_runs_code_is_refused(
+    train: Command, option: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name, write in (("torch.pt", lambda path: torch.save({"state_dict": Malicious()}, path)),
+                        ("plain.pkl", lambda path: path.write_bytes(pickle.dumps(Malicious())))):  # fmt: skip
+        file = tmp_path / name
+        write(file)
+        assert train("--dataset", "Digits", "--experiment_name", "mlp_k2_add", option, str(file)) == 1
+        assert name in capsys.readouterr().err
+        assert not Path("ran").exists()
+        assert not Path("experiments").exists()
+
+
+def test_list_and_print_config(train: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--list", "--dataset", "Digits") == 0
+    assert "original: mlp_base mlp_k2_add" in capsys.readouterr().out
+    arguments = ("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "optimizer.lr=0.5")
+    assert train(*arguments, "--print_config") == 0
+    assert json.loads(capsys.readouterr().out)["mlp_k2_add"]["optimizer"]["lr"] == 0.5
+    assert not list(Path().iterdir())
+
+
+def test_mixed_precision_and_tensorboard(train: Command, digits_base: Path) -> None:
+    arguments = ("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--base_directory", str(digits_base))
+    options = ("--amp", "--tensorboard_logger", "--no-csv_logger", "--run_name", "amp")
+    assert train(*arguments, *options, "--set", "trainer.max_epochs=1") == 0
+    folder = digits_base / "Digits" / "original" / "amp"
+    assert list((folder / "tensorboard").glob("events*"))
+    assert not (folder / "metrics.csv").exists()
+    assert json.loads((folder / "config.json").read_text())["config"]["trainer"]["precision"] == "bf16-mixed"
+
+
+def test_wandb_offline(train: Command, digits_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    arguments = ("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--base_directory", str(digits_base))
+    options = ("--wandb_logger", "--wandb_project", "test", "--run_name", "wandb", "--set", "trainer.max_epochs=1")
+    assert train(*arguments, *options) == 0
+    assert list((digits_base / "Digits" / "original" / "wandb").glob("wandb/offline-run-*/run-*.wandb"))
+
+
+def test_a_killed_run_goes_on_to_the_same_end(digits_base: Path) -> None:
+    """The real thing: train.py in a process of its own, killed without warning, and the same command again."""
+    command = [sys.executable, str(ROOT / "train.py"), "--dataset", "Digits", "--experiment_name", "mlp_k2_add",
+               "--base_directory", str(digits_base), "--accelerator", "cpu",
+               "--set", "trainer.max_epochs=60"]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    killed = [*command, "--run_name", "killed"]
+    table = digits_base / "Digits" / "original" / "killed" / "metrics.csv"
+    with subprocess.Popen(killed, env=environment, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (table.exists() and len(table.read_text().splitlines()) > 5) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert not (table.parent / "test_metrics.json").exists(), "the run was over before the kill"
+    again = subprocess.run(killed, env=environment, capture_output=True, text=True, check=True)
+    assert "going on after epoch" in again.stdout
+    subprocess.run([*command, "--run_name", "whole"], env=environment, stdout=subprocess.DEVNULL, check=True)
+    runs = [Experiment(table.parent.with_name(name)) for name in ("killed", "whole")]
+    assert fingerprint(runs[0].load_trained_model("last")) == fingerprint(runs[1].load_trained_model("last"))
+    assert runs[0].load_metrics() == runs[1].load_metrics()
+    assert runs[0].load_test_metrics() == runs[1].load_test_metrics()
