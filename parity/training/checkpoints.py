@@ -10,7 +10,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
-from pytorch_lightning.utilities import rank_zero_only
 
 from parity.training.files import written_whole
 
@@ -44,12 +43,14 @@ class Checkpoints(Checkpoint):
         if self.best_value is None or value > self.best_value:
             self.best_value, self.best_epoch = value, epoch
             names.append("best.ckpt")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with written_whole(self.folder / "last.ckpt") as whole:
+        last = self.folder / "last.ckpt"
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(last)  # takes part in gathering, writes nothing
+            return
+        with written_whole(last) as whole:
             trainer.save_checkpoint(whole)
             self._also_as(whole, names)
 
-    @rank_zero_only
     def _also_as(self, whole: Path, names: list[str]) -> None:
         for name in names:
             with written_whole(self.folder / name) as temporary:

@@ -14,8 +14,10 @@ from parity.errors import ParityError
 def written_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary name in the same folder; what was written there gets its real name when the block ends.
 
-    It is flushed to the disk first. When the block raises, nothing is left and an older file stays as it was.
+    It is flushed to the disk first. When the block raises, nothing is left and an older file stays as it was. The
+    folder is made if it is not there.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary

@@ -93,6 +93,7 @@ def fit(
 
     Raises:
         ParityError: the checkpoint is damaged or foreign, or the loss is no finite number.
+        KeyboardInterrupt: Ctrl-C; the last finished epoch's checkpoint is there.
     """
     if resume_from is not None:
         check_checkpoint(resume_from, module)
@@ -110,7 +111,10 @@ def fit(
         default_root_dir=folder,
         **trainer_args,
     )
-    trainer.fit(module, datamodule=datamodule, ckpt_path=resume_from, weights_only=True)
+    try:
+        trainer.fit(module, datamodule=datamodule, ckpt_path=resume_from, weights_only=True)
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        raise KeyboardInterrupt from None
     return checkpoints
 
 

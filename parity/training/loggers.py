@@ -16,19 +16,19 @@ from parity.training.files import write_text
 class EpochTable(Logger):
     """A CSV file with a row per epoch and a column per metric.
 
-    A run that goes on after epoch N keeps the rows up to N and writes the later ones anew.
-
     Args:
         path: the file.
+        keep: a run that goes on after this epoch keeps the rows up to it, and writes the later ones anew.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keep: int = 0) -> None:
         super().__init__()
         self.path = path
         self._rows: dict[int, dict[str, str]] = {
-            int(row["epoch"]): {name: value for name, value in row.items() if value} for row in read_table(path)
+            int(row["epoch"]): {name: value for name, value in row.items() if value}
+            for row in (read_table(path) if keep else [])
+            if int(row["epoch"]) <= keep
         }
-        self._written_to = 0
 
     @property
     def name(self) -> str:
@@ -45,9 +45,6 @@ class EpochTable(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Put metrics into the row of epoch ``step``, counted from 1."""
         assert step is not None, "epochs are the axis of every metric"
-        if step > self._written_to:
-            self._rows = {epoch: row for epoch, row in self._rows.items() if epoch < step}
-            self._written_to = step
         self._rows.setdefault(step, {"epoch": str(step)}).update(
             {name: repr(float(value)) for name, value in metrics.items() if name != "epoch"}
         )
@@ -61,7 +58,6 @@ class EpochTable(Logger):
         writer = csv.DictWriter(text, ["epoch", *columns], lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._rows[epoch] for epoch in sorted(self._rows))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.path, text.getvalue())
 
 

@@ -96,6 +96,16 @@ def test_a_finished_run_is_left_alone(runs: Path, caplog: pytest.LogCaptureFixtu
     assert {path: path.stat().st_mtime_ns for path in run.save_dir.rglob("*")} == before
 
 
+def test_a_run_killed_before_its_test_pass_keeps_its_table(runs: Path) -> None:
+    run = experiment(runs, epochs=6)
+    run_training(run, OPTIONS)
+    table = run.load_metrics()
+    (run.save_dir / "test_metrics.json").unlink()
+    run_training(run, OPTIONS)
+    assert run.load_metrics() == table
+    assert run.load_test_metrics()
+
+
 def test_a_damaged_last_checkpoint_stops_the_run_and_stays(runs: Path) -> None:
     run = experiment(runs)
     run_training(run, OPTIONS)

@@ -91,7 +91,7 @@ def test_resumed_run_ends_bit_identical(tmp_path: Path, stopped_after: int) -> N
         model = coded_model()
         model.parity_models[0] = NoisyParity(DigitsDataModule.QUERY_SHAPE, (10,))
         torch.manual_seed(7 if resume_from is None else 8)
-        table = EpochTable(folder / "metrics.csv")
+        table = EpochTable(folder / "metrics.csv", keep=stopped_after if resume_from else 0)
         datamodule = DigitsDataModule(k=2, batch_size=50)
         fit(
             lit_module(model), datamodule, folder, {"max_epochs": epochs},
@@ -113,7 +113,7 @@ def test_rows_after_the_checkpoint_are_written_anew(tmp_path: Path) -> None:
             loggers=[EpochTable(folder / "metrics.csv")])  # fmt: skip
         module = lit_module(coded_model())
     shutil.copy(tmp_path / "2" / "checkpoints" / "last.ckpt", tmp_path / "last.ckpt")
-    table = EpochTable(tmp_path / "3" / "metrics.csv")
+    table = EpochTable(tmp_path / "3" / "metrics.csv", keep=2)
     fit(module, DigitsDataModule(k=2), tmp_path / "3", {"max_epochs": 4}, hardware=CPU, loggers=[table],
         resume_from=tmp_path / "last.ckpt")  # fmt: skip
     assert [row["epoch"] for row in read_table(tmp_path / "3" / "metrics.csv")] == ["1", "2", "3", "4"]

@@ -10,7 +10,7 @@ from parity.coded_model import CodedModel
 from parity.data import GroupDataModule, get_datamodule_class
 from parity.errors import ParityError, did_you_mean
 from parity.experiments.utils import catalogue
-from parity.experiments.utils.config import Config, apply_overrides, differences, frozen, to_plain
+from parity.experiments.utils.config import Config, apply_overrides, differences, frozen, to_plain, update_config
 from parity.models import load_into
 from parity.training.files import read_json
 from parity.training.fit import check_checkpoint
@@ -22,6 +22,9 @@ TEST_FILE = "test_metrics.json"
 CHECKPOINTS = "checkpoints"
 
 BASE_DIRECTORY = "experiments"
+
+_DEFAULTS = dict(trainer=dict(precision="32-true", gradient_clip_val=None, accumulate_grad_batches=1))
+"""What a config need not say, but can be asked to override."""
 
 
 class Experiment:
@@ -65,7 +68,7 @@ class Experiment:
         self.dataset, self.collection, self.experiment_name = entry.dataset, entry.collection, entry.name
         self.base_directory = Path(base_directory)
         self.seed, self.overrides = seed, dict(overrides or {})
-        self.config = frozen(apply_overrides(entry.config, self.overrides))
+        self.config = frozen(apply_overrides(update_config(_DEFAULTS, entry.config), self.overrides))
         self.run_name = run_name or (entry.name if seed is None else f"{entry.name}-seed={seed}")
         if Path(self.run_name).name != self.run_name:
             raise ParityError(f"a run name is the name of one folder, not '{self.run_name}'.")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from parity.coded_model import CodedModel
@@ -85,6 +86,7 @@ def run_training(
     module, trainer_args = _lit_module(experiment, datamodule, model, options)
 
     _announce(experiment, datamodule, model, options)
+    done = 0
     if resume_from is not None:
         done = check_checkpoint(resume_from, module)["epoch"] + 1
         if done >= trainer_args["max_epochs"] and (experiment.save_dir / TEST_FILE).exists():
@@ -100,10 +102,9 @@ def run_training(
     loggers: list[Logger] = []
     if not options.leaves_nothing:
         if not options.resume:
-            _clear(experiment.save_dir)
-        experiment.save_dir.mkdir(parents=True, exist_ok=True)
-        write_json(experiment.save_dir / CONFIG_FILE, identity)
-        loggers = _loggers(experiment, options)
+            rank_zero_only(_clear)(experiment.save_dir)
+        rank_zero_only(write_json)(experiment.save_dir / CONFIG_FILE, identity)
+        loggers = _loggers(experiment, options, done)
     checkpoints = fit(
         module,
         datamodule,
@@ -210,11 +211,11 @@ def _announce(experiment: Experiment, datamodule: GroupDataModule, model: nn.Mod
         )
 
 
-def _loggers(experiment: Experiment, options: RunOptions) -> list[Logger]:
+def _loggers(experiment: Experiment, options: RunOptions, done: int) -> list[Logger]:
     folder = experiment.save_dir
     loggers: list[Logger] = []
     if options.csv:
-        loggers.append(EpochTable(folder / METRICS_FILE))
+        loggers.append(EpochTable(folder / METRICS_FILE, keep=done))
     if options.tensorboard:
         loggers.append(tensorboard_logger(folder))
     if options.wandb:
@@ -240,7 +241,7 @@ def _test(
     for logger in loggers:
         logger.log_metrics(metrics, step=best_epoch)
         logger.save()
-    write_json(experiment.save_dir / TEST_FILE, {"epoch": best_epoch, "metrics": metrics})
+    rank_zero_only(write_json)(experiment.save_dir / TEST_FILE, {"epoch": best_epoch, "metrics": metrics})
     shown = [name for name in ("test/top1", "test/overall_top1", "test/reconstruction_top1") if name in metrics]
     log.info("best epoch %d: %s", best_epoch, ", ".join(f"{name} {metrics[name]:.4f}" for name in shown))
     return metrics

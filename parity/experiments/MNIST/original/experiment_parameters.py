@@ -14,7 +14,7 @@ DEFAULTS = dict(
     data=dict(batch_size=64, num_validation=5000),
     model=dict(network=MLP, hidden=(200, 100)),
     optimizer=Adam(lr=1e-3, weight_decay=1e-5),
-    trainer=dict(max_epochs=500, precision="32-true", gradient_clip_val=None, accumulate_grad_batches=1),
+    trainer=dict(max_epochs=500),
 )
 
 PARITY = update_config(
