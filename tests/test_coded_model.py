@@ -142,11 +142,17 @@ def test_encoder_and_decoder_must_be_of_one_code() -> None:
         CodedModel(mlp(), LinearEncoder(2, 1, (INPUTS,)), [mlp()], LinearDecoder(3, 1, (OUTPUTS,)))
 
 
+def assert_only_the_base_model_is_in_eval_mode(model: CodedModel) -> None:
+    assert not any(module.training for module in model.base_model.modules())
+    assert all(module.training for module in model.parity_models.modules())
+
+
 def test_the_base_model_stays_in_eval_mode_and_only_it() -> None:
     model = CodedModel(mlp().train(), LinearEncoder(2, 1, (INPUTS,)), [mlp().train()], LinearDecoder(2, 1, (OUTPUTS,)))
-    for trained in (model, model.train(), nn.ModuleList([model]).train()[0]):
-        assert not any(module.training for module in trained.base_model.modules())
-        assert all(module.training for module in trained.parity_models.modules())
+    assert_only_the_base_model_is_in_eval_mode(model)
+    assert_only_the_base_model_is_in_eval_mode(model.train())
+    nn.ModuleList([model]).train()  # as a LightningModule that holds it
+    assert_only_the_base_model_is_in_eval_mode(model)
     assert not any(module.training for module in model.eval().modules())
 
 

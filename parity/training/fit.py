@@ -156,6 +156,9 @@ def _quieten() -> None:
         "ignore", message=".*in eval mode at the start of training.*"
     )  # the base model: it should be
     warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
+    warnings.filterwarnings(
+        "ignore", message=".*It is recommended to use `self.log.*sync_dist.*"
+    )  # metrics are in sync
     warnings.filterwarnings("ignore", message=".*number of training batches.*smaller than the logging interval.*")
     # Lightning makes torch ask NVML whether there is a GPU, so that forked processes can still start CUDA. Optimisers
     # ask in every step; without a GPU each answer opens a missing library, 0.1 ms or a tenth of a small network's step.

@@ -51,6 +51,17 @@ def test_a_systematic_decoder_returns_what_arrived_and_shows_zeros_for_what_did_
     assert rebuilt.tolist() == [[[1.0], [3.0]], [[4.0], [2.0]]]
 
 
+def test_what_arrived_is_returned_whatever_rebuild_says_of_it() -> None:
+    class NoisyDecoder(MirrorDecoder):
+        def rebuild(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:
+            return torch.full_like(base_outputs, 7.0)
+
+    outputs = torch.randn(3, 2, 5, generator=torch.Generator().manual_seed(0))
+    available = torch.tensor([[True, False, True, True], [False, True, True, True], [True, True, False, False]])
+    rebuilt = NoisyDecoder(2, 2, (5,))(outputs, outputs, available)
+    assert torch.equal(rebuilt, torch.where(available[:, :2, None], outputs, 7.0))
+
+
 def test_a_systematic_code_rebuilds_the_predictions_that_are_missing() -> None:
     available = torch.tensor([[True, False, True], [True, True, False], [False, False, False]])
     assert LinearDecoder(2, 1, (4,)).rebuilt(available).tolist() == [[False, True], [False, False], [True, True]]

@@ -110,6 +110,15 @@ def test_what_lies_at_unavailable_places_is_never_read(k: int, r: int) -> None:
         assert torch.allclose(rebuilt, predictions, atol=1e-3)
 
 
+def test_a_prediction_that_is_not_finite_leaves_the_other_available_ones_as_they_are() -> None:
+    predictions = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    predictions[:, 1] = torch.tensor([float("nan"), float("inf"), -float("inf"), -0.0])
+    available = torch.tensor([[True, True, True, True, True], [True, True, False, True, False]])
+    answers = LinearDecoder(3, 2, (4,))(predictions, torch.zeros(2, 2, 4), available)
+    assert torch.equal(answers[:, 0], predictions[:, 0])
+    assert torch.equal(answers[:, 1].view(torch.int32), predictions[:, 1].view(torch.int32)), "the same bits"
+
+
 @pytest.mark.parametrize(("k", "r"), [(2, 1), (3, 2), (4, 3)])
 def test_any_k_outputs_can_be_decoded_and_fewer_cannot(k: int, r: int) -> None:
     decoder = LinearDecoder(k, r, (4,))

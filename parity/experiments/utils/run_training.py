@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
@@ -74,7 +75,7 @@ def run_training(
         ParityError: bad input of any kind; nothing was written then, or what was there is as it was.
     """
     datamodule = experiment.get_datamodule()
-    _check_before_any_work(experiment, datamodule, options)
+    datamodule.device = _check_before_any_work(experiment, datamodule, options)
     base_state = None if experiment.is_base else _base_weights(experiment, options, base_weights)
 
     pl.seed_everything(experiment.seed or 0, verbose=False)
@@ -124,17 +125,18 @@ def run_training(
     return _test(experiment, module, datamodule, options, loggers, checkpoints.best_epoch or 0)
 
 
-def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, options: RunOptions) -> None:
-    """Raise what can be known to fail before a base model is trained or a folder made."""
+def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, options: RunOptions) -> torch.device:
+    """Raise what is bound to fail, before a base model is trained or a folder made; return the device to train on."""
     if options.wandb:
         check_wandb_project(options.wandb_project)
     _, trainer_args = split_trainer_args(experiment.config["trainer"])
-    make_trainer(options.hardware, logger=False, enable_checkpointing=False, **trainer_args)
+    trainer = make_trainer(options.hardware, logger=False, enable_checkpointing=False, **trainer_args)
     if options.resume_from is not None:
         check_checkpoint(options.resume_from)
     for split in ("train", "val"):
         datamodule.loader(split)
     experiment.get_model()
+    return trainer.strategy.root_device
 
 
 def _base_weights(
@@ -202,13 +204,12 @@ def _announce(experiment: Experiment, datamodule: GroupDataModule, model: nn.Mod
     )  # fmt: skip
     if isinstance(model, CodedModel):
         # The base model is finished: counting its test accuracy checks data, scaling and weights, and chooses nothing.
-        counts = {
-            split: count_correct(model.base_model, experiment.get_datamodule(k=1, num_validation=0).loader(split))
-            for split in ("train", "test")
-        }
+        base_model = model.base_model.to(datamodule.device)
+        train, val, test = (count_correct(base_model, datamodule.loader(split)) for split in ("train", "val", "test"))
         log.info(
-            "base model: %s", ", ".join(f"{right} / {of} correct on {split}" for split, (right, of) in counts.items())
-        )
+            "base model: %d / %d correct on training data, %d / %d on test data",
+            train[0] + val[0], train[1] + val[1], *test,
+        )  # fmt: skip
 
 
 def _loggers(experiment: Experiment, options: RunOptions, done: int) -> list[Logger]:
