@@ -23,7 +23,7 @@ class CodedModel(nn.Module):
         decoder: of the same (k, r) code.
 
     Raises:
-        ParityError: encoder and decoder are of different codes.
+        ParityError: encoder and decoder are of different codes, or the parity models are too many or too few.
     """
 
     def __init__(
@@ -39,6 +39,11 @@ class CodedModel(nn.Module):
         self.encoder = encoder
         self.parity_models = nn.ModuleList(parity_models)
         self.decoder = decoder
+        if len(self.parity_models) != encoder.parity_workers:
+            raise ParityError(
+                f"{type(encoder).__name__} with r = {encoder.r} needs {encoder.parity_workers} parity models, "
+                f"not {len(self.parity_models)}."
+            )
         self.base_model.eval()
 
     @property

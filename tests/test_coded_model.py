@@ -179,3 +179,18 @@ def test_the_state_dict_is_the_whole_model() -> None:
     file.seek(0)
     other.load_state_dict(torch.load(file, weights_only=True))
     assert torch.equal(other(queries, available), before)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_the_number_of_parity_models_must_be_the_codes(count: int) -> None:
+    encoder, decoder = LinearEncoder(2, 1, (3,)), LinearDecoder(2, 1, (3,))
+    with pytest.raises(ParityError, match=f"needs 1 parity models, not {count}"):
+        CodedModel(nn.Linear(3, 3), encoder, [nn.Linear(3, 3) for _ in range(count)], decoder)
+
+
+def test_queries_and_predictions_may_be_numbers() -> None:
+    encoder, decoder = LinearEncoder(2, 1, ()), LinearDecoder(2, 1, ())
+    queries = torch.tensor([[1.0, 2.0]])
+    parity = encoder(queries)
+    assert parity.tolist() == [[3.0]]
+    assert decoder(queries, parity, torch.tensor([[True, False, True]])).tolist() == [[1.0, 2.0]]

@@ -38,6 +38,11 @@ class Encoder(nn.Module):
         self.k, self.r, self.n = k, r, k + r
         self.query_shape = tuple(query_shape)
 
+    @property
+    def parity_workers(self) -> int:
+        """n - m, the workers that run a parity model: r of them in a systematic code, as here."""
+        return self.r
+
     def forward(self, queries: Tensor) -> Tensor:
         """Encode: queries (G, k, *Q) -> parity queries (G, r, *Q)."""
         raise NotImplementedError
@@ -114,8 +119,8 @@ class Decoder(nn.Module):
         """Rebuild every prediction as if its output alone were unavailable: what A_d is counted on.
 
         Args:
-            base_outputs: (G, m, *P).
-            parity_outputs: (G, n - m, *P').
+            base_outputs: (G, m, *P), finite numbers.
+            parity_outputs: (G, n - m, *P'), finite numbers.
 
         Returns:
             (G, k, *P), prediction i rebuilt under the pattern that misses output i and nothing else.

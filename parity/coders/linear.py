@@ -19,9 +19,9 @@ _COEFFICIENTS = {
         (0.1263, -0.4993, 0.4224, -0.2947, -0.1285, 0.4987, -0.4237, 0.2928),
     ),
     3: (
-        (0.1745, 0.2799, 0.3513, 0.2620, 0.4120, 0.0304, 0.6956, 0.5254),
-        (-0.9765, 0.3887, -0.2442, -0.1156, 0.2084, 0.4003, 0.1916, -0.6443),
-        (0.1268, -0.4269, 0.7174, -0.6170, 0.5569, 0.5067, -0.3105, 0.2050),
+        (0.6515, 0.4300, 0.1577, 0.1818, 0.8024, 0.1157, 0.4244, 0.5929),
+        (0.4711, 0.8361, -0.3720, 0.5657, -0.5159, 0.9607, -0.6156, 0.0706),
+        (-0.5573, 0.3246, 0.8943, -0.4600, -0.3000, 0.2246, -0.4923, 0.6152),
     ),
 }
 
@@ -30,19 +30,19 @@ def coefficients(k: int, r: int) -> Tensor:
     """Return the coefficients C of the linear (k, r) code.
 
     Rebuilding e predictions from e parity outputs solves a linear system whose matrix is an e x e block of C, so every
-    square block must be invertible and, because parity models only approximate their targets, well conditioned: the
-    condition number is the factor by which their errors can grow.
+    square block must be invertible. Because parity models only approximate their targets, it should be well
+    conditioned too, and its inverse small: that is the factor by which their errors grow.
 
-    r = 1: ones. r = 2: eight points of the half circle, (cos t, sin t) at t = 14.2 deg + 20.45 deg * i and the same
-    turned by -90 deg: an (almost) even spacing keeps any two of them far from parallel, and the offset keeps them off
-    the axes, where a coefficient would vanish. r = 3: eight points found by minimising the largest condition number of
-    all 2 x 2 and 3 x 3 blocks. Vandermonde rows, the textbook choice, grow far worse (above 90 for k = 8, r = 2 even
-    at Chebyshev nodes). The columns are ordered so that the first k of them are a good choice for every k; the largest
-    condition numbers over all blocks are
+    r = 1: ones. r = 2: eight points of the half circle, 0.515 (cos t, sin t) at t = 14.2 deg + 20.45 deg * i and the
+    same turned by -90 deg: an almost even spacing keeps any two of them far from parallel, and the offset keeps them
+    off the axes, where a coefficient would vanish. r = 3: eight points found by minimising the norm of the inverse over
+    all blocks. Vandermonde rows, the textbook choice, are worse: at Chebyshev nodes a block of k = 8, r = 2 has a
+    condition number of 24, and with r = 3 blocks are singular. The columns are ordered so that the first k are a good
+    choice for every k. The largest condition numbers over all square blocks are
 
         k       2     3     4     5     6     7     8
         r = 2   1.0   2.7   2.7   5.5   5.5   5.5   5.5
-        r = 3   3.2   8.4   11.6  11.6  11.7  11.9  12.0
+        r = 3   4.2   6.7   14.5  14.5  14.5  14.5  14.6
 
     Returns:
         float64 (r, k).
@@ -105,7 +105,7 @@ class LinearDecoder(SystematicDecoder):
         """Apply the pattern's matrix: D[pattern] (k, n) @ outputs (n, *P), for each group."""
         outputs = torch.cat([base_outputs, parity_outputs], dim=1)
         matrices = self.matrices[self.pattern_index(available)]
-        return torch.bmm(matrices.to(outputs.dtype), outputs.flatten(2)).view(base_outputs.shape)
+        return torch.bmm(matrices.to(outputs.dtype), outputs.view(*outputs.shape[:2], -1)).view(base_outputs.shape)
 
 
 def decoding_matrix(code: Tensor, available: Tensor) -> Tensor:
@@ -133,4 +133,6 @@ def decoding_matrix(code: Tensor, available: Tensor) -> Tensor:
 
 def _combine(code: Tensor, parts: Tensor) -> Tensor:
     """Combine parts linearly: (r, k) x (G, k, *S) -> (G, r, *S)."""
-    return torch.matmul(code.to(parts.dtype), parts.flatten(2)).view(parts.shape[0], -1, *parts.shape[2:])
+    return torch.matmul(code.to(parts.dtype), parts.reshape(*parts.shape[:2], -1)).view(
+        len(parts), -1, *parts.shape[2:]
+    )

@@ -39,7 +39,7 @@ class GroupDataModule(pl.LightningDataModule):
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.__name__.endswith("DataModule"):
+        if cls.__name__.endswith("DataModule") and hasattr(cls, "QUERY_SHAPE"):  # else a base of others
             _CLASSES[cls.__name__.removesuffix("DataModule")] = cls
 
     @property

@@ -40,12 +40,14 @@ class GroupSampler:
         rank: this process's number among ``world_size``.
 
     Raises:
-        ParityError: not one group or an empty batch.
+        ParityError: no group, or an empty batch.
     """
 
     def __init__(
         self, rows: Tensor, k: int, batch_size: int, seed: int, shuffle: bool, rank: int = 0, world_size: int = 1
     ) -> None:
+        if k < 1:
+            raise ParityError(f"a coding group has at least 1 query, not k = {k}.")
         if batch_size < 1:
             raise ParityError(f"batch_size counts coding groups and must be at least 1, not {batch_size}.")
         if len(rows) < k * (world_size if shuffle else 1):
@@ -130,7 +132,8 @@ class TensorLoader:
     def __iter__(self) -> Iterator[Burst]:
         groups = self.sampler.groups().to(self.queries.device)
         for part in groups.split(self.sampler.batch_size * _STEPS_PER_BURST):
-            yield Burst(self, part)
+            if len(part):  # a rank may have no group at all
+                yield Burst(self, part)
 
     def batch(self, indices: Tensor) -> GroupBatch:
         """Gather the groups of int64 (G, k) places."""

@@ -26,7 +26,7 @@ def count_correct(network: nn.Module, loader: TensorLoader) -> tuple[int, int]:
     correct = torch.zeros((), dtype=torch.long, device=loader.queries.device)
     total = 0
     for rows, queries in loader.every_query():
-        correct += (network(queries).argmax(-1) == loader.targets[rows]).sum()
+        correct += (ranks(network(queries), loader.targets[rows]) == 0).sum()
         total += len(rows)
     return int(correct), total
 
@@ -49,12 +49,13 @@ def evaluate_base(network: nn.Module, loader: TensorLoader, num_classes: int) ->
 
 @dataclass(frozen=True)
 class CodeEvaluation:
-    """Counts over groups, for each decodable pattern that rebuilds something; accuracies are made of them.
+    """Counts over groups for each erasure pattern; accuracies are made of them.
 
-    ``patterns`` is bool (E, n); ``overall`` and ``reconstruction`` are int64 (E, k, bins): at which rank the true
-    class, or the base model's, came in what was rebuilt at each position. ``rebuilt`` is bool (E, k). ``base`` is int64
-    (k, bins), ``default`` int64 (k,): how often the default prediction would have been right. ``leftover`` queries
-    filled no group.
+    ``patterns`` is bool (E, n): all 2^n of them up to n = 12, beyond it those of up to r erasures. ``decodable`` is
+    bool (E,), ``rebuilt`` bool (E, k): which predictions the decoder has to rebuild. ``overall`` and ``reconstruction``
+    are int64 (E, k, bins): at which rank the true class, or the base model's, came in the decoder's answers. ``base``
+    is int64 (k, bins), ``default`` int64 (k,): how often the default prediction would have been right. ``leftover``
+    queries filled no group.
     """
 
     k: int
@@ -63,6 +64,7 @@ class CodeEvaluation:
     leftover: int
     top_k: tuple[int, ...]
     patterns: Tensor
+    decodable: Tensor
     rebuilt: Tensor
     overall: Tensor
     reconstruction: Tensor
@@ -73,7 +75,7 @@ class CodeEvaluation:
     @property
     def a_a(self) -> float:
         """A_a of the base model, over the queries that are in groups."""
-        return float(self.base[:, 0].sum() / self.base.sum())
+        return float(self.base[:, 0].sum().double() / self.base.sum())
 
     def degraded(self, erased: int, top: int = 1, against: str = "overall") -> float:
         """Return A_d(e), or reconstruction accuracy, as DESIGN.md defines them.
@@ -85,24 +87,25 @@ class CodeEvaluation:
             erased: e, 1 to r.
             top: counted as right among so many first classes.
             against: 'overall' (true labels) or 'reconstruction' (the base model).
+
+        Raises:
+            ParityError: some of these patterns cannot be rebuilt.
         """
-        within = self._within(erased, top, against)
-        return float((within.sum(1) / self._hit(erased).sum(1)).mean() / self.groups)
+        within, hit = self._within_and_hit(erased, top, against)
+        return float((within.sum(1) / hit.sum(1)).mean() / self.groups)
 
     def degraded_at(self, erased: int, position: int, top: int = 1, against: str = "overall") -> float:
         """Return the same for the predictions rebuilt at one position, over the patterns that hit it."""
-        within, hit = self._within(erased, top, against)[:, position], self._hit(erased)[:, position]
-        return float(within.sum() / hit.sum() / self.groups)
+        within, hit = self._within_and_hit(erased, top, against)
+        return float(within[:, position].sum() / hit[:, position].sum() / self.groups)
 
-    def _of(self, erased: int) -> Tensor:
-        return (~self.patterns).sum(1) == erased
-
-    def _hit(self, erased: int) -> Tensor:
-        return self.rebuilt[self._of(erased)].double()
-
-    def _within(self, erased: int, top: int, against: str) -> Tensor:
-        counts: Tensor = getattr(self, against)[self._of(erased)]
-        return counts[:, :, :top].sum(2) * self._hit(erased)
+    def _within_and_hit(self, erased: int, top: int, against: str) -> tuple[Tensor, Tensor]:
+        rows = ((~self.patterns).sum(1) == erased) & self.rebuilt.any(1)
+        if not rows.any() or not self.decodable[rows].all():
+            raise ParityError(f"this code cannot rebuild every pattern of {erased} unavailable outputs.")
+        counts: Tensor = getattr(self, against)[rows]
+        hit = self.rebuilt[rows].double()
+        return counts[:, :, :top].sum(2) * hit, hit
 
     def overall_accuracy(self, f: float) -> float:
         """Return A_o(f), exact over all 2^n patterns.
@@ -114,14 +117,9 @@ class CodeEvaluation:
             raise ParityError(f"f is a probability, from 0 to 1, not {f}.")
         if self.n > MOST_OUTPUTS:
             raise ParityError(f"A_o(f) is exact up to n = {MOST_OUTPUTS} outputs, and this code has n = {self.n}.")
-        every = erasures.all_patterns(self.n)
-        # Available: as it is. Not available and not decodable: the default. What was rebuilt replaces that.
-        right = torch.where(every[:, : self.k], self.base[:, 0].double(), self.default.double())
-        weights = 1 << torch.arange(self.n)
-        row_of = {code: row for row, code in enumerate((every * weights).sum(1).tolist())}
-        rows = [row_of[code] for code in (self.patterns * weights).sum(1).tolist()]
-        right[rows] = torch.where(self.rebuilt, self.overall[:, :, 0].double(), right[rows])
-        return float((erasures.probabilities(every, f) * right.mean(1)).sum() / self.groups)
+        instead = torch.where(self.decodable[:, None], self.overall[:, :, 0], self.default)
+        right = torch.where(self.rebuilt, instead, self.base[:, 0]).double()
+        return float((erasures.probabilities(self.patterns, f) * right.mean(1)).sum() / self.groups)
 
     def summary(self, unavailable: tuple[float, ...] = (0.0, 0.01, 0.05, 0.1)) -> dict[str, Any]:
         """Return all accuracies as plain values, ready for a table or a JSON file."""
@@ -149,7 +147,7 @@ class CodeEvaluation:
 
 @torch.no_grad()
 def evaluate_code(model: CodedModel, loader: TensorLoader, num_classes: int, default_class: int) -> CodeEvaluation:
-    """Evaluate a coded model under every pattern that its decoder can rebuild (beyond n = 12: of up to r erasures).
+    """Evaluate a coded model under every erasure pattern (beyond n = 12: of up to r erasures).
 
     Args:
         model: the coded model.
@@ -160,15 +158,12 @@ def evaluate_code(model: CodedModel, loader: TensorLoader, num_classes: int, def
     model.eval()
     device, k, n = loader.queries.device, model.k, model.n
     decoder = model.decoder
-    every = (
-        erasures.all_patterns(n)
-        if n <= MOST_OUTPUTS
-        else torch.cat([erasures.patterns(n, erased) for erased in range(model.r + 1)])
-    )
-    every = every[decoder.can_decode(every.to(device)).cpu()]
-    every = every[decoder.rebuilt(every.to(device)).any(1).cpu()]
-    patterns = every.to(device)
-    rebuilt = decoder.rebuilt(patterns)
+    if n <= MOST_OUTPUTS:
+        patterns = erasures.all_patterns(n).to(device)
+    else:
+        patterns = torch.cat([erasures.patterns(n, erased) for erased in range(model.r + 1)]).to(device)
+    decodable, rebuilt = decoder.can_decode(patterns), decoder.rebuilt(patterns)
+    decoded = (decodable & rebuilt.any(1)).nonzero().flatten().tolist()
 
     histogram = RankHistogram(num_classes, k).to(device)
     overall = torch.zeros(len(patterns), k * histogram.bins, dtype=torch.long, device=device)
@@ -185,11 +180,11 @@ def evaluate_code(model: CodedModel, loader: TensorLoader, num_classes: int, def
             groups += len(said)
             histogram.update(predictions, batch.targets)
             default += (batch.targets == default_class).sum(0)
-            for pattern, over, recon in zip(patterns, overall, reconstruction, strict=True):
-                answer = decoder.decode(base_outputs, parity_outputs, pattern.expand(len(said), -1))
-                for counts, labels in ((over, batch.targets), (recon, said)):
-                    rank = ranks(answer, labels).clamp_(max=histogram.bins - 1) + cells
-                    counts.scatter_add_(0, rank.flatten(), torch.ones_like(rank).flatten())
+            for row in decoded:
+                answer = decoder.decode(base_outputs, parity_outputs, patterns[row].expand(len(said), -1))
+                for counts, labels in ((overall, batch.targets), (reconstruction, said)):
+                    cell = (ranks(answer, labels).clamp_(max=histogram.bins - 1) + cells).flatten()
+                    counts[row].scatter_add_(0, cell, torch.ones_like(cell))
     shape = (len(patterns), k, histogram.bins)
     return CodeEvaluation(
         k=k,
@@ -197,7 +192,8 @@ def evaluate_code(model: CodedModel, loader: TensorLoader, num_classes: int, def
         groups=groups,
         leftover=len(loader.sampler.rows) - groups * k,
         top_k=histogram.top_k,
-        patterns=every,
+        patterns=patterns.cpu(),
+        decodable=decodable.cpu(),
         rebuilt=rebuilt.cpu(),
         overall=overall.view(shape).cpu(),
         reconstruction=reconstruction.view(shape).cpu(),

@@ -5,6 +5,7 @@ Files are torch state dicts (``torch.load(..., weights_only=True)``), Lightning 
 
 import hashlib
 import pickle
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from parity.errors import ParityError
+
+# How torch words that a pickle asks for something that is no tensor or plain value.
+_SIGNS_OF_CODE = ("Unsupported global", "Unsupported class", "Trying to", "Can only build")
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -25,7 +29,7 @@ def read_file(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error) or "was not an allowed global" in str(error):
+        if any(sign in str(error) for sign in _SIGNS_OF_CODE):
             raise ParityError(
                 f"{path} holds more than tensors and plain values, so loading it could run code: it was refused. "
                 "Save the state dict alone, with torch.save(model.state_dict(), file) or as safetensors."
@@ -51,7 +55,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         return _read_safetensors(path)
     content = read_file(path)
     state = content.get("state_dict", content)
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    named = isinstance(state, dict) and all(isinstance(name, str) for name in state)
+    if not named or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise ParityError(f"{path} holds no state dict (tensors by name), so there are no weights in it.")
     return state
 
@@ -82,8 +87,8 @@ def load_into(network: nn.Module, state: dict[str, Tensor], source: str | Path) 
     Raises:
         ParityError: names or shapes do not fit; the network is left as it was.
     """
-    state = {_own_name(network, name): value for name, value in state.items()}
     expected = network.state_dict()
+    state = {_own_name(network, name, expected): value for name, value in state.items()}
     what = f"the weights in {source} do not fit {type(network).__name__}"
     if missing := sorted(expected.keys() - state.keys()):
         raise ParityError(f"{what}: {_first_of(missing)} missing.")
@@ -99,8 +104,10 @@ def _first_of(names: list[str]) -> str:
     return f"'{names[0]}' is" if len(names) == 1 else f"'{names[0]}' and {len(names) - 1} more are"
 
 
-def _own_name(network: nn.Module, name: str) -> str:
-    name = name.removeprefix("module.").replace("_orig_mod.", "")  # nn.DataParallel's and torch.compile's marks
+def _own_name(network: nn.Module, name: str, expected: Container[str]) -> str:
+    name = name.replace("_orig_mod.", "")  # torch.compile's mark
+    if name not in expected:
+        name = name.removeprefix("module.")  # nn.DataParallel's
     renamed: dict[str, str] = getattr(network, "RENAMED_KEYS", {})
     for old, new in renamed.items():
         if name.startswith(old):

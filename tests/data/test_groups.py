@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from parity.data import GroupBatch, GroupSampler, TensorLoader
+from parity.data import GroupBatch, GroupSampler, TensorLoader, get_datamodule_class
 from parity.errors import ParityError
 
 
@@ -185,3 +185,21 @@ def test_every_query_is_asked_once_also_those_left_over(batch_size: int) -> None
     assert torch.equal(queries, source.queries[places].float() / 255)
     assert max(len(part) for part, _ in found) <= batch_size
     assert source.num_rows == len(source.queries)
+
+
+def test_a_rank_without_groups_gets_no_batch() -> None:
+    data = torch.zeros(4, 2)
+    empty = GroupSampler(rows(4), 2, 3, seed=0, shuffle=False, rank=3, world_size=4)
+    source = TensorLoader(data, data[:, 0], empty, 1.0, "val")
+    assert len(source) == 0
+    assert batches(source) == []
+
+
+def test_a_group_has_queries() -> None:
+    with pytest.raises(ParityError, match="at least 1 query"):
+        sampler(k=0)
+
+
+def test_bases_of_data_sets_are_no_data_sets() -> None:
+    with pytest.raises(ParityError, match="there is no data set 'Tensor'"):
+        get_datamodule_class("Tensor")

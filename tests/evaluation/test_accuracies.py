@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from parity import erasures
 from parity.coded_model import CodedModel
 from parity.coders import LinearDecoder, LinearEncoder, coefficients
 from parity.data import GroupSampler, TensorLoader
@@ -296,3 +297,28 @@ def test_evaluation_is_in_eval_mode(digits: tuple[Tensor, Tensor]) -> None:
     model.parity_models[0] = nn.Sequential(nn.Dropout(0.5), model.parity_models[0])
     first, second = (evaluate_code(model.train(), loader(digits, 2), 10, DEFAULT).summary() for _ in range(2))
     assert first == second
+
+
+def test_nan_is_never_right(digits: tuple[Tensor, Tensor]) -> None:
+    class Broken(nn.Module):
+        def forward(self, queries: Tensor) -> Tensor:
+            return torch.full((len(queries), 10), torch.nan)
+
+    source = loader(digits, 1)
+    assert count_correct(Broken(), source) == (0, QUERIES)
+    assert evaluate_base(Broken(), source, 10)["correct"] == 0
+
+
+def test_a_o_of_a_code_that_rebuilds_every_prediction() -> None:
+    """A non-systematic code of k = 2 that needs all three outputs, always right then; the default, half the time."""
+    patterns = erasures.all_patterns(3)
+    counts = torch.zeros(8, 2, 11, dtype=torch.long)
+    counts[:, :, 0] = 10
+    evaluation = CodeEvaluation(
+        k=2, n=3, groups=10, leftover=0, top_k=(1,), patterns=patterns, decodable=patterns.all(1),
+        rebuilt=torch.ones(8, 2, dtype=torch.bool), overall=counts, reconstruction=counts, base=counts[0],
+        default=torch.tensor([5, 5]), most_erased=1,
+    )  # fmt: skip
+    assert evaluation.overall_accuracy(0.5) == pytest.approx(0.125 + 0.875 * 0.5)
+    with pytest.raises(ParityError, match="cannot rebuild every pattern of 1"):
+        evaluation.degraded(1)

@@ -180,3 +180,31 @@ def test_the_fingerprint_does_not_depend_on_the_file(tmp_path: Path) -> None:
     save_file(source.state_dict(), tmp_path / "weights.safetensors")
     load_into(target, read_weights(tmp_path / "weights.safetensors"), "weights.safetensors")
     assert fingerprint(target) == fingerprint(source)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": 1}', "# a comment", "<!DOCTYPE html><html>", "version https://git-lfs.github.com/spec/v1", "\x80"]
+)
+def test_a_failed_download_is_called_damaged_and_not_dangerous(tmp_path: Path, text: str) -> None:
+    (tmp_path / "weights.pt").write_text(text)
+    assert_refused(tmp_path / "weights.pt", "damaged")
+
+
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    torch.save({0: torch.ones(2)}, tmp_path / "weights.pt")
+    assert_refused(tmp_path / "weights.pt", "no state dict")
+
+
+def test_marks_of_wrappers_are_told_from_a_networks_own_names() -> None:
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = nn.Linear(2, 2)
+
+    target, source = Wrapped(), Wrapped()
+    load_into(target, source.state_dict(), "its own")
+    assert fingerprint(target) == fingerprint(source)
+    both = {f"_orig_mod.module.{name}": value for name, value in network(1).state_dict().items()}
+    plain = network(2)
+    load_into(plain, both, "compiled and parallel")
+    assert fingerprint(plain) == fingerprint(network(1))
