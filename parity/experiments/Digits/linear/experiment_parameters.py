@@ -6,7 +6,7 @@ Test A_d (one prediction missing, all r parity answers there) of the best checkp
 
             k = 2    k = 3    k = 4
     r = 2   0.9444   0.9556   0.8833
-    r = 3   0.9583   0.9472   0.9528
+    r = 3   0.9583   0.9583   0.9111
 """
 
 from parity.experiments.Digits.original.experiment_parameters import DIGITS
