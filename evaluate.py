@@ -40,8 +40,13 @@ def main(args: argparse.Namespace) -> None:
         args.dataset, args.experiment_name, collection=args.collection, base_directory=args.base_directory,
         run_name=args.run_name, seed=args.seed, overrides=parse_overrides(args.overrides),
     )  # fmt: skip
-    if not args.overrides and (experiment.save_dir / CONFIG_FILE).exists():
-        experiment = Experiment(experiment.save_dir)  # with the overrides that the run was started with
+    if (experiment.save_dir / CONFIG_FILE).exists():  # then with the overrides that the run was started with
+        run = Experiment(experiment.save_dir, overrides=parse_overrides(args.overrides))
+        if run.experiment_name != experiment.experiment_name or args.seed not in (None, run.seed):
+            raise ParityError(f"{run.save_dir} is a run of {run.experiment_name} with seed {run.seed}.")
+        experiment = run
+    if args.json and (args.json.is_dir() or not args.json.resolve().parent.is_dir()):
+        raise ParityError(f"--json {args.json}: that is a folder, or lies in none.")
     results: dict[str, Any] = run_evaluation(
         experiment,
         reload=args.reload,

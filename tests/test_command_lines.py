@@ -72,6 +72,17 @@ def test_dry_run_writes_nothing(train: Command) -> None:
         (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--resume_from", "none.ckpt"], "no file none.ckpt"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--accelerator", "warp"], "Lightning cannot train"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--wandb_logger"], "--wandb_project"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--seed", "-1"], "a seed is a number"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--run_name", ".."], "name of one folder"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--base_weights", "x"], "trains a base model"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--checkpoint_every", "0"], "not every 0"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "base=mlp_k3_add"], "is no base model"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "code.k=0"], "at least 1 query"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "optimizer.lr=-1"], "learning rate"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "parity_init.std=-1"], "cannot be made"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--set", "trainer.max_epochs=0"], "above 0"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--set", "trainer.gradient_clip_val=x"], "above 0"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--set", "trainer.precision=64-true"], "32-true"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--experiments_path", "nowhere"], "is no folder"),
     ],
 )
@@ -103,6 +114,31 @@ def test_missing_data_says_where_it_was_looked_for(
     assert str(tmp_path / "empty" / "FashionMNIST" / "raw") in error
     assert "DATA_ROOT" in error
     assert not list(tmp_path.glob("empty/*"))
+
+
+def test_evaluate_names_what_does_not_fit(
+    train: Command, evaluate: Command, digits_base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--dataset", "Digits", "--base_directory", str(digits_base))
+    short = ("--set", "trainer.max_epochs=1", "data.num_validation=100")
+    assert train(*where, "--experiment_name", "mlp_k2_add", "--run_name", "named", *short) == 0
+    named = (*where, "--run_name", "named")
+    assert evaluate(*named, "--experiment_name", "mlp_k3_add") == 1
+    assert "is a run of mlp_k2_add" in capsys.readouterr().err
+    assert evaluate(*named, "--experiment_name", "mlp_k2_add", "--reload", "../../named/checkpoints/last") == 1
+    assert "has no checkpoint" in capsys.readouterr().err
+    assert evaluate(*named, "--experiment_name", "mlp_k2_add", "--json", str(digits_base)) == 1
+    assert "that is a folder" in capsys.readouterr().err
+    val = (*named, "--experiment_name", "mlp_k2_add", "--split", "val", "--set", "data.batch_size=8")
+    assert evaluate(*val) == 0
+    assert "/ 100 correct" in capsys.readouterr().out  # the run's own validation split
+
+
+def test_own_checkpoint_as_base_weights(train: Command, digits_base: Path) -> None:
+    weights = digits_base / "Digits" / "original" / "mlp_base" / "checkpoints" / "best.ckpt"
+    arguments = ("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--base_weights", str(weights))
+    assert train(*arguments, "--set", "trainer.max_epochs=1") == 0
+    assert not Path("experiments/Digits/original/mlp_base").exists()
 
 
 class Malicious:

@@ -65,6 +65,8 @@ class Encoder(nn.Module):
                 f"expected groups of k = {self.k} queries of shape {self.query_shape}, i.e. a tensor "
                 f"(G, {', '.join(map(str, (self.k, *self.query_shape)))}), but got {tuple(queries.shape)}."
             )
+        if not queries.is_floating_point():
+            raise ParityError(f"queries must be floating-point numbers, but are {queries.dtype}: scale them first.")
         return queries, self(queries)
 
 
@@ -150,6 +152,8 @@ class Decoder(nn.Module):
             ParityError: a pattern that cannot be rebuilt, named, or ``available`` of another shape.
         """
         groups = base_outputs.shape[0]
+        if not isinstance(available, Tensor):
+            raise ParityError(f"available must be a bool tensor (G, n), but is of type {type(available).__name__}.")
         if tuple(available.shape) != (groups, self.n) or available.dtype != torch.bool:
             raise ParityError(
                 f"available must be a bool tensor (G, n) = ({groups}, {self.n}), True where an output arrived, "

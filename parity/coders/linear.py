@@ -105,7 +105,9 @@ class LinearDecoder(SystematicDecoder):
         """Apply the pattern's matrix: D[pattern] (k, n) @ outputs (n, *P), for each group."""
         outputs = torch.cat([base_outputs, parity_outputs], dim=1)
         matrices = self.matrices[self.pattern_index(available)]
-        return torch.bmm(matrices.to(outputs.dtype), outputs.view(*outputs.shape[:2], -1)).view(base_outputs.shape)
+        flat = outputs.reshape(*outputs.shape[:2], outputs.shape[2:].numel())
+        with torch.autocast(outputs.device.type, enabled=False):
+            return torch.bmm(matrices.to(outputs.dtype), flat).view(base_outputs.shape)
 
 
 def decoding_matrix(code: Tensor, available: Tensor) -> Tensor:
@@ -133,6 +135,6 @@ def decoding_matrix(code: Tensor, available: Tensor) -> Tensor:
 
 def _combine(code: Tensor, parts: Tensor) -> Tensor:
     """Combine parts linearly: (r, k) x (G, k, *S) -> (G, r, *S)."""
-    return torch.matmul(code.to(parts.dtype), parts.reshape(*parts.shape[:2], -1)).view(
-        len(parts), -1, *parts.shape[2:]
-    )
+    flat = parts.reshape(*parts.shape[:2], parts.shape[2:].numel())
+    with torch.autocast(parts.device.type, enabled=False):  # a code is exact, whatever precision its models run in
+        return torch.matmul(code.to(parts.dtype), flat).view(len(parts), len(code), *parts.shape[2:])

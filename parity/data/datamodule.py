@@ -31,6 +31,8 @@ class GroupDataModule(pl.LightningDataModule):
 
     def __init__(self, k: int = 1, batch_size: int = 64, seed: int = 0) -> None:
         super().__init__()
+        if k < 1:
+            raise ParityError(f"a coding group has at least 1 query, not k = {k}.")
         self.k, self.batch_size, self.seed = k, batch_size, seed
         self.validation_splits: tuple[str, ...] = ("val",)
         """What is evaluated after each epoch; a run that records test accuracy as it goes adds 'test'."""

@@ -46,10 +46,11 @@ class Checkpoints(Checkpoint):
         last = self.folder / "last.ckpt"
         if not trainer.is_global_zero:
             trainer.save_checkpoint(last)  # takes part in gathering, writes nothing
-            return
-        with written_whole(last) as whole:
-            trainer.save_checkpoint(whole)
-            self._also_as(whole, names)
+        else:
+            with written_whole(last) as whole:
+                trainer.save_checkpoint(whole)
+                self._also_as(whole, names)
+        trainer.strategy.barrier()
 
     def _also_as(self, whole: Path, names: list[str]) -> None:
         for name in names:
@@ -67,6 +68,8 @@ class Checkpoints(Checkpoint):
         self._random = state_dict["random"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not (self.folder / "best.ckpt").exists():
+            self.best_value = None  # going on from another folder's checkpoint
         if self._random is not None:
             set_random_states(self._random)
             self._random = None
@@ -90,4 +93,4 @@ def set_random_states(states: dict[str, Any]) -> None:
     np.random.set_state(tuple(states["numpy"]))
     torch.set_rng_state(states["torch"])
     if states["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])
+        torch.cuda.set_rng_state_all(states["cuda"][: torch.cuda.device_count()])

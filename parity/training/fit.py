@@ -20,6 +20,10 @@ from parity.training.checkpoints import Checkpoints
 from parity.training.lit_module import BurstModule, StepOptions
 from parity.training.precision import DirectPrecision, wants_step_hooks
 
+_REFUSED = {
+    "max_steps", "min_steps", "max_time", "limit_train_batches", "limit_val_batches", "val_check_interval",
+    "check_val_every_n_epoch", "overfit_batches",
+}  # fmt: skip
 _OURS = {"accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"}
 
 
@@ -35,7 +39,19 @@ class Hardware:
 
 
 def split_trainer_args(trainer: Mapping[str, Any], track_grad_norm: bool = False) -> tuple[StepOptions, dict[str, Any]]:
-    """Part a config's ``trainer`` into what a step does itself and what Lightning's Trainer is given."""
+    """Part a config's ``trainer`` into what a step does itself and what Lightning's Trainer is given.
+
+    Raises:
+        ParityError: a value that makes no sense, or an argument that counts Lightning's batches, which are bursts here.
+    """
+    if refused := sorted(_REFUSED & trainer.keys()):
+        raise ParityError(f"trainer.{refused[0]} is not supported: a run is counted in epochs, validated after each.")
+    if (precision := trainer.get("precision", "32-true")) in ("16-true", "bf16-true", "64-true", 16, 64):
+        raise ParityError(f"trainer.precision = {precision} is not supported: 32-true, bf16-mixed and 16-mixed are.")
+    for name, most in (("max_epochs", int), ("accumulate_grad_batches", int), ("gradient_clip_val", (int, float))):
+        value = trainer.get(name)
+        if value is not None and (not isinstance(value, most) or isinstance(value, bool) or value <= 0):
+            raise ParityError(f"trainer.{name} must be a number above 0, not {value!r}.")
     options = StepOptions(track_grad_norm=track_grad_norm, **{name: trainer[name] for name in _OURS & trainer.keys()})
     return options, {name: value for name, value in trainer.items() if name not in _OURS}
 
@@ -134,8 +150,12 @@ def check_checkpoint(path: Path, module: BurstModule | None = None) -> dict[str,
         ParityError: it is missing, damaged, holds code, is of another kind, or of a model of other shapes.
     """
     checkpoint = read_file(path)
-    if missing := [key for key in ("epoch", "state_dict", "optimizer_states", "loops") if key not in checkpoint]:
-        raise ParityError(f"{path} is no checkpoint of a parity run: it has no '{missing[0]}'.")
+    kinds = {"epoch": int, "state_dict": dict, "optimizer_states": list, "loops": dict, "callbacks": dict}
+    for key, kind in kinds.items():
+        if not isinstance(checkpoint.get(key), kind):
+            raise ParityError(f"{path} is no whole checkpoint of a parity run: it has no '{key}'.")
+    if not checkpoint["optimizer_states"] or Checkpoints.__name__ not in checkpoint["callbacks"]:
+        raise ParityError(f"{path} is no whole checkpoint of a parity run: what training goes on with is missing.")
     if module is not None:
         expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
         found = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}

@@ -62,11 +62,26 @@ class EpochTable(Logger):
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Read the rows of an ``EpochTable``'s file; none if there is no such file."""
+    """Read the rows of an ``EpochTable``'s file; none if there is no such file.
+
+    Raises:
+        ParityError: it is no such table.
+    """
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+        if "epoch" not in (reader.fieldnames or ["epoch"]):
+            raise KeyError("epoch")
+        for row in rows:
+            int(row["epoch"])
+            for value in row.values():
+                float(value or 0)
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ParityError(f"{path} is damaged; move it away to go on without the rows so far.") from error
+    return rows
 
 
 def _column_order(name: str) -> tuple[int, str, int]:

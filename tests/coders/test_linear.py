@@ -144,3 +144,12 @@ def test_spare_parity_outputs_are_used_in_the_least_squares_sense() -> None:
     rest = parity_outputs[0].double() - code[:, [0, 2]] @ predictions[0, [0, 2]].double()
     expected = torch.linalg.lstsq(code[:, [1]], rest).solution
     assert torch.allclose(rebuilt[0, 1].double(), expected[0], atol=1e-5)
+
+
+def test_the_code_is_exact_under_mixed_precision() -> None:
+    encoder, decoder = LinearEncoder(2, 1, (5,)), LinearDecoder(2, 1, (5,))
+    parts = torch.randn(3, 2, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(encoder(parts), parts.sum(1, keepdim=True))
+        rebuilt = decoder(parts, decoder.parity_targets(parts), torch.tensor([[False, True, True]] * 3))
+    torch.testing.assert_close(rebuilt, parts)

@@ -124,6 +124,18 @@ def test_two_experiments_of_one_name_are_an_error(tmp_path: Path, monkeypatch: p
         catalogue.experiments("Digits")
 
 
+@pytest.mark.parametrize(("text", "message"), [("CONFIGS = {", "cannot be imported"), ("x = 1", "has no CONFIGS")])
+def test_a_broken_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
+    monkeypatch.setattr(catalogue, "_added_paths", [])
+    collection = "broken" + str(len(text))
+    folder = tmp_path / "own4" / "Digits" / collection
+    folder.mkdir(parents=True)
+    (folder / "experiment_parameters.py").write_text(text)
+    catalogue.add_experiments_path(tmp_path / "own4")
+    with pytest.raises(ParityError, match=rf"{collection}/experiment_parameters\.py {message}"):
+        catalogue.experiments("Digits")
+
+
 def test_globs_and_names(train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert catalogue.matching("Digits", ["mlp_k*_add", "mlp_k2_add"]) == ["mlp_k2_add", "mlp_k3_add", "mlp_k4_add"]
     with pytest.raises(ParityError, match="no experiment of Digits matches 'cnn_"):

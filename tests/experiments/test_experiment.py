@@ -96,6 +96,70 @@ def test_a_finished_run_is_left_alone(runs: Path, caplog: pytest.LogCaptureFixtu
     assert {path: path.stat().st_mtime_ns for path in run.save_dir.rglob("*")} == before
 
 
+def test_an_extended_run_is_not_finished_before_its_test_pass(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from parity.experiments.utils import run_training as module
+
+    run_training(experiment(runs, epochs=1), OPTIONS)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    longer = experiment(runs, epochs=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "evaluate_on_test", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_training(longer, OPTIONS)
+    with pytest.raises(ParityError, match="is not a finished run"):
+        longer.load_test_metrics()
+    run_training(longer, OPTIONS)
+    best = max(longer.load_metrics(), key=lambda row: row["val/reconstruction_top1"])
+    assert json.loads((longer.save_dir / "test_metrics.json").read_text())["epoch"] == best["epoch"]
+
+
+def test_resume_from_another_run_of_the_same_kind(runs: Path) -> None:
+    first, second = experiment(runs, epochs=3), experiment(runs, epochs=5, run_name="second")
+    run_training(first, OPTIONS)
+    last = first.checkpoint("last")
+    from_first = RunOptions(hardware=Hardware("cpu"), resume_from=last)
+    run_training(second, from_first)
+    assert {"best", "last"} <= set(second.available_checkpoints())
+    assert [row["epoch"] for row in second.load_metrics()][-1] == 5
+    run_training(experiment(runs, epochs=6, run_name="second"), from_first)  # its own checkpoint is the newer one
+    assert [row["epoch"] for row in second.load_metrics()] == [4, 5, 6]
+
+    other = experiment(runs, run_name="other", overrides={"optimizer.lr": 0.5})
+    with pytest.raises(ParityError, match=r"optimizer\.lr: 0\.001 -> 0\.5"):
+        run_training(other, from_first)
+    copied = runs / "copied.ckpt"
+    shutil.copy(last, copied)
+    weights = runs / "other.pt"
+    torch.manual_seed(5)
+    torch.save(Experiment("Digits", "mlp_base").get_model().state_dict(), weights)
+    with pytest.raises(ParityError, match="trained for a base model of other weights"):
+        run_training(other, RunOptions(hardware=Hardware("cpu"), resume_from=copied), base_weights=weights)
+    assert not other.save_dir.exists()
+    with pytest.raises(ParityError, match="beyond trainer"):
+        run_training(experiment(runs, epochs=2, run_name="short"), RunOptions(Hardware("cpu"), resume_from=copied))
+
+
+def test_a_run_that_never_finished_an_epoch_may_begin_differently(runs: Path) -> None:
+    with pytest.raises(ParityError, match="the loss was"):
+        run_training(experiment(runs, run_name="nan", overrides={"optimizer.lr": 1e30}), OPTIONS)
+    run_training(experiment(runs, run_name="nan"), OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("config.json", '{"config": "foo"}'), ("config.json", "{"), ("metrics.csv", "epoch\nx"), ("metrics.csv", "\0\1")],
+)
+def test_damaged_files_of_a_run_are_named(runs: Path, name: str, content: str) -> None:
+    run = experiment(runs)
+    run_training(run, OPTIONS)
+    (run.save_dir / name).write_text(content)
+    with pytest.raises(ParityError, match=f"{name} is damaged"):
+        run_training(experiment(runs, epochs=4), OPTIONS)
+
+
 def test_a_run_killed_before_its_test_pass_keeps_its_table(runs: Path) -> None:
     run = experiment(runs, epochs=6)
     run_training(run, OPTIONS)

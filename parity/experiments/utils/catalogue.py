@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -69,13 +70,16 @@ def experiments(dataset: str) -> list[Entry]:
     for folder in _folders():
         package = "parity.experiments." if folder == _OWN_FOLDER else ""
         if package == "" and (folder / dataset / "datamodule.py").exists():
-            importlib.import_module(f"{dataset}.datamodule")
+            _import(f"{dataset}.datamodule", folder / dataset / "datamodule.py")
         for parameters in sorted(folder.glob(f"{dataset}/*/{_PARAMETERS}")):
             collection = parameters.parent.name
-            module = importlib.import_module(f"{package}{dataset}.{collection}.experiment_parameters")
+            module = _import(f"{package}{dataset}.{collection}.experiment_parameters", parameters)
+            if not isinstance(getattr(module, "CONFIGS", None), dict):
+                raise ParityError(f"{parameters} has no CONFIGS, a dict of configs by the experiments' names.")
             get_network = None
             if (parameters.parent / "model.py").exists():
-                get_network = importlib.import_module(f"{package}{dataset}.{collection}.model").get_model
+                model = parameters.with_name("model.py")
+                get_network = getattr(_import(f"{package}{dataset}.{collection}.model", model), "get_model", None)
             for name, config in module.CONFIGS.items():
                 if name in entries:
                     raise ParityError(
@@ -84,6 +88,13 @@ def experiments(dataset: str) -> list[Entry]:
                     )
                 entries[name] = Entry(dataset, collection, name, frozen(config), get_network)
     return list(entries.values())
+
+
+def _import(name: str, file: Path) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # whatever a user's file leads to
+        raise ParityError(f"{file} cannot be imported ({type(error).__name__}: {error}).") from error
 
 
 def find(dataset: str, name: str, collection: str | None = None) -> Entry:

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -51,7 +52,8 @@ def run_command(main: Callable[[argparse.Namespace], Any], args: argparse.Namesp
         debug: show the traceback too.
     """
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s", stream=sys.stdout)
-    logging.getLogger("parity").setLevel(logging.DEBUG if debug else logging.INFO)
+    speaks = os.environ.get("LOCAL_RANK", "0") == "0"  # one of several processes does
+    logging.getLogger("parity").setLevel(logging.DEBUG if debug else logging.INFO if speaks else logging.WARNING)
     try:
         main(args)
     except ParityError as error:

@@ -63,14 +63,16 @@ class Experiment:
             run = self._read_run(folder)
             dataset, experiment_name, collection = run["dataset"], run["experiment_name"], run["collection"]
             base_directory, run_name = folder.resolve().parents[2], folder.resolve().name
-            seed, overrides = run["seed"], run["overrides"]
+            seed, overrides = run["seed"], {**run["overrides"], **(overrides or {})}
         entry = catalogue.find(str(dataset), experiment_name, collection)
         self.dataset, self.collection, self.experiment_name = entry.dataset, entry.collection, entry.name
         self.base_directory = Path(base_directory)
         self.seed, self.overrides = seed, dict(overrides or {})
         self.config = frozen(apply_overrides(update_config(_DEFAULTS, entry.config), self.overrides))
         self.run_name = run_name or (entry.name if seed is None else f"{entry.name}-seed={seed}")
-        if Path(self.run_name).name != self.run_name:
+        if seed is not None and not 0 <= seed < 2**32:
+            raise ParityError(f"a seed is a number from 0 to 2^32 - 1, not {seed}.")
+        if Path(self.run_name).name != self.run_name or self.run_name == "..":
             raise ParityError(f"a run name is the name of one folder, not '{self.run_name}'.")
         self.save_dir = folder or self.base_directory / self.dataset / self.collection / self.run_name
         self._get_network = entry.get_network
@@ -96,7 +98,10 @@ class Experiment:
         base = self.config.get("base")
         if not isinstance(base, str):
             return None
-        return Experiment(self.dataset, base, base_directory=self.base_directory)
+        experiment = Experiment(self.dataset, base, base_directory=self.base_directory)
+        if not experiment.is_base:
+            raise ParityError(f"'{base}' is no base model: it has a code of its own.")
+        return experiment
 
     def get_datamodule(self, **changes: Any) -> GroupDataModule:
         """Make the datamodule; ``changes`` replace its arguments, e.g. ``batch_size=256``."""
@@ -119,8 +124,15 @@ class Experiment:
         """Make the model, untrained: a network for a base experiment, else a ``CodedModel``.
 
         Raises:
-            ParityError: the code cannot do its (k, r), or not with this data set's queries.
+            ParityError: the code cannot do its (k, r) or this data set's queries, or a network cannot be made.
         """
+        try:
+            return self._make_model()
+        except (TypeError, ValueError, RuntimeError, LookupError) as error:
+            what = f"the model of {self.dataset} {self.experiment_name} cannot be made"
+            raise ParityError(f"{what} ({type(error).__name__}: {' '.join(str(error).split())}).") from error
+
+    def _make_model(self) -> nn.Module:
         network = self.get_network()
         if self.is_base:
             return network
@@ -149,7 +161,7 @@ class Experiment:
             ParityError: the run has none of this name.
         """
         path = self.save_dir / CHECKPOINTS / f"{reload}.ckpt"
-        if not path.is_file():
+        if reload not in self.available_checkpoints():
             if known := self.available_checkpoints():
                 raise ParityError(f"{self.save_dir} has no checkpoint '{reload}': {did_you_mean(reload, known)}")
             raise ParityError(f"{self.save_dir} has no checkpoints: train first, with {self.command()}")
@@ -175,7 +187,7 @@ class Experiment:
         path = self.checkpoint(reload)
         model = self.get_model()
         load_into(model, model_weights(check_checkpoint(path)["state_dict"]), path)
-        return model.eval()
+        return model.eval().requires_grad_(False)
 
     def load_metrics(self) -> list[dict[str, float]]:
         """Return the run's metrics, a dict for each epoch."""
@@ -190,7 +202,10 @@ class Experiment:
         Raises:
             ParityError: the run is not finished.
         """
-        return read_json(self.save_dir / TEST_FILE, "a finished run")["metrics"]
+        path = self.save_dir / TEST_FILE
+        if not isinstance(metrics := read_json(path, "a finished run").get("metrics"), dict):
+            raise ParityError(f"{path} is damaged: it holds no metrics.")
+        return metrics
 
     def identity(self, base_fingerprint: str | None) -> dict[str, Any]:
         """Return what makes a run this run, as plain values: what ``config.json`` holds."""
@@ -204,26 +219,46 @@ class Experiment:
             "config": to_plain(self.config),
         }
 
-    def check_identity(self, identity: dict[str, Any]) -> None:
-        """Make sure that the run in ``save_dir``, if there is one, is this one, or a shorter one of its kind.
+    def check_config(self) -> None:
+        """Make sure that the config has what training needs.
+
+        Raises:
+            ParityError: something is missing.
+        """
+        needed = ["data", "model", "optimizer", "loss", "trainer"] + ([] if self.is_base else ["base"])
+        missing = [key for key in needed if key not in self.config]
+        if not missing and "max_epochs" not in self.config["trainer"]:
+            missing = ["trainer.max_epochs"]
+        if missing:
+            raise ParityError(f"the config of {self.dataset} {self.experiment_name} has no '{missing[0]}'.")
+
+    def check_identity(self, identity: dict[str, Any], folder: Path | None = None) -> None:
+        """Make sure that the run in ``save_dir``, if it has begun, is this one, or a shorter one of its kind.
+
+        Args:
+            identity: of the run that is to go on.
+            folder: of another run, whose checkpoint it is to go on from.
 
         Raises:
             ParityError: it was started with something else; the differences are in the message.
         """
-        path = self.save_dir / CONFIG_FILE
-        if not path.exists():
+        folder = folder or self.save_dir
+        path = folder / CONFIG_FILE
+        if not path.exists() or not (folder / CHECKPOINTS / "last.ckpt").exists():
             return
         stored = read_json(path, "the folder of a run")
         old, new = json.loads(json.dumps(stored)), json.loads(json.dumps(identity))
+        if not isinstance(old.get("config"), dict) or not isinstance(old["config"].get("trainer"), dict):
+            raise ParityError(f"{path} is damaged: it holds no config. Move {folder} away to start anew.")
         for run in (old, new):
             run.pop("overrides", None)  # they are in the config already
-        epochs = [run.get("config", {}).get("trainer", {}).pop("max_epochs", 0) for run in (old, new)]
+        epochs = [run["config"]["trainer"].pop("max_epochs", 0) for run in (old, new)]
         changes = list(differences(old, new))
-        if epochs[1] < epochs[0]:
+        if not isinstance(epochs[0], int) or epochs[1] < epochs[0]:
             changes.append(f"config.trainer.max_epochs: {epochs[0]} -> {epochs[1]}")
         if changes:
             raise ParityError(
-                f"the run in {self.save_dir} was started with something else: {'; '.join(changes)}. "
+                f"the run in {folder} was started with something else: {'; '.join(changes)}. "
                 "Give this one another --run_name, or start anew with --force-no-resume."
             )
 

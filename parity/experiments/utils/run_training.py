@@ -76,6 +76,8 @@ def run_training(
     """
     datamodule = experiment.get_datamodule()
     datamodule.device = _check_before_any_work(experiment, datamodule, options)
+    if experiment.is_base and base_weights is not None:
+        raise ParityError(f"{experiment.experiment_name} trains a base model: base weights are for parity experiments.")
     base_state = None if experiment.is_base else _base_weights(experiment, options, base_weights)
 
     pl.seed_everything(experiment.seed or 0, verbose=False)
@@ -89,7 +91,11 @@ def run_training(
     _announce(experiment, datamodule, model, options)
     done = 0
     if resume_from is not None:
-        done = check_checkpoint(resume_from, module)["epoch"] + 1
+        checkpoint = check_checkpoint(resume_from, module)
+        _check_base_model(checkpoint["state_dict"], model, resume_from)
+        done = checkpoint["epoch"] + 1
+        if done > trainer_args["max_epochs"]:
+            raise ParityError(f"{resume_from} is of epoch {done}, beyond trainer.max_epochs.")
         if done >= trainer_args["max_epochs"] and (experiment.save_dir / TEST_FILE).exists():
             log.info("this run is finished, after %d epochs: nothing to do (%s)", done, experiment.save_dir)
             return experiment.load_test_metrics()
@@ -105,6 +111,7 @@ def run_training(
         if not options.resume:
             rank_zero_only(_clear)(experiment.save_dir)
         rank_zero_only(write_json)(experiment.save_dir / CONFIG_FILE, identity)
+        rank_zero_only((experiment.save_dir / TEST_FILE).unlink)(missing_ok=True)  # it is of a shorter run
         loggers = _loggers(experiment, options, done)
     checkpoints = fit(
         module,
@@ -129,13 +136,21 @@ def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, 
     """Raise what is bound to fail, before a base model is trained or a folder made; return the device to train on."""
     if options.wandb:
         check_wandb_project(options.wandb_project)
+    experiment.check_config()
     _, trainer_args = split_trainer_args(experiment.config["trainer"])
     trainer = make_trainer(options.hardware, logger=False, enable_checkpointing=False, **trainer_args)
+    if options.checkpoint_every is not None and options.checkpoint_every < 1:
+        raise ParityError(f"checkpoints are kept every 1 epoch or more, not every {options.checkpoint_every}.")
     if options.resume_from is not None:
+        if not options.resume:
+            raise ParityError("a run is resumed from a checkpoint or started anew, not both.")
         check_checkpoint(options.resume_from)
     for split in ("train", "val"):
         datamodule.loader(split)
-    experiment.get_model()
+    try:
+        experiment.config["optimizer"](experiment.get_model().parameters())
+    except ValueError as error:
+        raise ParityError(f"the optimiser of {experiment.experiment_name} cannot be made: {error}.") from error
     return trainer.strategy.root_device
 
 
@@ -146,7 +161,8 @@ def _base_weights(
     base = experiment.base_experiment
     file = base_weights or (None if base else Path(experiment.config["base"]))
     if file is not None:
-        return read_weights(file), file
+        state = read_weights(file)
+        return model_weights(state) or state, file
     assert base is not None, "a config names its base model"
     finished = (base.save_dir / TEST_FILE).exists()
     if not finished and not options.train_base:
@@ -168,10 +184,21 @@ def _resume_from(experiment: Experiment, options: RunOptions, identity: dict[str
     if not options.resume or options.leaves_nothing:
         return None
     experiment.check_identity(identity)
-    if options.resume_from is not None:
-        return options.resume_from
     last = experiment.save_dir / "checkpoints" / "last.ckpt"
-    return last if last.exists() else None
+    if last.exists():  # this run has begun already, perhaps from ``resume_from``
+        return last
+    if options.resume_from is not None:
+        experiment.check_identity(identity, options.resume_from.parents[1])
+    return options.resume_from
+
+
+def _check_base_model(state: dict[str, torch.Tensor], model: nn.Module, source: Path) -> None:
+    """Make sure that a checkpoint was trained for this very base model."""
+    if not isinstance(model, CodedModel):
+        return
+    for name, value in model.base_model.state_dict().items():
+        if not torch.equal(state[f"model.base_model.{name}"], value.cpu()):
+            raise ParityError(f"{source} was trained for a base model of other weights ('{name}' differs).")
 
 
 def _lit_module(
