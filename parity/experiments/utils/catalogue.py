@@ -1,11 +1,12 @@
 """Finds experiments: in this package and in folders of a user's own, all in the layout <Dataset>/<collection>/."""
 
+import fnmatch
 import importlib
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import nn
 
@@ -116,9 +117,7 @@ def matching(dataset: str, patterns: Iterable[str], collection: str | None = Non
     Raises:
         ParityError: a name or a glob that means nothing.
     """
-    import fnmatch
-
-    names: dict[str, Any] = {}
+    names: dict[str, None] = {}
     for pattern in patterns:
         if any(mark in pattern for mark in "*?["):
             known = [entry.name for entry in experiments(dataset) if collection in (None, entry.collection)]

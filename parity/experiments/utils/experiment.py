@@ -1,6 +1,6 @@
 """Experiment: from a notebook as from the command line, the one door to a config, its data, model and runs."""
 
-import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +247,7 @@ class Experiment:
         if not path.exists() or not (folder / CHECKPOINTS / "last.ckpt").exists():
             return
         stored = read_json(path, "the folder of a run")
-        old, new = json.loads(json.dumps(stored)), json.loads(json.dumps(identity))
+        old, new = deepcopy(stored), deepcopy(identity)
         if not isinstance(old.get("config"), dict) or not isinstance(old["config"].get("trainer"), dict):
             raise ParityError(f"{path} is damaged: it holds no config. Move {folder} away to start anew.")
         for run in (old, new):

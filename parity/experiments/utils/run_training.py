@@ -18,7 +18,14 @@ from parity.data import GroupDataModule
 from parity.errors import ParityError
 from parity.evaluation import count_correct
 from parity.experiments.utils.config import to_plain
-from parity.experiments.utils.experiment import CONFIG_FILE, METRICS_FILE, TEST_FILE, Experiment, model_weights
+from parity.experiments.utils.experiment import (
+    CHECKPOINTS,
+    CONFIG_FILE,
+    METRICS_FILE,
+    TEST_FILE,
+    Experiment,
+    model_weights,
+)
 from parity.models import load_into, read_weights
 from parity.models.weights import fingerprint
 from parity.training.files import write_json
@@ -184,7 +191,7 @@ def _resume_from(experiment: Experiment, options: RunOptions, identity: dict[str
     if not options.resume or options.leaves_nothing:
         return None
     experiment.check_identity(identity)
-    last = experiment.save_dir / "checkpoints" / "last.ckpt"
+    last = experiment.save_dir / CHECKPOINTS / "last.ckpt"
     if last.exists():  # this run has begun already, perhaps from ``resume_from``
         return last
     if options.resume_from is not None:
@@ -277,6 +284,6 @@ def _test(
 
 def _clear(folder: Path) -> None:
     """Remove what an earlier run left, and nothing else."""
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     for name in (CONFIG_FILE, METRICS_FILE, TEST_FILE):
         (folder / name).unlink(missing_ok=True)
