@@ -27,9 +27,21 @@ def all_patterns(n: int) -> Tensor:
     return torch.cat([patterns(n, erased) for erased in range(n + 1)])
 
 
+def missing_predictions(k: int, n: int, erased: int) -> Tensor:
+    """Return all patterns in which exactly ``erased`` of the k predictions, and nothing else, are unavailable.
+
+    Learned codes are trained on these: there parity outputs always arrive.
+
+    Returns:
+        bool (C(k, erased), n), in the lexicographic order of the erased positions.
+    """
+    predictions = patterns(k, erased)
+    return torch.cat([predictions, predictions.new_ones(len(predictions), n - k)], dim=1)
+
+
 def single_erasures(k: int, n: int) -> Tensor:
     """Return the k patterns in which one prediction, and nothing else, is unavailable: bool (k, n)."""
-    return patterns(n, 1)[:k]
+    return missing_predictions(k, n, 1)
 
 
 def probabilities(available: Tensor, f: float) -> Tensor:

@@ -27,6 +27,29 @@ def test_all_patterns_are_the_2_to_the_n_rows_with_the_fewest_erasures_first(n: 
     assert erased == sorted(erased)
 
 
+def test_missing_predictions_by_hand() -> None:
+    rows = erasures.missing_predictions(3, 5, 2)
+    assert rows.dtype == torch.bool
+    assert rows.tolist() == [
+        [False, False, True, True, True],
+        [False, True, False, True, True],
+        [True, False, False, True, True],
+    ]
+
+
+@pytest.mark.parametrize(("k", "r"), [(1, 1), (2, 1), (3, 2), (4, 3), (5, 0)])
+def test_missing_predictions_are_the_patterns_that_leave_every_parity_output_alone(k: int, r: int) -> None:
+    for erased in range(k + 1):
+        everything = erasures.patterns(k + r, erased)
+        expected = everything[everything[:, k:].all(1)]
+        assert len(expected) == math.comb(k, erased)
+        assert torch.equal(erasures.missing_predictions(k, k + r, erased), expected)
+
+
+def test_more_predictions_than_there_are_cannot_be_missing() -> None:
+    assert erasures.missing_predictions(2, 5, 3).shape == (0, 5)
+
+
 def test_single_erasures_miss_one_prediction_each_and_no_parity_output() -> None:
     rows = erasures.single_erasures(3, 5)
     assert rows.tolist() == [

@@ -13,7 +13,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("k", [2, 4])
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (3, 28, 20)])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (3, 28, 20), (1, 160, 100)])
 def test_each_part_is_the_resized_query_channel_by_channel(k: int, shape: tuple[int, int, int]) -> None:
     channels, height, width = shape
     queries = torch.rand(3, k, *shape, generator=torch.Generator().manual_seed(0))
@@ -29,6 +29,23 @@ def test_each_part_is_the_resized_query_channel_by_channel(k: int, shape: tuple[
                     image, list(part.shape[1:]), functional.InterpolationMode.BILINEAR, antialias=True
                 )
                 assert torch.allclose(part[channel], expected[0], atol=1e-6)
+
+
+def test_images_are_made_smaller_with_antialiasing() -> None:
+    # Half the width: weights 1/8, 3/8, 3/8, 1/8 of the four nearest columns; 0, 3/7, 3/7, 1/7 at the edge.
+    queries = torch.zeros(1, 2, 1, 1, 8)
+    queries[0, 0, 0, 0, 4] = queries[0, 1, 0, 0, 2] = 1
+    row = ConcatenationEncoder(2, 1, (1, 1, 8))(queries).flatten()
+    assert row.tolist() == pytest.approx([0, 1 / 8, 3 / 8, 0, 1 / 7, 3 / 8, 0, 0])
+
+
+@pytest.mark.parametrize("k", [2, 4])
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_red_stays_in_red(k: int, channel: int) -> None:
+    queries = torch.zeros(2, k, 3, 8, 12)
+    queries[:, :, channel] = 1
+    parity_queries = ConcatenationEncoder(k, 1, (3, 8, 12))(queries)
+    assert torch.allclose(parity_queries, queries[:, :1])
 
 
 def test_the_sides_need_only_fit_the_grid() -> None:
@@ -47,6 +64,9 @@ def test_other_codes_are_refused(k: int, r: int) -> None:
         (2, (1, 8, 7)),
         (4, (1, 8, 7)),
         (4, (1, 7, 8)),
+        (2, (1, 161, 101)),
+        (4, (1, 161, 100)),
+        (2, (2, 3, 8, 8)),
         (2, (784,)),
         (4, (8, 8)),
     ],
