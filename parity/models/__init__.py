@@ -1,7 +1,21 @@
 """Network architectures, and the loading of published weights."""
 
-from parity.models.initialisation import NormalLinear
+from parity.models.initialisation import InOrder, LastBias, NormalLinear
 from parity.models.mlp import MLP
+from parity.models.resnet import ResNet
+from parity.models.speech import VGG11, LeNet
+from parity.models.torchvision_model import torchvision_model
 from parity.models.weights import load_into, read_weights
 
-__all__ = ["MLP", "NormalLinear", "load_into", "read_weights"]
+__all__ = [
+    "MLP",
+    "VGG11",
+    "InOrder",
+    "LastBias",
+    "LeNet",
+    "NormalLinear",
+    "ResNet",
+    "load_into",
+    "read_weights",
+    "torchvision_model",
+]

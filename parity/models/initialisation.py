@@ -1,8 +1,12 @@
 """How parity models start: objects that a config passes as ``parity_init``."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import nn
+
+from parity.errors import ParityError
 
 
 @dataclass(frozen=True)
@@ -17,3 +21,39 @@ class NormalLinear:
                 nn.init.normal_(module.weight, std=self.std)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+
+
+@dataclass(frozen=True)
+class LastBias:
+    """Sets the bias of the last linear layer.
+
+    The original's localisation starts a parity model at k x the mean training box.
+
+    Raises:
+        ParityError: when called with a network whose last linear layer has no bias of this size, or that has none.
+    """
+
+    value: tuple[float, ...]
+
+    def __call__(self, network: nn.Module) -> None:
+        linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
+        bias = linear[-1].bias if linear else None
+        if bias is None:
+            raise ParityError(f"{type(network).__name__} has no last linear layer with a bias to set.")
+        if len(bias) != len(self.value):
+            raise ParityError(
+                f"the last bias of {type(network).__name__} has {len(bias)} values, not {len(self.value)}."
+            )
+        with torch.no_grad():
+            bias.copy_(torch.tensor(self.value))
+
+
+@dataclass(frozen=True)
+class InOrder:
+    """Applies initialisers one after another: ``InOrder((NormalLinear(), LastBias((0.5, 0.5))))``."""
+
+    initialisers: tuple[Callable[[nn.Module], None], ...]
+
+    def __call__(self, network: nn.Module) -> None:
+        for initialise in self.initialisers:
+            initialise(network)

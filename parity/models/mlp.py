@@ -17,7 +17,7 @@ class MLP(nn.Module):
         hidden: widths of the hidden layers. (200, 100) is the original's.
     """
 
-    RENAMED_KEYS: ClassVar[dict[str, str]] = {"nn.": "layers."}  # the original's names in its published files
+    RENAMED_KEYS: ClassVar[dict[str, str]] = {"nn": "layers"}  # the original's names in its published files
 
     def __init__(
         self, query_shape: Sequence[int], prediction_shape: Sequence[int], hidden: Sequence[int] = (200, 100)

@@ -76,8 +76,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def load_into(network: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
     """Load weights into a network, all of them or none.
 
-    The marks of ``nn.DataParallel`` and ``torch.compile`` are removed from names, and prefixes are renamed by the
-    network's ``RENAMED_KEYS``, if it has any.
+    The marks of ``nn.DataParallel`` and ``torch.compile`` are removed from names. In names that the network does not
+    know, dotted components are renamed by its ``RENAMED_KEYS``, if it has any. The batch counters of batch
+    normalisation may be missing, as they are in files from before PyTorch 0.4.1, torchvision's among them.
 
     Args:
         network: what to load into.
@@ -88,7 +89,8 @@ def load_into(network: nn.Module, state: dict[str, Tensor], source: str | Path) 
         ParityError: names or shapes do not fit; the network is left as it was.
     """
     expected = network.state_dict()
-    state = {_own_name(network, name, expected): value for name, value in state.items()}
+    counters = {name: value for name, value in expected.items() if name.endswith("num_batches_tracked")}
+    state = counters | {_own_name(network, name, expected): value for name, value in state.items()}
     what = f"the weights in {source} do not fit {type(network).__name__}"
     if missing := sorted(expected.keys() - state.keys()):
         raise ParityError(f"{what}: {_first_of(missing)} missing.")
@@ -108,10 +110,9 @@ def _own_name(network: nn.Module, name: str, expected: Container[str]) -> str:
     name = name.replace("_orig_mod.", "")  # torch.compile's mark
     if name not in expected:
         name = name.removeprefix("module.")  # nn.DataParallel's
-    renamed: dict[str, str] = getattr(network, "RENAMED_KEYS", {})
-    for old, new in renamed.items():
-        if name.startswith(old):
-            return new + name[len(old) :]
+    if name not in expected:
+        renamed: dict[str, str] = getattr(network, "RENAMED_KEYS", {})
+        name = ".".join(renamed.get(component, component) for component in name.split("."))
     return name
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from parity.models import MLP
+from parity.models import MLP, load_into
 
 
 def test_linear_layers_with_relu_between_and_none_after_the_last() -> None:
@@ -39,4 +39,12 @@ def test_images_are_flattened_in_order() -> None:
 
 def test_the_originals_size_is_the_default() -> None:
     parameters = sum(parameter.numel() for parameter in MLP((1, 28, 28), (10,)).parameters())
-    assert parameters == (784 * 200 + 200) + (200 * 100 + 100) + (100 * 10 + 10)
+    assert parameters == 178_110 == (784 * 200 + 200) + (200 * 100 + 100) + (100 * 10 + 10)
+
+
+@pytest.mark.parametrize("prefix", ["nn", "module.nn", "_orig_mod.nn", "layers"])
+def test_the_originals_names_are_understood(prefix: str) -> None:
+    source, target, queries = MLP((6,), (4,)), MLP((6,), (4,)), torch.rand(5, 6)
+    assert not torch.equal(target(queries), source(queries))
+    load_into(target, {f"{prefix}.{name}": value for name, value in source.layers.state_dict().items()}, "model.t7")
+    assert torch.equal(target(queries), source(queries))

@@ -1,6 +1,7 @@
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -123,6 +124,73 @@ def test_the_published_base_model_fits(published_weights: Path) -> None:
     load_into(target, state, published_weights)
     assert {name.split(".")[0] for name in state} == {"nn"}
     assert torch.equal(target.layers[0].weight, state["nn.0.weight"])
+
+
+class Named(nn.Module):
+    """A network of layers by their names, which renames two components."""
+
+    RENAMED_KEYS: ClassVar[dict[str, str]] = {"old": "new", "shortcut": "downsample"}
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        for name in names:
+            at: nn.Module = self
+            *outer, last = name.split(".")
+            for component in outer:
+                if not hasattr(at, component):
+                    at.add_module(component, nn.Module())
+                at = at.get_submodule(component)
+            at.add_module(last, nn.Linear(1, 1, bias=False))
+
+
+def renamed(published: str, *own: str) -> dict[str, float]:
+    """Load 1, 2, ... by published names into a network of other names, and return what is in it."""
+    target = Named(*own)
+    state = {f"{name}.weight": torch.full((1, 1), float(i)) for i, name in enumerate(published.split(), start=1)}
+    load_into(target, state, "published.pt")
+    return {name.removesuffix(".weight"): value.item() for name, value in target.state_dict().items()}
+
+
+def test_components_are_renamed_at_any_depth() -> None:
+    assert renamed("old", "new") == {"new": 1}
+    assert renamed("a.old.b", "a.new.b") == {"a.new.b": 1}
+    assert renamed("old.shortcut.old a.shortcut", "new.downsample.new", "a.downsample") == {
+        "new.downsample.new": 1,
+        "a.downsample": 2,
+    }
+    assert renamed("module.a._orig_mod.old", "a.new") == {"a.new": 1}
+
+
+def test_names_that_the_network_expects_are_not_renamed() -> None:
+    assert renamed("old new", "old", "new") == {"old": 1, "new": 2}
+    assert renamed("module.old a.shortcut b.shortcut", "old", "a.shortcut", "b.downsample") == {
+        "old": 1,
+        "a.shortcut": 2,
+        "b.downsample": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "own"), [("older", "newer"), ("bold", "bnew"), ("a.old_one", "a.new_one"), ("Old", "new")]
+)
+def test_only_whole_components_are_renamed(name: str, own: str) -> None:
+    with pytest.raises(ParityError, match=f"'{own}.weight' is missing"):
+        renamed(name, own)
+
+
+def test_only_the_batch_counters_of_batch_normalisation_may_be_missing() -> None:
+    source, target = (
+        nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)),
+        nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)),
+    )
+    source(torch.randn(4, 2))
+    old = {name: value for name, value in source.state_dict().items() if name != "1.num_batches_tracked"}
+    load_into(target, old, "old.pth")
+    assert same({**target.state_dict(), "1.num_batches_tracked": torch.tensor(1)}, source.state_dict())
+    with pytest.raises(ParityError, match=r"'1\.running_mean' is missing"):
+        load_into(target, {name: value for name, value in old.items() if name != "1.running_mean"}, "old.pth")
+    load_into(target, source.state_dict(), "new.pth")
+    assert target[1].num_batches_tracked.item() == 1
 
 
 def test_real_wrappers_are_understood() -> None:

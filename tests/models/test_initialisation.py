@@ -1,0 +1,73 @@
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+from parity.errors import ParityError
+from parity.models import MLP, InOrder, LastBias, NormalLinear, ResNet, torchvision_model
+
+
+def test_normal_linear_draws_weights_and_clears_biases_of_linear_layers_alone() -> None:
+    network = ResNet((3, 8, 8), (400,), blocks=(1,), widths=(64,))
+    convolutions = {name: value.clone() for name, value in network.state_dict().items() if not name.startswith("fc")}
+    NormalLinear(std=0.02)(network)
+    assert network.fc.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert abs(network.fc.weight.mean().item()) < 1e-3
+    assert not network.fc.bias.any()
+    assert all(torch.equal(network.state_dict()[name], value) for name, value in convolutions.items())
+
+
+def test_normal_linear_leaves_layers_without_bias_without_one() -> None:
+    network = nn.Sequential(nn.Linear(4, 4, bias=False))
+    NormalLinear()(network)
+    assert network[0].bias is None
+
+
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [
+        (lambda: MLP((6,), (2, 2), hidden=(4,)), "layers.2.bias"),  # a hidden layer is as wide as the last
+        (lambda: ResNet((3, 8, 8), (4,), blocks=(1,), widths=(4,)), "fc.bias"),
+        (lambda: torchvision_model((3, 8, 8), (4,), resnet18), "fc.bias"),
+        (lambda: torchvision_model((3, 8, 8), (2, 2), resnet18), "0.fc.bias"),
+    ],
+)
+def test_last_bias_sets_the_last_bias_and_nothing_else(network: object, name: str) -> None:
+    made = network()
+    before = {own: value.clone() for own, value in made.state_dict().items()}
+    LastBias((-1.1182, -1.136, 2.2128, 2.412))(made)
+    assert made.state_dict()[name].tolist() == pytest.approx([-1.1182, -1.136, 2.2128, 2.412])
+    assert [own for own, value in made.state_dict().items() if not torch.equal(value, before[own])] == [name]
+    assert all(parameter.requires_grad for parameter in made.parameters())
+
+
+def test_last_bias_keeps_the_type() -> None:
+    network = MLP((6,), (2,)).double()
+    LastBias((0.1, 0.2))(network)
+    assert network.layers[-1].bias.dtype == torch.float64
+
+
+def test_last_bias_of_another_size_is_refused_and_nothing_is_set() -> None:
+    network = MLP((6,), (3,))
+    before = network.layers[-1].bias.clone()
+    for value in [(1.0,), (1.0, 2.0, 3.0, 4.0), ()]:
+        with pytest.raises(ParityError, match=f"the last bias of MLP has 3 values, not {len(value)}"):
+            LastBias(value)(network)
+    assert torch.equal(network.layers[-1].bias, before)
+
+
+@pytest.mark.parametrize(
+    "network", [nn.Sequential(nn.Conv2d(3, 4, 1)), nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 4, bias=False))]
+)
+def test_last_bias_of_a_network_without_one_is_refused(network: nn.Module) -> None:
+    with pytest.raises(ParityError, match="Sequential has no last linear layer with a bias"):
+        LastBias((1.0, 2.0, 3.0, 4.0))(network)
+
+
+def test_in_order_applies_one_after_another() -> None:
+    first, second = MLP((6,), (2,)), MLP((6,), (2,))
+    InOrder((NormalLinear(), LastBias((1.0, 2.0))))(first)
+    InOrder((LastBias((1.0, 2.0)), NormalLinear()))(second)
+    assert first.layers[-1].bias.tolist() == [1.0, 2.0]
+    assert second.layers[-1].bias.tolist() == [0.0, 0.0]
+    assert not first.layers[0].bias.any()
