@@ -14,7 +14,7 @@ class CodedModel(nn.Module):
 
     It is what is trained, checkpointed, loaded and served; its state dict is the deployable artefact. Of the n workers
     the first m = n - len(parity_models) run the base model, the others a parity model each. The base model stays in
-    eval mode whatever ``train()`` is asked for.
+    eval mode whatever ``train()`` is asked for, also where it is a parity model too.
 
     Args:
         base_model: network, (B, *Q) -> (B, *P).

@@ -1,18 +1,22 @@
 """What every data set is to the rest of the package."""
 
+import functools
 import importlib
 import pkgutil
+from collections.abc import Callable
 from typing import ClassVar
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from parity.data.groups import GroupSampler, TensorLoader
+from parity.data.groups import GroupSampler
+from parity.data.loaders import GroupLoader, Scaling, TensorLoader
 from parity.errors import ParityError, did_you_mean
+from parity.tasks import Classification, Task
 
 # The seed of what must be the same in every run: the validation split and the groups of validation and test.
-_FIXED_SEED = 0
+FIXED_SEED = 0
 
 _CLASSES: dict[str, type["GroupDataModule"]] = {}
 
@@ -20,20 +24,42 @@ _CLASSES: dict[str, type["GroupDataModule"]] = {}
 class GroupDataModule(pl.LightningDataModule):
     """Deals out coding groups of one data set. Subclasses are found by their name, ``<Dataset>DataModule``.
 
+    A subclass declares ``QUERY_SHAPE`` and, for classification, ``NUM_CLASSES``; one whose shape depends on its
+    arguments overrides ``query_shape``, one with another task ``task``. ``DIVISOR``, ``MEAN`` and ``STD`` are the
+    statistics by which stored queries are scaled: (stored / DIVISOR - MEAN) / STD, a number for each channel.
+    ``NUM_VALIDATION`` is how many training queries are held out by default.
+
     Args:
         k: queries in a coding group; 1 for a base model.
         batch_size: groups in a batch, on each device.
+        num_validation: training queries held out for validation, rounded up to a multiple of k, where the data set has
+            no validation split of its own. Which ones depends on nothing but the data set: every run holds out the
+            same. By default as many as the data set declares.
+        steps_per_epoch: an epoch of training ends after so many batches, if the data lasts that long; the next one
+            draws other groups. None uses all data.
         seed: of the permutations that group the training data.
     """
 
     NUM_CLASSES: ClassVar[int]
     QUERY_SHAPE: ClassVar[tuple[int, ...]]
+    DIVISOR: ClassVar[float] = 255.0
+    MEAN: ClassVar[tuple[float, ...] | None] = None
+    STD: ClassVar[tuple[float, ...] | None] = None
+    NUM_VALIDATION: ClassVar[int] = 5000
 
-    def __init__(self, k: int = 1, batch_size: int = 64, seed: int = 0) -> None:
+    def __init__(
+        self,
+        k: int = 1,
+        batch_size: int = 64,
+        num_validation: int | None = None,
+        steps_per_epoch: int | None = None,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         if k < 1:
             raise ParityError(f"a coding group has at least 1 query, not k = {k}.")
-        self.k, self.batch_size, self.seed = k, batch_size, seed
+        self.k, self.batch_size, self.steps_per_epoch, self.seed = k, batch_size, steps_per_epoch, seed
+        self.num_validation = self.NUM_VALIDATION if num_validation is None else num_validation
         self.validation_splits: tuple[str, ...] = ("val",)
         """What is evaluated after each epoch; a run that records test accuracy as it goes adds 'test'."""
         self.device = torch.device("cpu")
@@ -45,93 +71,115 @@ class GroupDataModule(pl.LightningDataModule):
             _CLASSES[cls.__name__.removesuffix("DataModule")] = cls
 
     @property
-    def prediction_shape(self) -> tuple[int, ...]:
-        """Shape P of a prediction."""
-        return (self.NUM_CLASSES,)
+    def dataset(self) -> str:
+        """Name of the data set."""
+        return type(self).__name__.removesuffix("DataModule")
 
-    def loader(self, split: str) -> TensorLoader:
+    @property
+    def task(self) -> Task:
+        """What predictions are measured by."""
+        return Classification(self.NUM_CLASSES)
+
+    @property
+    def query_shape(self) -> tuple[int, ...]:
+        """Shape Q of a query."""
+        return self.QUERY_SHAPE
+
+    def rows(self, split: str) -> Tensor:
+        """Return the places of a split in its data: int64 (N,). 'train' and 'val' lie in the same data."""
+        raise NotImplementedError
+
+    def targets(self, split: str) -> Tensor:
+        """Return the true targets of a split's data, (N, ...); ``rows`` says which of them are the split's."""
+        raise NotImplementedError
+
+    def loader(self, split: str) -> GroupLoader:
         """Return the loader of 'train', 'val' or 'test'; 'test' alone reads test data."""
         raise NotImplementedError
 
-    def labels(self, split: str) -> Tensor:
-        """Return the true labels of 'train', 'val' or 'test': int64 (N,)."""
-        raise NotImplementedError
+    def default_prediction(self) -> Tensor:
+        """Return what is said where nothing can be rebuilt, (*P): the task's best guess from the training data."""
+        return self.task.default_prediction(self.targets("train").cpu()[self.rows("train")])
 
-    def most_frequent_class(self) -> int:
-        """Return the most frequent class of the training data: what is said where nothing can be rebuilt."""
-        return int(self.labels("train").bincount(minlength=self.NUM_CLASSES).argmax())
-
-    def train_dataloader(self) -> TensorLoader:
+    def train_dataloader(self) -> GroupLoader:
         return self.loader("train")
 
-    def val_dataloader(self) -> list[TensorLoader]:
+    def val_dataloader(self) -> list[GroupLoader]:
         return [self.loader(split) for split in self.validation_splits]
 
-    def test_dataloader(self) -> TensorLoader:
+    def test_dataloader(self) -> GroupLoader:
         return self.loader("test")
+
+    def sampler(self, split: str) -> GroupSampler:
+        """Return what deals the split's queries out to this process."""
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        train = split == "train"
+        return GroupSampler(
+            self.rows(split), self.k, self.batch_size, self.seed if train else FIXED_SEED, shuffle=train,
+            rank=rank, world_size=world_size, most_batches=self.steps_per_epoch if train else None,
+        )  # fmt: skip
+
+    def target_device(self) -> torch.device:
+        """Return where loaders put data now."""
+        return self.trainer.strategy.root_device if self.trainer else self.device
+
+    def scaling(self) -> Scaling:
+        """Return what turns stored queries into what networks see."""
+        return Scaling(self.DIVISOR, self.MEAN, self.STD).to(self.target_device())
+
+    def held_out(self, total: int, split: str) -> Tensor:
+        """Return the places of 'train' or 'val' where validation queries are held out of so many training queries."""
+        held_out = -(-self.num_validation // self.k) * self.k
+        if not 0 <= held_out < total:
+            raise ParityError(f"data.num_validation = {self.num_validation} leaves nothing of {total} to train on.")
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(FIXED_SEED))
+        return (order[:held_out] if split == "val" else order[held_out:]).sort().values
 
 
 class TensorDataModule(GroupDataModule):
     """A data set that fits in memory: one tensor for training and validation, one for test, each held once.
 
-    A subclass names ``NUM_CLASSES``, ``QUERY_SHAPE``, ``SCALE`` (what a stored value is divided by) and says how to
-    ``load``.
+    A subclass says how to ``load``; it may have an ``AUGMENTATION``, and ``rows`` of its own.
 
     Args:
-        k: queries in a coding group; 1 for a base model.
-        batch_size: groups in a batch, on each device.
-        num_validation: training queries held out for validation, rounded up to a multiple of k. Which ones depends on
-            nothing but the data set: every run holds out the same.
-        seed: of the permutations that group the training data.
+        k, batch_size, num_validation, steps_per_epoch, seed: as in ``GroupDataModule``.
 
     Raises:
         ParityError: (from ``loader``) the data is not there, or too few queries are left for a group.
     """
 
-    SCALE: ClassVar[float] = 255.0
+    AUGMENTATION: ClassVar[Callable[[Tensor], Tensor] | None] = None
+    """Of training queries: stored (B, *Q) -> (B, *Q), on the device, each in a random way of its own."""
 
-    def __init__(self, k: int = 1, batch_size: int = 64, num_validation: int = 5000, seed: int = 0) -> None:
-        super().__init__(k, batch_size, seed)
-        self.num_validation = num_validation
-        self._loaded: dict[bool, tuple[Tensor, Tensor]] = {}
+    @functools.cached_property
+    def _loaded(self) -> dict[bool, tuple[Tensor, Tensor]]:
+        return {}
 
     def load(self, train: bool) -> tuple[Tensor, Tensor]:
-        """Read from disk: queries uint8 (N, *Q) and labels int64 (N,), of the training data or of the test data."""
+        """Read from disk: queries (N, *Q) in storage type and targets (N, ...), of the training or of the test data."""
         raise NotImplementedError
+
+    def rows(self, split: str) -> Tensor:
+        total = len(self.targets(split))
+        return torch.arange(total) if split == "test" else self.held_out(total, split)
+
+    def targets(self, split: str) -> Tensor:
+        return self._tensors(split)[1]
 
     def loader(self, split: str) -> TensorLoader:
         queries, targets = self._tensors(split)
-        device, rank, world_size = self.device, 0, 1
-        if self.trainer is not None:
-            device = self.trainer.strategy.root_device
-            rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        seed = self.seed if split == "train" else _FIXED_SEED
-        sampler = GroupSampler(
-            self._rows(split), self.k, self.batch_size, seed, shuffle=split == "train", rank=rank, world_size=world_size
-        )
+        device = self.target_device()
         if queries.device != device:
             queries, targets = queries.to(device), targets.to(device)
             self._loaded[split != "test"] = queries, targets
-        return TensorLoader(queries, targets, sampler, self.SCALE, split)
-
-    def labels(self, split: str) -> Tensor:
-        return self._tensors(split)[1].cpu()[self._rows(split)]
+        augment = type(self).AUGMENTATION if split == "train" else None
+        return TensorLoader(queries, targets, self.sampler(split), self.scaling(), split, augment)
 
     def _tensors(self, split: str) -> tuple[Tensor, Tensor]:
         train = split != "test"
         if train not in self._loaded:
             self._loaded[train] = self.load(train)
         return self._loaded[train]
-
-    def _rows(self, split: str) -> Tensor:
-        total = len(self._tensors(split)[0])
-        if split == "test":
-            return torch.arange(total)
-        held_out = -(-self.num_validation // self.k) * self.k
-        if not 0 <= held_out < total:
-            raise ParityError(f"data.num_validation = {self.num_validation} leaves nothing of {total} to train on.")
-        order = torch.randperm(total, generator=torch.Generator().manual_seed(_FIXED_SEED))
-        return (order[:held_out] if split == "val" else order[held_out:]).sort().values
 
 
 def get_datamodule_class(dataset: str) -> type[GroupDataModule]:

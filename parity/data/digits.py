@@ -13,10 +13,8 @@ class DigitsDataModule(TensorDataModule):
 
     NUM_CLASSES = 10
     QUERY_SHAPE = (1, 8, 8)
-    SCALE = 16.0
-
-    def __init__(self, k: int = 1, batch_size: int = 64, num_validation: int = 240, seed: int = 0) -> None:
-        super().__init__(k, batch_size, num_validation, seed)
+    DIVISOR = 16.0
+    NUM_VALIDATION = 240
 
     def load(self, train: bool) -> tuple[Tensor, Tensor]:
         from sklearn.datasets import load_digits  # half a second of start for those who want another data set

@@ -1,4 +1,4 @@
-"""Dealing a data set out as coding groups: which query goes where, and batches of them from tensors in memory."""
+"""Dealing a data set out as coding groups: which query goes where."""
 
 import hashlib
 from collections.abc import Iterator
@@ -8,9 +8,6 @@ import torch
 from torch import Tensor
 
 from parity.errors import ParityError
-
-# Steps whose batches are handed over together.
-_STEPS_PER_BURST = 16
 
 
 class GroupBatch(NamedTuple):
@@ -38,18 +35,29 @@ class GroupSampler:
         seed: of the permutation.
         shuffle: group anew every epoch; otherwise every epoch has the groups of epoch 0, and no rank drops any.
         rank: this process's number among ``world_size``.
+        most_batches: an epoch ends after so many batches on each rank, if the data lasts that long.
 
     Raises:
-        ParityError: no group, or an empty batch.
+        ParityError: no group, or an empty batch or epoch.
     """
 
     def __init__(
-        self, rows: Tensor, k: int, batch_size: int, seed: int, shuffle: bool, rank: int = 0, world_size: int = 1
+        self,
+        rows: Tensor,
+        k: int,
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        rank: int = 0,
+        world_size: int = 1,
+        most_batches: int | None = None,
     ) -> None:
         if k < 1:
             raise ParityError(f"a coding group has at least 1 query, not k = {k}.")
         if batch_size < 1:
             raise ParityError(f"batch_size counts coding groups and must be at least 1, not {batch_size}.")
+        if most_batches is not None and most_batches < 1:
+            raise ParityError(f"steps_per_epoch must be at least 1, not {most_batches}.")
         if len(rows) < k * (world_size if shuffle else 1):
             raise ParityError(
                 f"{len(rows)} queries are too few for one coding group of k = {k}"
@@ -61,6 +69,8 @@ class GroupSampler:
         self.epoch = 0
         groups = len(rows) // k
         self.num_groups = groups // world_size if shuffle else len(range(rank, groups, world_size))
+        if most_batches is not None:
+            self.num_groups = min(self.num_groups, most_batches * batch_size)
 
     def __len__(self) -> int:
         """Batches of an epoch on this rank."""
@@ -80,74 +90,17 @@ class GroupSampler:
 
 
 class Burst:
-    """Several steps' batches, gathered one by one while they are iterated over.
+    """Several steps' batches, made one by one while they are iterated over, once.
 
     Lightning's own work around a batch costs as much as a step of a small network; handed a burst, it pays it once for
     all of its steps.
 
     Args:
-        loader: where the batches come from.
-        groups: int64 (G', k), the places of all the burst's queries.
+        batches: what it holds.
     """
 
-    def __init__(self, loader: "TensorLoader", groups: Tensor) -> None:
-        self._loader, self._groups = loader, groups
+    def __init__(self, batches: Iterator[GroupBatch]) -> None:
+        self._batches = batches
 
     def __iter__(self) -> Iterator[GroupBatch]:
-        for indices in self._groups.split(self._loader.sampler.batch_size):
-            yield self._loader.batch(indices)
-
-
-class TensorLoader:
-    """Bursts of batches, gathered from tensors that lie on the device in their storage type.
-
-    Args:
-        queries: (N, *Q), in its storage type, on the device.
-        targets: (N, ...), on the same device.
-        sampler: which of them, in which order.
-        scale: what a stored value is divided by.
-        split: 'train', 'val' or 'test'.
-    """
-
-    batch_sampler = None  # Lightning looks for one wherever there is a sampler
-    queries_are_fixed = True  # what a step sees is exactly what lies in the data set: no augmentation
-
-    def __init__(self, queries: Tensor, targets: Tensor, sampler: GroupSampler, scale: float, split: str) -> None:
-        self.queries, self.targets, self.sampler, self.scale, self.split = queries, targets, sampler, scale, split
-
-    @property
-    def num_rows(self) -> int:
-        """Places in the data set: indices are below it."""
-        return len(self.queries)
-
-    @property
-    def num_steps(self) -> int:
-        """Batches of an epoch."""
-        return len(self.sampler)
-
-    def __len__(self) -> int:
-        """Bursts of an epoch."""
-        return -(-self.num_steps // _STEPS_PER_BURST)
-
-    def __iter__(self) -> Iterator[Burst]:
-        groups = self.sampler.groups().to(self.queries.device)
-        for part in groups.split(self.sampler.batch_size * _STEPS_PER_BURST):
-            if len(part):  # a rank may have no group at all
-                yield Burst(self, part)
-
-    def batch(self, indices: Tensor) -> GroupBatch:
-        """Gather the groups of int64 (G, k) places."""
-        rows = indices.flatten()
-        queries = self._scaled(self.queries.index_select(0, rows))
-        targets = self.targets.index_select(0, rows)
-        return GroupBatch(
-            queries.view(*indices.shape, *queries.shape[1:]), targets.view(*indices.shape, *targets.shape[1:]), indices
-        )
-
-    def every_query(self, batch_size: int = 1000) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield every query once, those included that fill no group: places int64 (B,), queries (B, *Q)."""
-        for rows in self.sampler.rows.to(self.queries.device).split(batch_size):
-            yield rows, self._scaled(self.queries.index_select(0, rows))
-
-    def _scaled(self, queries: Tensor) -> Tensor:
-        return queries.float().div_(self.scale)
+        return self._batches

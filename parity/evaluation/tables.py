@@ -17,13 +17,16 @@ def show(results: dict[str, Any], console: Console | None = None) -> None:
     base = results["base"]
     what = f"{results['dataset']} {results['experiment_name']}, {results['split']} data, {results['weights']}"
     console.print(what, soft_wrap=True)
-    tops = ", ".join(f"{name} {value:.4f}" for name, value in base.items() if name.startswith("top"))
-    console.print(f"base model: {base['correct']} / {base['queries']} correct ({tops})", soft_wrap=True)
+    console.print(f"base model: {base['in_words']}", soft_wrap=True)
     if "code" not in results:
         return
     code = results["code"]
     left = f", {code['queries_left_over']} queries left over" if code["queries_left_over"] else ""
-    console.print(f"code: k = {code['k']}, r = {code['r']}, {code['groups']} groups{left}, A_a {code['A_a']:.4f}")
+    console.print(
+        f"code: k = {code['k']}, r = {code['r']}, {code['groups']} groups{left}, A_a {code['A_a']:.4f}, "
+        f"always the default prediction {code['floor']:.4f}",
+        soft_wrap=True,
+    )
     console.print(_degraded_table(code))
     if code["A_o"]:
         table = Table(title="overall accuracy A_o(f), each output unavailable with probability f", title_justify="left")
@@ -35,20 +38,19 @@ def show(results: dict[str, Any], console: Console | None = None) -> None:
 
 def _degraded_table(code: dict[str, Any]) -> Table:
     table = Table(title="accuracy of what is rebuilt when e outputs are missing", title_justify="left")
-    first = next(iter(code["A_d"].values()))
-    tops = [name.removeprefix("overall_") for name in first if name.startswith("overall_top") and "by" not in name]
+    measures = code["measures"]
     table.add_column("e")
     table.add_column("against")
-    for top in tops:
-        table.add_column(top, justify="right")
+    for measure in measures:
+        table.add_column(measure, justify="right")
     for position in range(code["k"]):
-        table.add_column(f"top1 at {position}", justify="right")
+        table.add_column(f"{measures[0]} at {position}", justify="right")
     for erased, values in code["A_d"].items():
         for against, name in (("true labels (A_d)", "overall"), ("base model", "reconstruction")):
             table.add_row(
                 erased,
                 against,
-                *(f"{values[f'{name}_{top}']:.4f}" for top in tops),
-                *(f"{value:.4f}" for value in values[f"{name}_top1_by_position"]),
+                *(f"{values[f'{name}_{measure}']:.4f}" for measure in measures),
+                *(f"{value:.4f}" for value in values[f"{name}_{measures[0]}_by_position"]),
             )
     return table

@@ -2,19 +2,35 @@
 
 from parity.training.fit import Hardware, evaluate_on_test, fit
 from parity.training.lit_module import BaseLitModule, ParityLitModule, StepOptions
-from parity.training.losses import ParityTargetLoss
+from parity.training.losses import (
+    CrossEntropy,
+    KLDivergence,
+    LabelReconstructionLoss,
+    ParityTargetLoss,
+    ReconstructionLoss,
+    SquaredError,
+    WeightedSum,
+)
 from parity.training.metrics import BaseAccuracy, ReconstructionAccuracy
-from parity.training.optimizers import Adam
+from parity.training.optimizers import SGD, Adam, OneCycle
 
 __all__ = [
+    "SGD",
     "Adam",
     "BaseAccuracy",
     "BaseLitModule",
+    "CrossEntropy",
     "Hardware",
+    "KLDivergence",
+    "LabelReconstructionLoss",
+    "OneCycle",
     "ParityLitModule",
     "ParityTargetLoss",
     "ReconstructionAccuracy",
+    "ReconstructionLoss",
+    "SquaredError",
     "StepOptions",
+    "WeightedSum",
     "evaluate_on_test",
     "fit",
 ]

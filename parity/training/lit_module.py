@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from parity.coded_model import CodedModel
-from parity.data import Burst, GroupBatch, TensorLoader
+from parity.data import Burst, GroupBatch, GroupLoader
 from parity.errors import ParityError
 from parity.training.metrics import Accuracy, BaseAccuracy, ReconstructionAccuracy, with_prefix
-from parity.training.optimizers import OptimizerFactory
+from parity.training.optimizers import OptimizerFactory, ScheduleFactory
 from parity.training.predictions import BasePredictions, base_predictions
 
 SPLITS = ("train", "val", "test")
@@ -54,14 +54,23 @@ class BurstModule(pl.LightningModule):
     Args:
         accuracy: what is counted, for each split on its own.
         optimizer: makes the optimiser of whatever has ``requires_grad``.
+        schedule: makes the schedule of its learning rate, which moves on with every step; None leaves it constant.
         options: how steps are taken.
     """
 
-    def __init__(self, accuracy: Accuracy, optimizer: OptimizerFactory, options: StepOptions) -> None:
+    def __init__(
+        self,
+        accuracy: Accuracy,
+        optimizer: OptimizerFactory,
+        schedule: ScheduleFactory | None = None,
+        options: StepOptions = StepOptions(),
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.optimizer_factory, self.options = optimizer, options
+        self.optimizer_factory, self.schedule_factory, self.options = optimizer, schedule, options
         self.monitor = f"val/{accuracy.monitor}"
+        self.shown = {f"val {label}": f"val/{name}" for label, name in accuracy.shown.items()}
+        """What a progress bar shows after an epoch: names of logged values by their labels."""
         self.metrics = {split: SplitMetrics(deepcopy(accuracy)) for split in SPLITS}
         for split, metrics in self.metrics.items():
             self.add_module(f"{split}_metrics", metrics)  # so that they follow the model to its device
@@ -81,8 +90,13 @@ class BurstModule(pl.LightningModule):
     def trainable_parameters(self) -> Iterable[nn.Parameter]:
         return (parameter for parameter in self.parameters() if parameter.requires_grad)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.optimizer_factory(list(self.trainable_parameters()))
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer_factory(list(self.trainable_parameters()))
+        if self.schedule_factory is None:
+            return optimizer
+        self.trainer.fit_loop.setup_data()
+        steps = -(-train_loader(self.trainer).num_steps // self.options.accumulate_grad_batches)
+        return [optimizer], [self.schedule_factory(optimizer, steps * (self.trainer.max_epochs or 1))]
 
     def on_train_epoch_start(self) -> None:
         self.step_losses, self._step_groups, self._grad_norms = [], [], []
@@ -113,6 +127,8 @@ class BurstModule(pl.LightningModule):
             self.clip_gradients(optimizer.optimizer, value, self.options.gradient_clip_algorithm)
         optimizer.step()
         optimizer.zero_grad()
+        if (schedule := self.lr_schedulers()) is not None:
+            schedule.step()  # type: ignore[union-attr]  # there is one
 
     def on_train_epoch_end(self) -> None:
         losses = torch.stack(self.step_losses)
@@ -153,7 +169,7 @@ class BurstModule(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._log_split("test")
 
-    def _validation_loaders(self) -> list[TensorLoader]:
+    def _validation_loaders(self) -> list[GroupLoader]:
         loaders = self.trainer.val_dataloaders
         return loaders if isinstance(loaders, list) else [_loader(loaders)]
 
@@ -169,7 +185,7 @@ class BaseLitModule(BurstModule):
     Args:
         model: network, (B, *Q) -> (B, *P).
         loss: (predictions (B, *P), targets (B, ...)) -> scalar.
-        accuracy, optimizer, options: as in ``BurstModule``.
+        accuracy, optimizer, schedule, options: as in ``BurstModule``.
     """
 
     def __init__(
@@ -178,9 +194,10 @@ class BaseLitModule(BurstModule):
         loss: Callable[[Tensor, Tensor], Tensor],
         accuracy: BaseAccuracy,
         optimizer: OptimizerFactory,
+        schedule: ScheduleFactory | None = None,
         options: StepOptions = StepOptions(),
     ) -> None:
-        super().__init__(accuracy, optimizer, options)
+        super().__init__(accuracy, optimizer, schedule, options)
         self.model, self.loss = model, loss
 
     def batch_loss(self, batch: GroupBatch, split: str) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -198,7 +215,7 @@ class ParityLitModule(BurstModule):
     Args:
         model: the coded model.
         loss: (decoder, predictions (G, k, *P), parity outputs (G, r, *P'), targets (G, k, ...)) -> scalar.
-        accuracy, optimizer, options: as in ``BurstModule``.
+        accuracy, optimizer, schedule, options: as in ``BurstModule``.
     """
 
     def __init__(
@@ -207,9 +224,10 @@ class ParityLitModule(BurstModule):
         loss: Callable[..., Tensor],
         accuracy: ReconstructionAccuracy,
         optimizer: OptimizerFactory,
+        schedule: ScheduleFactory | None = None,
         options: StepOptions = StepOptions(),
     ) -> None:
-        super().__init__(accuracy, optimizer, options)
+        super().__init__(accuracy, optimizer, schedule, options)
         model.base_model.requires_grad_(False)
         self.model, self.loss = model, loss
         self._predictions: dict[str, BasePredictions] = {}
@@ -227,7 +245,7 @@ class ParityLitModule(BurstModule):
         self._predictions.pop("test", None)
         self._ask_base_model([_loader(self.trainer.test_dataloaders)])
 
-    def _ask_base_model(self, loaders: list[TensorLoader]) -> None:
+    def _ask_base_model(self, loaders: list[GroupLoader]) -> None:
         for loader in loaders:
             if loader.split not in self._predictions:
                 self._predictions[loader.split] = base_predictions(self.model, loader)
@@ -246,13 +264,13 @@ class ParityLitModule(BurstModule):
         self.metrics[split].accuracy.update(reconstructions, predictions, targets)
 
 
-def train_loader(trainer: pl.Trainer) -> TensorLoader:
+def train_loader(trainer: pl.Trainer) -> GroupLoader:
     """Return the loader that a Trainer trains with."""
     return _loader(trainer.train_dataloader)
 
 
-def _loader(loader: object) -> TensorLoader:
-    assert isinstance(loader, TensorLoader), "a datamodule of ours hands out its own loaders"
+def _loader(loader: object) -> GroupLoader:
+    assert isinstance(loader, GroupLoader), "a datamodule of ours hands out its own loaders"
     return loader
 
 

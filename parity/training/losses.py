@@ -1,8 +1,30 @@
-"""What training minimises: objects that a config passes as ``loss``."""
+"""What training minimises: objects that a config passes as ``loss``.
 
+A loss of a coded model is called with
+
+``decoder``          of the code
+``predictions``      (G, k, *P), the base model's
+``parity_outputs``   (G, r, *P'), the parity models'
+``targets``          (G, k, ...), true labels
+
+and returns a scalar.
+"""
+
+import functools
+from typing import Protocol
+
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from parity import erasures
 from parity.coders import Decoder
+
+
+class CodeLoss(Protocol):
+    """Anything that is called like the losses in here."""
+
+    def __call__(self, decoder: Decoder, predictions: Tensor, parity_outputs: Tensor, targets: Tensor) -> Tensor: ...
 
 
 class ParityTargetLoss(nn.Module):
@@ -19,15 +41,111 @@ class ParityTargetLoss(nn.Module):
         self.distance = distance
 
     def forward(self, decoder: Decoder, predictions: Tensor, parity_outputs: Tensor, targets: Tensor) -> Tensor:
-        """Compute the loss of a batch.
-
-        Args:
-            decoder: of the code.
-            predictions: (G, k, *P), the base model's.
-            parity_outputs: (G, r, *P').
-            targets: (G, k, ...), true labels; not used by this loss.
-
-        Returns:
-            scalar.
-        """
+        """Compute the loss of a batch; see the head of this file."""
         return self.distance(parity_outputs, decoder.parity_targets(predictions))
+
+
+class Distance(Protocol):
+    """Compares what is rebuilt, (B, *P), with base predictions (B, *P) or true labels (B, ...): (B,), one each."""
+
+    def __call__(self, rebuilt: Tensor, reference: Tensor) -> Tensor: ...
+
+
+class SquaredError(nn.Module):
+    """Squared error, summed over P; a class as reference is the one-hot vector."""
+
+    def forward(self, rebuilt: Tensor, reference: Tensor) -> Tensor:
+        """Compare: (B, *P), (B, ...) -> (B,)."""
+        if not reference.is_floating_point():
+            reference = functional.one_hot(reference, rebuilt.shape[-1])
+        return (rebuilt - reference).square().flatten(1).sum(1)
+
+
+class KLDivergence(nn.Module):
+    """Divergence of what is rebuilt from the reference's class probabilities: sum over classes of p log(p / q)."""
+
+    def forward(self, rebuilt: Tensor, reference: Tensor) -> Tensor:
+        """Compare: logits (B, C), logits (B, C) or classes (B,) -> (B,)."""
+        probabilities = _probabilities(reference, rebuilt)
+        return functional.kl_div(rebuilt.log_softmax(-1), probabilities, reduction="none").sum(-1)
+
+
+class CrossEntropy(nn.Module):
+    """Cross-entropy of what is rebuilt with the reference's class probabilities, or with a class."""
+
+    def forward(self, rebuilt: Tensor, reference: Tensor) -> Tensor:
+        """Compare: logits (B, C), logits (B, C) or classes (B,) -> (B,)."""
+        return functional.cross_entropy(rebuilt, _probabilities(reference, rebuilt), reduction="none")
+
+
+def _probabilities(reference: Tensor, rebuilt: Tensor) -> Tensor:
+    if reference.is_floating_point():
+        return reference.softmax(-1)
+    return functional.one_hot(reference, rebuilt.shape[-1]).to(rebuilt.dtype)
+
+
+class ReconstructionLoss(nn.Module):
+    """Distance between what is rebuilt and what the base model said; the mean over the predictions that are missing.
+
+    Kosaian, Rashmi, Venkataraman: "Learning a Code" (arXiv 1806.01259), section 3. Every group is decoded under all
+    patterns in which 1 to r of its predictions, and nothing else, are missing.
+
+    Args:
+        distance: e.g. ``SquaredError()``, ``KLDivergence()``, ``CrossEntropy()``.
+    """
+
+    def __init__(self, distance: Distance) -> None:
+        super().__init__()
+        self.distance = distance
+
+    def forward(self, decoder: Decoder, predictions: Tensor, parity_outputs: Tensor, targets: Tensor) -> Tensor:
+        """Compute the loss of a batch; see the head of this file."""
+        patterns = _trained_patterns(decoder.k, decoder.n, decoder.r, predictions.device)
+        groups, count = len(predictions), len(patterns)
+        rebuilt = decoder.decode(
+            predictions.repeat_interleave(count, dim=0),
+            parity_outputs.repeat_interleave(count, dim=0),
+            patterns.repeat(groups, 1),
+        )
+        reference = self.reference(predictions, targets).repeat_interleave(count, dim=0)
+        distances = self.distance(rebuilt.flatten(0, 1), reference.flatten(0, 1)).view(groups, count, -1)
+        missing = ~patterns[:, : decoder.k]
+        return (distances * missing).sum() / (groups * missing.sum())
+
+    def reference(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        """Return what reconstructions are compared with: (G, k, ...)."""
+        return predictions
+
+
+@functools.cache
+def _trained_patterns(k: int, n: int, r: int, device: torch.device) -> Tensor:
+    missing = [erasures.missing_predictions(k, n, erased) for erased in range(1, min(k, r) + 1)]
+    return torch.cat(missing).to(device)
+
+
+class LabelReconstructionLoss(ReconstructionLoss):
+    """The same against the true labels."""
+
+    def reference(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        return targets
+
+
+class WeightedSum(nn.Module):
+    """Sum of losses, each times its weight.
+
+    Args:
+        terms: (weight, loss) pairs.
+    """
+
+    def __init__(self, *terms: tuple[float, nn.Module]) -> None:
+        super().__init__()
+        self.weights = tuple(weight for weight, _ in terms)
+        self.losses = nn.ModuleList(loss for _, loss in terms)
+
+    def forward(self, decoder: Decoder, predictions: Tensor, parity_outputs: Tensor, targets: Tensor) -> Tensor:
+        """Compute the loss of a batch; see the head of this file."""
+        losses = [loss(decoder, predictions, parity_outputs, targets) for loss in self.losses]
+        return torch.stack([weight * loss for weight, loss in zip(self.weights, losses, strict=True)]).sum()
+
+    def extra_repr(self) -> str:
+        return f"weights={self.weights}"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from parity.coded_model import CodedModel
-from parity.data import GroupBatch, TensorLoader
+from parity.data import GroupBatch, GroupLoader
 
 
 class BasePredictions(Protocol):
@@ -35,10 +35,10 @@ class LookedUp:
     """
 
     @torch.no_grad()
-    def __init__(self, model: CodedModel, loader: TensorLoader) -> None:
+    def __init__(self, model: CodedModel, loader: GroupLoader) -> None:
         table: Tensor | None = None
-        with torch.autocast(loader.queries.device.type, enabled=False):
-            for rows, queries in loader.every_query():
+        with torch.autocast(loader.device.type, enabled=False):
+            for rows, queries, _ in loader.every_query():
                 predictions = model.base_outputs(queries.unsqueeze(1)).squeeze(1)
                 if table is None:
                     table = predictions.new_full((loader.num_rows, *predictions.shape[1:]), torch.nan)
@@ -51,6 +51,6 @@ class LookedUp:
         return predictions.view(*batch.indices.shape, *predictions.shape[1:])
 
 
-def base_predictions(model: CodedModel, loader: TensorLoader) -> BasePredictions:
+def base_predictions(model: CodedModel, loader: GroupLoader) -> BasePredictions:
     """Choose: looked up where the loader hands out exactly what lies in its data set, else answered."""
     return LookedUp(model, loader) if loader.queries_are_fixed else Answered(model)

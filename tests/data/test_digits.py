@@ -15,7 +15,11 @@ def rows(data: DigitsDataModule, split: str) -> list[int]:
 
 
 def every_query(data: DigitsDataModule, split: str) -> Tensor:
-    return torch.cat([queries for _, queries in data.loader(split).every_query()])
+    return torch.cat([queries for _, queries, _ in data.loader(split).every_query()])
+
+
+def labels(data: DigitsDataModule, split: str) -> Tensor:
+    return data.targets(split)[data.rows(split)]
 
 
 def sorted_rows(table: Tensor) -> list[list[float]]:
@@ -26,14 +30,14 @@ def test_sizes() -> None:
     data = DigitsDataModule()
     assert data.loader("train").num_rows == 1437
     assert data.loader("test").num_rows == 360
-    assert [len(data.labels(split)) for split in SPLITS] == [1197, 240, 360]
-    assert data.prediction_shape == (10,)
+    assert [len(labels(data, split)) for split in SPLITS] == [1197, 240, 360]
+    assert data.task.prediction_shape == (10,)
 
 
 def test_training_and_test_data_are_the_whole_data_set_once() -> None:
     data, digits = DigitsDataModule(), load_digits()
     found = [
-        torch.cat([every_query(data, split).flatten(1) * 16, data.labels(split)[:, None].float()], 1)
+        torch.cat([every_query(data, split).flatten(1) * 16, labels(data, split)[:, None].float()], 1)
         for split in SPLITS
     ]
     whole = torch.cat([torch.tensor(digits.data), torch.tensor(digits.target)[:, None]], 1).float()
@@ -42,7 +46,7 @@ def test_training_and_test_data_are_the_whole_data_set_once() -> None:
 
 def test_the_test_split_is_stratified() -> None:
     counts = torch.tensor(load_digits().target).bincount()
-    test_counts = DigitsDataModule().labels("test").bincount()
+    test_counts = labels(DigitsDataModule(), "test").bincount()
     assert (test_counts - 0.2 * counts).abs().max() <= 1
 
 
@@ -59,7 +63,7 @@ def test_splits_are_the_same_in_every_run() -> None:
     for split in SPLITS:
         assert rows(first, split) == rows(second, split)
         assert torch.equal(every_query(first, split), every_query(second, split))
-        assert torch.equal(first.labels(split), second.labels(split))
+        assert torch.equal(labels(first, split), labels(second, split))
 
 
 def test_validation_queries_are_held_out_of_training() -> None:
@@ -67,14 +71,14 @@ def test_validation_queries_are_held_out_of_training() -> None:
     train, val = rows(data, "train"), rows(data, "val")
     assert not set(train) & set(val)
     assert sorted(train + val) == list(range(1437))
-    assert len(data.labels("val").bincount()) == 10, "they are a sample, not one end of the data"
+    assert len(labels(data, "val").bincount()) == 10, "they are a sample, not one end of the data"
 
 
 @pytest.mark.parametrize(("k", "num_validation", "held_out"), [(1, 0, 0), (7, 240, 245), (4, 240, 240), (3, 100, 102)])
 def test_validation_fills_whole_groups(k: int, num_validation: int, held_out: int) -> None:
     data = DigitsDataModule(k=k, num_validation=num_validation)
-    assert len(data.labels("val")) == held_out
-    assert len(data.labels("train")) == 1437 - held_out
+    assert len(labels(data, "val")) == held_out
+    assert len(labels(data, "train")) == 1437 - held_out
 
 
 @pytest.mark.parametrize("num_validation", [-1, 1437, 5000])
@@ -94,10 +98,10 @@ def test_only_training_groups_depend_on_seed_and_epoch() -> None:
 
 def test_groups_carry_their_own_labels() -> None:
     data = DigitsDataModule(k=3, batch_size=5)
-    images, labels = data.load(train=True)
+    images, digits = data.load(train=True)
     for burst in data.loader("val"):
         for batch in burst:
-            assert torch.equal(batch.targets, labels[batch.indices])
+            assert torch.equal(batch.targets, digits[batch.indices])
             assert torch.equal(batch.queries, images[batch.indices] / 16)
 
 
@@ -110,10 +114,10 @@ def test_loaders_are_found_by_the_names_lightning_asks_for() -> None:
     assert data.test_dataloader().split == "test"
 
 
-def test_the_most_frequent_class_is_that_of_the_training_data() -> None:
+def test_the_default_prediction_is_the_most_frequent_class_of_the_training_data() -> None:
     data = DigitsDataModule()
-    counts = data.labels("train").bincount(minlength=10)
-    assert counts[data.most_frequent_class()] == counts.max()
+    counts = labels(data, "train").bincount(minlength=10)
+    assert counts[data.default_prediction().argmax()] == counts.max()
 
 
 def test_the_data_set_is_found_by_its_name() -> None:

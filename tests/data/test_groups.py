@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from parity.data import GroupBatch, GroupSampler, TensorLoader, get_datamodule_class
+from parity.data.loaders import Scaling
 from parity.errors import ParityError
 
 
@@ -127,6 +128,21 @@ def test_too_little_data_or_an_empty_batch_is_refused() -> None:
     with pytest.raises(ParityError, match=r"5 queries are too few .* on each of 2 devices"):
         sampler(count=5, rank=0, world_size=2)
     sampler(count=5, rank=0, world_size=2, shuffle=False)
+    with pytest.raises(ParityError, match="steps_per_epoch must be at least 1, not 0"):
+        sampler(most_batches=0)
+
+
+@settings(max_examples=30)
+@given(count=st.integers(10, 80), most=st.integers(1, 12), world_size=st.integers(1, 3))
+def test_an_epoch_may_be_cut_short(count: int, most: int, world_size: int) -> None:
+    whole = [sampler(count, rank=rank, world_size=world_size) for rank in range(world_size)]
+    cut = [sampler(count, rank=rank, world_size=world_size, most_batches=most) for rank in range(world_size)]
+    for dealer, short in zip(whole, cut, strict=True):
+        assert len(short) == min(most, len(dealer))
+        assert torch.equal(short.groups(), dealer.groups()[: 4 * most])
+    first = cut[0].groups()
+    cut[0].set_epoch(1)
+    assert not torch.equal(cut[0].groups(), first), "the next epoch draws other groups"
 
 
 def loader(count: int = 50, k: int = 3, batch_size: int = 2, dtype: torch.dtype = torch.uint8) -> TensorLoader:
@@ -134,7 +150,7 @@ def loader(count: int = 50, k: int = 3, batch_size: int = 2, dtype: torch.dtype 
     size = int(rows(count).max()) + 1
     queries = torch.randint(0, 256, (size, 2, 4), generator=generator).to(dtype)
     targets = torch.randint(0, 10, (size,), generator=generator)
-    return TensorLoader(queries, targets, sampler(count, k, batch_size), 255.0, "train")
+    return TensorLoader(queries, targets, sampler(count, k, batch_size), Scaling(255.0), "train")
 
 
 def batches(source: TensorLoader) -> list[GroupBatch]:
@@ -167,6 +183,14 @@ def test_batches_are_the_samplers_groups_in_order(count: int, batch_size: int) -
         assert len(list(source)) == len(source)
 
 
+def test_statistics_are_for_each_channel() -> None:
+    queries = torch.randint(0, 256, (5, 3, 2, 4), dtype=torch.uint8)
+    mean, std = (0.5, 0.4, 0.3), (0.1, 0.2, 0.4)
+    expected = torch.stack([(queries[:, c].float() / 255 - mean[c]) / std[c] for c in range(3)], dim=1)
+    torch.testing.assert_close(Scaling(255.0, mean, std)(queries.clone()), expected)
+    torch.testing.assert_close(Scaling(255.0, mean)(queries.clone())[:, 2], queries[:, 2] / 255 - 0.3)
+
+
 def test_targets_may_have_a_shape() -> None:
     source = loader()
     source.targets = torch.rand(len(source.queries), 4)
@@ -179,18 +203,19 @@ def test_targets_may_have_a_shape() -> None:
 def test_every_query_is_asked_once_also_those_left_over(batch_size: int) -> None:
     source = loader(count=50, k=3)
     found = list(source.every_query(batch_size))
-    places = torch.cat([part for part, _ in found])
-    queries = torch.cat([queries for _, queries in found])
+    places = torch.cat([part for part, _, _ in found])
+    queries = torch.cat([queries for _, queries, _ in found])
     assert sorted(places.tolist()) == sorted(rows(50).tolist())
     assert torch.equal(queries, source.queries[places].float() / 255)
-    assert max(len(part) for part, _ in found) <= batch_size
+    assert torch.equal(torch.cat([targets for _, _, targets in found]), source.targets[places])
+    assert max(len(part) for part, _, _ in found) <= batch_size
     assert source.num_rows == len(source.queries)
 
 
 def test_a_rank_without_groups_gets_no_batch() -> None:
     data = torch.zeros(4, 2)
     empty = GroupSampler(rows(4), 2, 3, seed=0, shuffle=False, rank=3, world_size=4)
-    source = TensorLoader(data, data[:, 0], empty, 1.0, "val")
+    source = TensorLoader(data, data[:, 0], empty, Scaling(1.0), "val")
     assert len(source) == 0
     assert batches(source) == []
 

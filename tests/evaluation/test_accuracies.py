@@ -11,11 +11,14 @@ from parity.coded_model import CodedModel
 from parity.coders import LinearDecoder, LinearEncoder, coefficients
 from parity.data import GroupSampler, TensorLoader
 from parity.data.digits import DigitsDataModule
+from parity.data.loaders import Scaling
 from parity.errors import ParityError
-from parity.evaluation import CodeEvaluation, count_correct, evaluate_base, evaluate_code
+from parity.evaluation import CodeEvaluation, evaluate_base, evaluate_code
 from parity.models import MLP
+from parity.tasks import Classification
 
 DEFAULT = 3
+TASK, DEFAULT_PREDICTION = Classification(10), torch.eye(10)[DEFAULT]
 QUERIES = 100
 CODES = [(2, 1), (3, 2)]
 
@@ -28,7 +31,7 @@ def digits() -> tuple[Tensor, Tensor]:
 
 def loader(digits: tuple[Tensor, Tensor], k: int, batch_size: int = 7) -> TensorLoader:
     sampler = GroupSampler(torch.arange(QUERIES), k, batch_size, seed=0, shuffle=False)
-    return TensorLoader(*digits, sampler, DigitsDataModule.SCALE, "test")
+    return TensorLoader(*digits, sampler, Scaling(16.0), "test")
 
 
 def mlp() -> nn.Module:
@@ -73,7 +76,7 @@ class BruteForce:
         self.code = coefficients(self.k, self.r).numpy()
         self.labels, self.predictions, self.parity_predictions = [], [], []
         for indices in source.sampler.groups():
-            queries = source.queries[indices].float() / source.scale
+            queries = source.queries[indices] / 16
             parity_queries = torch.tensor(self.code).float() @ queries.flatten(1)
             with torch.no_grad():
                 predictions = [model.base_model(query[None])[0] for query in queries]
@@ -151,7 +154,7 @@ def evaluated(
     torch.manual_seed(10 * k + r)
     model = coded_model(k, r, digits)
     source = loader(digits, k)
-    return model, evaluate_code(model, source, 10, DEFAULT), BruteForce(model, source)
+    return model, evaluate_code(model, source, TASK, DEFAULT_PREDICTION), BruteForce(model, source)
 
 
 def test_the_example_tells_the_accuracies_apart(evaluated: tuple) -> None:
@@ -172,7 +175,9 @@ def test_a_a(evaluated: tuple) -> None:
 def test_a_d(evaluated: tuple, against: str, top: int) -> None:
     _, evaluation, brute_force = evaluated
     for erased in range(1, brute_force.r + 1):
-        assert evaluation.degraded(erased, top, against) == pytest.approx(brute_force.degraded(erased, top, against))
+        assert evaluation.degraded(erased, f"top{top}", against) == pytest.approx(
+            brute_force.degraded(erased, top, against)
+        )
 
 
 @pytest.mark.parametrize("against", ["overall", "reconstruction"])
@@ -180,7 +185,7 @@ def test_a_d_by_position(evaluated: tuple, against: str) -> None:
     _, evaluation, brute_force = evaluated
     for erased, position in itertools.product(range(1, brute_force.r + 1), range(brute_force.k)):
         expected = brute_force.degraded(erased, 1, against, position)
-        assert evaluation.degraded_at(erased, position, 1, against) == pytest.approx(expected)
+        assert evaluation.degraded_at(erased, position, "top1", against) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("f", [0.0, 0.01, 0.1, 0.5, 0.9, 1.0])
@@ -222,7 +227,7 @@ def test_a_d_is_what_forward_answers(evaluated: tuple, digits: tuple[Tensor, Ten
 @pytest.mark.parametrize("batch_size", [1, 16, 1000])
 def test_batch_size_changes_nothing(evaluated: tuple, digits: tuple[Tensor, Tensor], batch_size: int) -> None:
     model, evaluation, _ = evaluated
-    other = evaluate_code(model, loader(digits, model.k, batch_size), 10, DEFAULT)
+    other = evaluate_code(model, loader(digits, model.k, batch_size), TASK, DEFAULT_PREDICTION)
     assert other.summary() == evaluation.summary()
 
 
@@ -233,12 +238,13 @@ def test_the_summary_holds_the_same_values(evaluated: tuple) -> None:
     assert summary["groups"] == QUERIES // model.k
     assert summary["queries_left_over"] == QUERIES % model.k
     assert summary["A_a"] == evaluation.a_a
+    assert summary["floor"] == pytest.approx(evaluation.overall_accuracy(1.0))
     assert summary["A_o"] == {"0.0": evaluation.overall_accuracy(0.0), "0.2": evaluation.overall_accuracy(0.2)}
     assert list(summary["A_d"]) == [str(erased) for erased in range(1, model.r + 1)]
     for erased, table in summary["A_d"].items():
         for against, top in itertools.product(("overall", "reconstruction"), (1, 2, 5, 10)):
-            assert table[f"{against}_top{top}"] == evaluation.degraded(int(erased), top, against)
-            by_position = [evaluation.degraded_at(int(erased), i, 1, against) for i in range(model.k)]
+            assert table[f"{against}_top{top}"] == evaluation.degraded(int(erased), f"top{top}", against)
+            by_position = [evaluation.degraded_at(int(erased), i, None, against) for i in range(model.k)]
             assert table[f"{against}_top1_by_position"] == by_position
 
 
@@ -251,15 +257,15 @@ def test_f_must_be_a_probability(evaluated: tuple, f: float) -> None:
 def test_perfect_parity_models_lose_nothing_that_can_be_decoded(digits: tuple[Tensor, Tensor]) -> None:
     base = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))
     model = CodedModel(base, LinearEncoder(3, 2, (1, 8, 8)), [base, base], LinearDecoder(3, 2, (10,)))
-    evaluation = evaluate_code(model, loader(digits, 3), 10, DEFAULT)
+    evaluation = evaluate_code(model, loader(digits, 3), TASK, DEFAULT_PREDICTION)
     for erased in (1, 2):
         assert evaluation.degraded(erased, against="reconstruction") == 1
-        assert [evaluation.degraded_at(erased, i, 1, "reconstruction") for i in range(3)] == [1, 1, 1]
+        assert [evaluation.degraded_at(erased, i, against="reconstruction") for i in range(3)] == [1, 1, 1]
 
 
 def test_beyond_twelve_outputs_a_d_is_exact_and_a_o_is_refused(digits: tuple[Tensor, Tensor]) -> None:
     model, source = coded_model(12, 1, digits), loader(digits, 12)
-    evaluation = evaluate_code(model, source, 10, DEFAULT)
+    evaluation = evaluate_code(model, source, TASK, DEFAULT_PREDICTION)
     brute_force = BruteForce(model, source)
     assert evaluation.degraded(1) == pytest.approx(brute_force.degraded(1, 1, "overall"))
     with pytest.raises(ParityError, match="up to n = 12 outputs, and this code has n = 13"):
@@ -269,7 +275,7 @@ def test_beyond_twelve_outputs_a_d_is_exact_and_a_o_is_refused(digits: tuple[Ten
 
 def test_a_o_is_exact_up_to_twelve_outputs(digits: tuple[Tensor, Tensor]) -> None:
     k, f = 11, 0.3
-    evaluation = evaluate_code(coded_model(k, 1, digits), loader(digits, k), 10, DEFAULT)
+    evaluation = evaluate_code(coded_model(k, 1, digits), loader(digits, k), TASK, DEFAULT_PREDICTION)
     default = float((loader(digits, k).targets[loader(digits, k).sampler.groups()] == DEFAULT).double().mean())
     rebuilt = f * (1 - f) ** k  # a prediction is missing, and nothing else
     expected = (1 - f) * evaluation.a_a + rebuilt * evaluation.degraded(1) + (f - rebuilt) * default
@@ -283,9 +289,8 @@ def test_a_base_model_is_evaluated_on_every_query(digits: tuple[Tensor, Tensor],
         scores = network[1](digits[0][:QUERIES] / 16)
     right = int((scores.argmax(1) == digits[1][:QUERIES]).sum())
     assert 20 < right < QUERIES
-    assert count_correct(network, loader(digits, k)) == (right, QUERIES)
-    result = evaluate_base(network.train(), loader(digits, k), 10)
-    assert (result["correct"], result["queries"]) == (right, QUERIES)
+    result = evaluate_base(network, loader(digits, k), TASK)
+    assert result["queries"] == QUERIES
     assert result["top1"] == pytest.approx(right / QUERIES)
     in_five = (scores.topk(5).indices == digits[1][:QUERIES, None]).any(1).double().mean()
     assert result["top5"] == pytest.approx(float(in_five))
@@ -295,7 +300,9 @@ def test_a_base_model_is_evaluated_on_every_query(digits: tuple[Tensor, Tensor],
 def test_evaluation_is_in_eval_mode(digits: tuple[Tensor, Tensor]) -> None:
     model = coded_model(2, 1, digits)
     model.parity_models[0] = nn.Sequential(nn.Dropout(0.5), model.parity_models[0])
-    first, second = (evaluate_code(model.train(), loader(digits, 2), 10, DEFAULT).summary() for _ in range(2))
+    first, second = (
+        evaluate_code(model.train(), loader(digits, 2), TASK, DEFAULT_PREDICTION).summary() for _ in range(2)
+    )
     assert first == second
 
 
@@ -305,19 +312,17 @@ def test_nan_is_never_right(digits: tuple[Tensor, Tensor]) -> None:
             return torch.full((len(queries), 10), torch.nan)
 
     source = loader(digits, 1)
-    assert count_correct(Broken(), source) == (0, QUERIES)
-    assert evaluate_base(Broken(), source, 10)["correct"] == 0
+    assert evaluate_base(Broken(), source, TASK)["top10"] == 0
 
 
 def test_a_o_of_a_code_that_rebuilds_every_prediction() -> None:
     """A non-systematic code of k = 2 that needs all three outputs, always right then; the default, half the time."""
     patterns = erasures.all_patterns(3)
-    counts = torch.zeros(8, 2, 11, dtype=torch.long)
-    counts[:, :, 0] = 10
+    sums = torch.full((8, 2, 1), 10.0, dtype=torch.double)
     evaluation = CodeEvaluation(
-        k=2, n=3, groups=10, leftover=0, top_k=(1,), patterns=patterns, decodable=patterns.all(1),
-        rebuilt=torch.ones(8, 2, dtype=torch.bool), overall=counts, reconstruction=counts, base=counts[0],
-        default=torch.tensor([5, 5]), most_erased=1,
+        k=2, n=3, groups=10, leftover=0, measures=("top1",), patterns=patterns, decodable=patterns.all(1),
+        rebuilt=torch.ones(8, 2, dtype=torch.bool), overall=sums, reconstruction=sums, base=sums[0],
+        default=torch.tensor([[5.0], [5.0]], dtype=torch.double), most_erased=1,
     )  # fmt: skip
     assert evaluation.overall_accuracy(0.5) == pytest.approx(0.125 + 0.875 * 0.5)
     with pytest.raises(ParityError, match="cannot rebuild every pattern of 1"):

@@ -7,17 +7,22 @@ import torch
 from torch import Tensor, nn
 
 from parity.coded_model import CodedModel
-from parity.coders import LinearDecoder, LinearEncoder
+from parity.coders import LinearDecoder, LinearEncoder, MLPDecoder, MLPEncoder
 from parity.data.digits import DigitsDataModule
 from parity.errors import ParityError
 from parity.models import MLP
 from parity.models.weights import fingerprint
+from parity.tasks import Classification
 from parity.training import (
+    SGD,
     Adam,
     Hardware,
+    OneCycle,
     ParityLitModule,
     ParityTargetLoss,
     ReconstructionAccuracy,
+    ReconstructionLoss,
+    SquaredError,
     StepOptions,
     fit,
 )
@@ -36,8 +41,8 @@ def coded_model(k: int = 2, base: nn.Module | None = None) -> CodedModel:
 
 
 def lit_module(model: CodedModel, lr: float = 1e-3, options: StepOptions = StepOptions()) -> ParityLitModule:
-    accuracy = ReconstructionAccuracy(10, model.k)
-    return ParityLitModule(model, ParityTargetLoss(nn.MSELoss()), accuracy, Adam(lr), options)
+    accuracy = ReconstructionAccuracy(Classification(10), model.k)
+    return ParityLitModule(model, ParityTargetLoss(nn.MSELoss()), accuracy, Adam(lr), options=options)
 
 
 class DropoutBase(nn.Module):
@@ -175,9 +180,9 @@ def test_clipping_and_gradient_norm(tmp_path: Path) -> None:
     for clip in (None, 1e-3):
         model = coded_model()
         module = ParityLitModule(
-            model, ParityTargetLoss(nn.MSELoss()), ReconstructionAccuracy(10, 2),
+            model, ParityTargetLoss(nn.MSELoss()), ReconstructionAccuracy(Classification(10), 2),
             lambda parameters: torch.optim.SGD(parameters, lr=1.0),
-            StepOptions(gradient_clip_val=clip, track_grad_norm=True),
+            options=StepOptions(gradient_clip_val=clip, track_grad_norm=True),
         )  # fmt: skip
         before = [parameter.clone() for parameter in model.parity_models.parameters()]
         datamodule = DigitsDataModule(k=2, batch_size=1000, num_validation=240)
@@ -187,6 +192,96 @@ def test_clipping_and_gradient_norm(tmp_path: Path) -> None:
         norms.append(float(torch.nn.utils.get_total_norm(steps)))
         assert float(read_table(folder / "metrics.csv")[0]["train/grad_norm"]) == pytest.approx(norms[0], rel=1e-4)
     assert norms[1] == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_the_schedule_moves_with_every_step_and_is_resumed(tmp_path: Path) -> None:
+    rates: list[float] = []
+
+    class Rates(pl.Callback):
+        def on_before_optimizer_step(self, trainer: object, module: object, optimizer: torch.optim.Optimizer) -> None:
+            rates.append(optimizer.param_groups[0]["lr"])
+
+    def run(folder: Path, stopped_after: int | None = None) -> str:
+        model = coded_model()
+        accuracy = ReconstructionAccuracy(Classification(10), 2)
+        module = ParityLitModule(
+            model, ParityTargetLoss(nn.MSELoss()), accuracy, SGD(lr=0.02), OneCycle(warm_up=0.25),
+            StepOptions(accumulate_grad_batches=2),
+        )  # fmt: skip
+        stop = [StopAfter(stopped_after)] if stopped_after else []
+        last = folder / "checkpoints" / "last.ckpt"
+        fit(module, DigitsDataModule(k=2, batch_size=50, steps_per_epoch=7), folder, {"max_epochs": 4}, hardware=CPU,
+            callbacks=[Rates(), *stop], resume_from=last if last.exists() else None)  # fmt: skip
+        return fingerprint(model)
+
+    whole = run(tmp_path / "whole")
+    assert len(rates) == 4 * 4, "7 batches of an epoch are 4 optimiser steps"
+    assert max(rates) == pytest.approx(0.02)
+    assert rates.index(max(rates)) == 3, "a quarter of all steps"
+    assert rates[0] < 0.002
+    assert rates[-1] < 0.001
+    run(tmp_path / "parts", stopped_after=2)
+    assert run(tmp_path / "parts") == whole
+    assert rates[16:] == rates[:16]
+
+
+class StopAfter(pl.Callback):
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = trainer.current_epoch + 1 == self.epochs
+
+
+class Shifted(DigitsDataModule):
+    """Digits whose training queries are augmented: brighter than they are, each by itself."""
+
+    @staticmethod
+    def brighter(stored: Tensor) -> Tensor:
+        return stored + torch.randint(0, 8, (len(stored), 1, 1, 1), dtype=torch.uint8)
+
+    AUGMENTATION = brighter
+
+
+def test_augmented_queries_are_answered_in_the_step_by_the_base_model(tmp_path: Path) -> None:
+    asked: list[Tensor] = []
+
+    class Listening(MLP):
+        def forward(self, queries: Tensor) -> Tensor:
+            asked.append(queries)
+            return super().forward(queries)
+
+    seen: list[Tensor] = []
+    model = coded_model(base=Listening(DigitsDataModule.QUERY_SHAPE, (10,)))
+    model.encoder.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    fit(lit_module(model), Shifted(k=2, batch_size=100), tmp_path, {"max_epochs": 2}, hardware=CPU)
+    assert not model.base_model.training
+    training = [queries for queries in seen if queries.max() > 1]
+    assert len(training) == 2 * 6
+    answered = {float(queries.double().sum()) for queries in asked}
+    assert {float(queries.double().sum()) for queries in training} <= answered
+    whole = torch.cat([queries.flatten(0, 1) for queries in training[:6]])
+    assert len({tuple(query.flatten().tolist()) for query in whole}) > 1190
+
+
+def test_encoder_and_decoder_train_around_a_frozen_parity_model(tmp_path: Path) -> None:
+    def run(folder: Path, epochs: int, resume_from: Path | None = None) -> CodedModel:
+        torch.manual_seed(0)
+        shapes = DigitsDataModule.QUERY_SHAPE, (10,)
+        base = MLP(*shapes)
+        model = CodedModel(base, MLPEncoder(2, 1, shapes[0]), [base], MLPDecoder(2, 1, shapes[1]))
+        accuracy = ReconstructionAccuracy(Classification(10), 2)
+        module = ParityLitModule(model, ReconstructionLoss(SquaredError()), accuracy, Adam())
+        fit(module, DigitsDataModule(k=2), folder, {"max_epochs": epochs}, hardware=CPU, resume_from=resume_from)
+        return model
+
+    untrained, whole = run(tmp_path / "none", 1), run(tmp_path / "whole", 4)
+    assert fingerprint(untrained.base_model) == fingerprint(whole.base_model)
+    for part in ("encoder", "decoder"):
+        assert fingerprint(getattr(untrained, part)) != fingerprint(getattr(whole, part))
+    run(tmp_path / "parts", 2)
+    resumed = run(tmp_path / "parts", 4, tmp_path / "parts" / "checkpoints" / "last.ckpt")
+    assert fingerprint(resumed) == fingerprint(whole)
 
 
 def test_callbacks_with_step_hooks_are_called(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
-from parity.training.metrics import BaseAccuracy, RankHistogram, ReconstructionAccuracy, top_accuracies, with_prefix
+from parity.tasks import Classification
+from parity.training.metrics import BaseAccuracy, MeanMeasures, ReconstructionAccuracy, with_prefix
 
 NAN = math.nan
 
@@ -38,13 +39,12 @@ def scored(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
 @given(scored())
 def test_every_top_k_agrees_with_sorting(example: tuple[Tensor, Tensor]) -> None:
     scores, labels = example
-    histogram = RankHistogram(scores.shape[2], scores.shape[1])
-    histogram.update(scores, labels)
-    counts = histogram.compute()
-    assert counts.sum() == labels.numel()
-    assert histogram.top_k == tuple(top for top in (1, 2, 5, 10, 20) if top <= scores.shape[2])
-    accuracies = top_accuracies(counts, histogram.top_k)
-    for top in histogram.top_k:
+    task = Classification(scores.shape[2])
+    mean = MeanMeasures(task, scores.shape[1])
+    mean.update(scores, labels)
+    assert task.top_k == tuple(top for top in (1, 2, 5, 10, 20) if top <= scores.shape[2])
+    accuracies = mean.compute()
+    for top in task.top_k:
         assert accuracies[f"top{top}"].item() == pytest.approx(count_within(scores, labels, top) / labels.numel())
     for position in range(scores.shape[1]) if scores.shape[1] > 1 else ():
         within = count_within(scores[:, [position]], labels[:, [position]], 1)
@@ -55,20 +55,19 @@ def test_every_top_k_agrees_with_sorting(example: tuple[Tensor, Tensor]) -> None
 @given(scored())
 def test_top_1_is_argmax(example: tuple[Tensor, Tensor]) -> None:
     scores, labels = example[0].nan_to_num(0.0), example[1]
-    histogram = RankHistogram(scores.shape[2], scores.shape[1])
-    histogram.update(scores, labels)
-    assert torch.equal(histogram.compute()[:, 0], (scores.argmax(-1) == labels).sum(0))
+    mean = MeanMeasures(Classification(scores.shape[2]), scores.shape[1])
+    mean.update(scores, labels)
+    assert torch.equal(mean.sums[:, 0], (scores.argmax(-1) == labels).sum(0).double())
 
 
 @pytest.mark.parametrize("num_classes", [2, 10, 30])
 def test_nan_is_never_right(num_classes: int) -> None:
-    histogram = RankHistogram(num_classes, 1)
+    mean = MeanMeasures(Classification(num_classes), 1)
     labels = torch.arange(num_classes)[:, None]
-    histogram.update(torch.full((num_classes, 1, num_classes), NAN), labels)
+    mean.update(torch.full((num_classes, 1, num_classes), NAN), labels)
     only_own = torch.zeros(num_classes, 1, num_classes).scatter_(2, labels[..., None], NAN)
-    histogram.update(only_own, labels)
-    accuracies = top_accuracies(histogram.compute(), histogram.top_k)
-    assert {float(value) for value in accuracies.values()} == {0.0}
+    mean.update(only_own, labels)
+    assert {float(value) for value in mean.compute().values()} == {0.0}
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
@@ -76,18 +75,18 @@ def test_nan_is_never_right(num_classes: int) -> None:
 @given(scored(), st.integers(1, 6))
 def test_batches_of_any_sizes_and_several_processes_count_the_same(example: tuple[Tensor, Tensor], size: int) -> None:
     scores, labels = example
-    whole, in_parts, elsewhere = (RankHistogram(scores.shape[2], scores.shape[1]) for _ in range(3))
+    whole, in_parts, elsewhere = (MeanMeasures(Classification(scores.shape[2]), scores.shape[1]) for _ in range(3))
     whole.update(scores, labels)
     parts = list(zip(scores.split(size), labels.split(size), strict=True))
     for part in parts[:-1]:
         in_parts.update(*part)
     elsewhere.update(*parts[-1])
     in_parts.merge_state(elsewhere)  # what torchmetrics does across processes: by each state's dist_reduce_fx
-    assert torch.equal(in_parts.compute(), whole.compute())
+    assert in_parts.compute() == whole.compute()
 
 
 def test_a_smaller_last_batch_weighs_what_it_holds() -> None:
-    accuracy = BaseAccuracy(3)
+    accuracy = BaseAccuracy(Classification(3))
     scores = torch.eye(3)
     accuracy.update(scores[[0, 0, 0, 0]], torch.tensor([0, 0, 0, 1]))
     accuracy.update(scores[[2]], torch.tensor([1]))
@@ -122,7 +121,7 @@ def test_reconstruction_accuracy_by_hand() -> None:
         "reconstruction_top1_position0": 2 / 3,
         "reconstruction_top1_position1": 1 / 3,
     }
-    accuracy = ReconstructionAccuracy(3, 2)
+    accuracy = ReconstructionAccuracy(Classification(3), 2)
     accuracy.update(reconstructions[:2], predictions[:2], targets[:2])
     accuracy.update(reconstructions[2:], predictions[2:], targets[2:])
     values = {name: float(value) for name, value in accuracy.compute().items()}
@@ -136,7 +135,7 @@ def test_reconstruction_accuracy_by_hand() -> None:
 
 def test_names_are_those_that_the_class_count_allows() -> None:
     for num_classes, tops in ((2, [1, 2]), (10, [1, 2, 5, 10]), (100, [1, 2, 5, 10, 20])):
-        accuracy = ReconstructionAccuracy(num_classes, 3)
+        accuracy = ReconstructionAccuracy(Classification(num_classes), 3)
         accuracy.update(torch.rand(4, 3, num_classes), torch.rand(4, 3, num_classes), torch.zeros(4, 3, dtype=int))
         names = [f"top{top}" for top in tops] + [f"top1_position{i}" for i in range(3)]
         assert accuracy.compute().keys() == {

@@ -23,6 +23,9 @@ CHECKPOINTS = "checkpoints"
 
 BASE_DIRECTORY = "experiments"
 
+TRAINABLE = ("encoder", "parity_models", "decoder")
+PARITY_MODELS = ("parity_models",)
+
 _DEFAULTS = dict(trainer=dict(precision="32-true", gradient_clip_val=None, accumulate_grad_batches=1))
 """What a config need not say, but can be asked to override."""
 
@@ -111,8 +114,8 @@ class Experiment:
 
     def get_network(self) -> nn.Module:
         """Make this config's network, untrained: the base model's, or a parity model's of the base model's shape."""
-        data_class = get_datamodule_class(self.dataset)
-        return self._network(data_class.QUERY_SHAPE, data_class(k=1).prediction_shape)
+        datamodule = self.get_datamodule()
+        return self._network(datamodule.query_shape, datamodule.task.prediction_shape)
 
     def _network(self, query_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> nn.Module:
         if self._get_network is not None:
@@ -133,21 +136,41 @@ class Experiment:
             raise ParityError(f"{what} ({type(error).__name__}: {' '.join(str(error).split())}).") from error
 
     def _make_model(self) -> nn.Module:
-        network = self.get_network()
         if self.is_base:
-            return network
-        data_class = get_datamodule_class(self.dataset)
-        query_shape, prediction_shape = data_class.QUERY_SHAPE, data_class(k=1).prediction_shape
-        code = self.config["code"]
+            return self.get_network()
+        datamodule, code, base = self.get_datamodule(), self.config["code"], self.base_experiment
+        query_shape, prediction_shape = datamodule.query_shape, datamodule.task.prediction_shape
+        if base is not None and base.get_datamodule().query_shape != query_shape:
+            raise ParityError(
+                f"{self.experiment_name} has queries of shape {query_shape}, its base model {base.experiment_name} of "
+                f"{base.get_datamodule().query_shape}: give both the same data."
+            )
+        trained = self.config.get("trained", PARITY_MODELS)
+        if not trained or not set(trained) <= set(TRAINABLE):
+            raise ParityError(f"'trained' names some of {', '.join(TRAINABLE)}, not {trained!r}.")
         encoder = code["encoder"](code["k"], code["r"], query_shape)
         decoder = code["decoder"](code["k"], code["r"], prediction_shape)
         parity_shape = decoder.parity_shape(prediction_shape)
-        parity_models = [self._network(query_shape, parity_shape) for _ in range(code["r"])]
-        if (initialise := self.config.get("parity_init")) is not None:
-            for parity_model in parity_models:
-                initialise(parity_model)
-        base = self.base_experiment
-        return CodedModel(base.get_network() if base else network, encoder, parity_models, decoder)
+        base_model = (base or self).get_network()
+        if "parity_models" in trained:
+            parity_models = [self._network(query_shape, parity_shape) for _ in range(encoder.parity_workers)]
+            if (initialise := self.config.get("parity_init")) is not None:
+                for parity_model in parity_models:
+                    initialise(parity_model)
+        elif parity_shape == prediction_shape:
+            parity_models = [base_model] * encoder.parity_workers
+        else:
+            raise ParityError(
+                f"a parity model that is not trained is the base model, but {type(decoder).__name__} needs outputs of "
+                f"shape {parity_shape}, not {prediction_shape}."
+            )
+        model = CodedModel(base_model, encoder, parity_models, decoder)
+        model.requires_grad_(False)
+        for name in trained:
+            getattr(model, name).requires_grad_(True)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise ParityError(f"nothing in {' and '.join(trained)} can be trained: there are no parameters.")
+        return model
 
     def available_checkpoints(self) -> list[str]:
         """Return what ``reload`` can name: 'best', 'last', and 'epoch_<N>' in order."""
@@ -254,7 +277,8 @@ class Experiment:
             run.pop("overrides", None)  # they are in the config already
         epochs = [run["config"]["trainer"].pop("max_epochs", 0) for run in (old, new)]
         changes = list(differences(old, new))
-        if not isinstance(epochs[0], int) or epochs[1] < epochs[0]:
+        longer = "schedule" not in new["config"]  # a schedule is made for its number of epochs
+        if not isinstance(epochs[0], int) or epochs[1] < epochs[0] or (epochs[1] > epochs[0] and not longer):
             changes.append(f"config.trainer.max_epochs: {epochs[0]} -> {epochs[1]}")
         if changes:
             raise ParityError(

@@ -31,8 +31,8 @@ def run_evaluation(
         accelerator: as Lightning names it.
 
     Returns:
-        'dataset', 'experiment_name', 'weights', 'split', 'base' (every query: correct, queries, top-k), and for parity
-        experiments 'code' (``CodeEvaluation.summary``).
+        'dataset', 'experiment_name', 'weights', 'split', 'base' (every query: queries, top-k or IoU, 'in_words'), and
+        for parity experiments 'code' (``CodeEvaluation.summary``).
 
     Raises:
         ParityError: there is no such checkpoint, it does not fit, or the data is not there.
@@ -50,14 +50,15 @@ def run_evaluation(
     model.to(datamodule.device).eval()
     loader = datamodule.loader(split)
     network = model.base_model if isinstance(model, CodedModel) else model
+    base = evaluate_base(network, loader, datamodule.task)
     results = {
         "dataset": experiment.dataset,
         "experiment_name": experiment.experiment_name,
         "weights": str(source),
         "split": split,
-        "base": evaluate_base(network, loader, datamodule.NUM_CLASSES),
+        "base": base | {"in_words": datamodule.task.describe(base, base["queries"])},
     }
     if isinstance(model, CodedModel):
-        evaluation = evaluate_code(model, loader, datamodule.NUM_CLASSES, datamodule.most_frequent_class())
+        evaluation = evaluate_code(model, loader, datamodule.task, datamodule.default_prediction())
         results["code"] = evaluation.summary()
     return results

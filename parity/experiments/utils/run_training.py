@@ -16,7 +16,7 @@ from torch import nn
 from parity.coded_model import CodedModel
 from parity.data import GroupDataModule
 from parity.errors import ParityError
-from parity.evaluation import count_correct
+from parity.evaluation import evaluate_base
 from parity.experiments.utils.config import to_plain
 from parity.experiments.utils.experiment import (
     CHECKPOINTS,
@@ -93,7 +93,7 @@ def run_training(
         load_into(model.base_model, *base_state)
     identity = experiment.identity(fingerprint(model.base_model) if isinstance(model, CodedModel) else None)
     resume_from = _resume_from(experiment, options, identity)
-    module, trainer_args = _lit_module(experiment, datamodule, model, options)
+    module, trainer_args = lit_module(experiment, datamodule, model, options)
 
     _announce(experiment, datamodule, model, options)
     done = 0
@@ -127,7 +127,7 @@ def run_training(
         trainer_args,
         hardware=options.hardware,
         loggers=loggers,
-        callbacks=[TrainingProgress(_shown(module), options.refresh_rate), *options.callbacks],
+        callbacks=[TrainingProgress(module.shown, options.refresh_rate), *options.callbacks],
         checkpoint_every=options.checkpoint_every,
         resume_from=resume_from,
     )
@@ -208,17 +208,19 @@ def _check_base_model(state: dict[str, torch.Tensor], model: nn.Module, source: 
             raise ParityError(f"{source} was trained for a base model of other weights ('{name}' differs).")
 
 
-def _lit_module(
+def lit_module(
     experiment: Experiment, datamodule: GroupDataModule, model: nn.Module, options: RunOptions
 ) -> tuple[BurstModule, dict[str, Any]]:
     steps, trainer_args = split_trainer_args(experiment.config["trainer"], options.track_grad_norm)
     accuracy: BaseAccuracy | ReconstructionAccuracy
     if isinstance(model, CodedModel):
-        accuracy = ReconstructionAccuracy(datamodule.NUM_CLASSES, model.k)
+        accuracy = ReconstructionAccuracy(datamodule.task, model.k)
     else:
-        accuracy = BaseAccuracy(datamodule.NUM_CLASSES)
+        accuracy = BaseAccuracy(datamodule.task)
     config = experiment.config
-    module = lit_module_class(model)(model, config["loss"], accuracy, config["optimizer"], steps)
+    module = lit_module_class(model)(
+        model, config["loss"], accuracy, config["optimizer"], config.get("schedule"), steps
+    )
     return module, trainer_args
 
 
@@ -237,13 +239,18 @@ def _announce(experiment: Experiment, datamodule: GroupDataModule, model: nn.Mod
         what, config["trainer"]["max_epochs"], loader.num_steps, datamodule.batch_size, experiment.save_dir,
     )  # fmt: skip
     if isinstance(model, CodedModel):
-        # The base model is finished: counting its test accuracy checks data, scaling and weights, and chooses nothing.
+        # The base model is finished: measuring it on test data checks data, scaling and weights, and chooses nothing.
+        # Training data that is augmented is not gone through only for this.
         base_model = model.base_model.to(datamodule.device)
-        train, val, test = (count_correct(base_model, datamodule.loader(split)) for split in ("train", "val", "test"))
-        log.info(
-            "base model: %d / %d correct on training data, %d / %d on test data",
-            train[0] + val[0], train[1] + val[1], *test,
-        )  # fmt: skip
+        training = ("train", "val") if loader.queries_are_fixed else ("val",)
+        for name, splits in (("training" if len(training) > 1 else "validation", training), ("test", ("test",))):
+            parts = [evaluate_base(base_model, datamodule.loader(split), datamodule.task) for split in splits]
+            queries = sum(part["queries"] for part in parts)
+            means = {
+                measure: sum(part[measure] * part["queries"] for part in parts) / queries
+                for measure in datamodule.task.measures
+            }
+            log.info("base model on %s data: %s", name, datamodule.task.describe(means, queries))
 
 
 def _loggers(experiment: Experiment, options: RunOptions, done: int) -> list[Logger]:
@@ -260,10 +267,6 @@ def _loggers(experiment: Experiment, options: RunOptions, done: int) -> list[Log
     return loggers
 
 
-def _shown(module: BurstModule) -> dict[str, str]:
-    return {"val A_a": "val/top1"} if module.monitor == "val/top1" else {"val A_d": "val/overall_top1"}
-
-
 def _test(
     experiment: Experiment,
     module: BurstModule,
@@ -277,8 +280,8 @@ def _test(
         logger.log_metrics(metrics, step=best_epoch)
         logger.save()
     rank_zero_only(write_json)(experiment.save_dir / TEST_FILE, {"epoch": best_epoch, "metrics": metrics})
-    shown = [name for name in ("test/top1", "test/overall_top1", "test/reconstruction_top1") if name in metrics]
-    log.info("best epoch %d: %s", best_epoch, ", ".join(f"{name} {metrics[name]:.4f}" for name in shown))
+    names = [name.replace("val/", "test/") for name in dict.fromkeys([*module.shown.values(), module.monitor])]
+    log.info("best epoch %d: %s", best_epoch, ", ".join(f"{name} {metrics[name]:.4f}" for name in names))
     return metrics
 
 

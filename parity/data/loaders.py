@@ -1,0 +1,227 @@
+"""Loaders: the batches of coding groups that an epoch is made of, from tensors in memory or from files."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from parity.data.groups import Burst, GroupBatch, GroupSampler
+from parity.errors import ParityError
+
+# Steps whose batches are handed over together.
+_STEPS_PER_BURST = 16
+
+
+class Scaling(nn.Module):
+    """Turns stored queries into what networks see: (stored / divisor - mean) / std, in place where it can.
+
+    Args:
+        divisor: e.g. 255 for pixels.
+        mean, std: one for each channel, (C,) of queries (C, H, W); by default 0 and 1.
+    """
+
+    def __init__(self, divisor: float, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> None:
+        super().__init__()
+        self.divisor, self.is_shifted = divisor, mean is not None or std is not None
+        channels = len(mean or std or (0.0,))
+        self.register_buffer("mean", torch.tensor(mean or (0.0,) * channels).view(-1, 1, 1) * divisor)
+        self.register_buffer("std", torch.tensor(std or (1.0,) * channels).view(-1, 1, 1) * divisor)
+        self.mean: Tensor
+        self.std: Tensor
+
+    def forward(self, stored: Tensor) -> Tensor:
+        """Scale queries (B, *Q), or if they are floats already, overwrite them."""
+        queries = stored.float()
+        return queries.sub_(self.mean).div_(self.std) if self.is_shifted else queries.div_(self.divisor)
+
+
+class GroupLoader:
+    """Bursts of batches of coding groups, on a device. Subclasses say how batches are made.
+
+    Args:
+        targets: (N, ...), of the whole data set, on the device.
+        sampler: which places of it, in which order.
+        scaling: of queries, on the same device.
+        split: 'train', 'val' or 'test'.
+        queries_are_fixed: what a step sees is exactly what lies in the data set: no augmentation.
+    """
+
+    batch_sampler = None  # Lightning looks for one wherever there is a sampler
+
+    def __init__(
+        self, targets: Tensor, sampler: GroupSampler, scaling: nn.Module, split: str, queries_are_fixed: bool
+    ) -> None:
+        self.targets, self.sampler, self.scaling, self.split = targets, sampler, scaling, split
+        self.queries_are_fixed = queries_are_fixed
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches lie."""
+        return self.targets.device
+
+    @property
+    def num_rows(self) -> int:
+        """Places in the data set: indices are below it."""
+        return len(self.targets)
+
+    @property
+    def num_steps(self) -> int:
+        """Batches of an epoch."""
+        return len(self.sampler)
+
+    def __len__(self) -> int:
+        """Bursts of an epoch."""
+        return -(-self.num_steps // _STEPS_PER_BURST)
+
+    def __iter__(self) -> Iterator[Burst]:
+        # A generator: Lightning asks for it before it tells the sampler the epoch.
+        batches = self.batches()
+        for _ in range(len(self)):
+            yield Burst(itertools.islice(batches, _STEPS_PER_BURST))
+
+    def batches(self) -> Iterator[GroupBatch]:
+        """Yield the batches of the sampler's current epoch."""
+        raise NotImplementedError
+
+    def every_query(self, batch_size: int = 1000) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield every query once as it is, also those that fill no group.
+
+        Yields:
+            places int64 (B,), queries (B, *Q), targets (B, ...).
+        """
+        raise NotImplementedError
+
+    def _grouped(self, queries: Tensor, indices: Tensor) -> GroupBatch:
+        targets = self.targets.index_select(0, indices.flatten())
+        return GroupBatch(
+            queries.view(*indices.shape, *queries.shape[1:]), targets.view(*indices.shape, *targets.shape[1:]), indices
+        )
+
+
+class TensorLoader(GroupLoader):
+    """Gathers batches from tensors that lie on the device in their storage type.
+
+    Args:
+        queries: (N, *Q), in its storage type, on the device.
+        targets, sampler, scaling, split: as in ``GroupLoader``.
+        augment: stored queries (B, *Q) -> (B, *Q), each in a random way of its own; None leaves them.
+    """
+
+    def __init__(
+        self,
+        queries: Tensor,
+        targets: Tensor,
+        sampler: GroupSampler,
+        scaling: nn.Module,
+        split: str,
+        augment: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__(targets, sampler, scaling, split, queries_are_fixed=augment is None)
+        self.queries, self.augment = queries, augment
+
+    def batches(self) -> Iterator[GroupBatch]:
+        for indices in self.sampler.groups().to(self.device).split(self.sampler.batch_size):
+            stored = self.queries.index_select(0, indices.flatten())
+            yield self._grouped(self.scaling(stored if self.augment is None else self.augment(stored)), indices)
+
+    def every_query(self, batch_size: int = 1000) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for rows in self.sampler.rows.to(self.device).split(batch_size):
+            yield rows, self.scaling(self.queries.index_select(0, rows)), self.targets.index_select(0, rows)
+
+
+class Reader(Protocol):
+    """Reads queries from files; it is sent to worker processes."""
+
+    def __call__(self, place: int, epoch_key: tuple[int, int] | None) -> Tensor:
+        """Read the query at a place of the data set, in its storage type: (*Q).
+
+        Args:
+            place: which.
+            epoch_key: (seed, epoch) that random augmentation depends on, together with the place; None for none.
+
+        Raises:
+            ParityError: the file cannot be read; it is named.
+        """
+
+
+class WorkerLoader(GroupLoader):
+    """Reads batches from files in worker processes; no more than a few batches are in memory at a time.
+
+    What a step sees depends on (seed, epoch, place) alone, not on the number of processes.
+
+    Args:
+        reader: how.
+        targets, sampler, scaling, split: as in ``GroupLoader``.
+        augmented: whether the reader augments the queries of batches.
+        num_workers: processes; 0 reads in this one.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        targets: Tensor,
+        sampler: GroupSampler,
+        scaling: nn.Module,
+        split: str,
+        augmented: bool,
+        num_workers: int,
+    ) -> None:
+        super().__init__(targets, sampler, scaling, split, queries_are_fixed=not augmented)
+        self.reader, self.num_workers = reader, num_workers
+
+    def batches(self) -> Iterator[GroupBatch]:
+        parts = self.sampler.groups().split(self.sampler.batch_size)
+        key = None if self.queries_are_fixed else (self.sampler.seed, self.sampler.epoch)
+        for indices, stored in zip(parts, self._read(parts, key), strict=True):
+            yield self._grouped(self.scaling(stored), indices.to(self.device, non_blocking=True))
+
+    def every_query(self, batch_size: int = 100) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        parts = self.sampler.rows.split(batch_size)
+        for part, stored in zip(parts, self._read(parts, None), strict=True):
+            rows = part.to(self.device, non_blocking=True)
+            yield rows, self.scaling(stored), self.targets.index_select(0, rows)
+
+    def _read(self, parts: Sequence[Tensor], epoch_key: tuple[int, int] | None) -> Iterator[Tensor]:
+        loader = DataLoader(
+            _Reading(self.reader, epoch_key),
+            batch_sampler=(part.flatten().tolist() for part in parts),
+            num_workers=self.num_workers,
+            collate_fn=_as_it_is,
+            generator=torch.Generator(),  # else it draws a seed for its workers from the global one
+            pin_memory=self.device.type == "cuda",
+        )
+        try:
+            for stored in loader:
+                if isinstance(stored, str):
+                    raise ParityError(stored)
+                yield stored.to(self.device, non_blocking=True)
+        except RuntimeError as error:
+            if "DataLoader worker (pid" not in str(error):  # an error of the reader's own
+                raise
+            raise ParityError(
+                f"a process that reads {self.split} data died: give the machine more memory, or read in fewer "
+                f"processes, data.num_workers = {self.num_workers} now ({' '.join(str(error).split())})."
+            ) from error
+
+
+class _Reading(Dataset):
+    """What lives in the worker processes; what they cannot read they return as a sentence, to be raised in the parent.
+
+    An exception raised in a worker would reach the user as its whole traceback.
+    """
+
+    def __init__(self, reader: Reader, epoch_key: tuple[int, int] | None) -> None:
+        self.reader, self.epoch_key = reader, epoch_key
+
+    def __getitems__(self, places: list[int]) -> Tensor | str:
+        try:
+            return torch.stack([self.reader(place, self.epoch_key) for place in places])
+        except ParityError as error:
+            return str(error)
+
+
+def _as_it_is(batch: Any) -> Any:  # a tensor or a sentence, not the list that DataLoader's type says
+    return batch
