@@ -102,13 +102,18 @@ class GroupDataModule(pl.LightningDataModule):
         return self.task.default_prediction(self.targets("train").cpu()[self.rows("train")])
 
     def train_dataloader(self) -> GroupLoader:
-        return self.loader("train")
+        return self._made("train")
 
     def val_dataloader(self) -> list[GroupLoader]:
-        return [self.loader(split) for split in self.validation_splits]
+        return [self._made(split) for split in self.validation_splits]
 
     def test_dataloader(self) -> GroupLoader:
-        return self.loader("test")
+        return self._made("test")
+
+    def _made(self, split: str) -> GroupLoader:
+        # Lightning may ask in inference mode; what is loaded then and kept could not be trained on later.
+        with torch.inference_mode(False):
+            return self.loader(split)
 
     def sampler(self, split: str) -> GroupSampler:
         """Return what deals the split's queries out to this process."""

@@ -1,6 +1,8 @@
 """Loaders: the batches of coding groups that an epoch is made of, from tensors in memory or from files."""
 
 import itertools
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -194,7 +196,7 @@ class WorkerLoader(GroupLoader):
             pin_memory=self.device.type == "cuda",
         )
         try:
-            for stored in loader:
+            for stored in _started(loader):
                 if isinstance(stored, str):
                     raise ParityError(stored)
                 yield stored.to(self.device, non_blocking=True)
@@ -205,6 +207,18 @@ class WorkerLoader(GroupLoader):
                 f"a process that reads {self.split} data died: give the machine more memory, or read in fewer "
                 f"processes, data.num_workers = {self.num_workers} now ({' '.join(str(error).split())})."
             ) from error
+
+
+def _started(loader: DataLoader) -> Iterator[Any]:
+    """Start a loader's processes, so that the death of one is noticed when its batch is waited for, in 5 seconds.
+
+    By itself torch raises it wherever the main thread is at that moment, in the midst of a training step too.
+    """
+    handler = signal.getsignal(signal.SIGCHLD)
+    batches = iter(loader)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, handler)
+    return batches
 
 
 class _Reading(Dataset):

@@ -1,6 +1,7 @@
 """Network architectures, and the loading of published weights."""
 
-from parity.models.initialisation import InOrder, LastBias, NormalLinear
+from parity.models.box_network import BoxNetwork
+from parity.models.initialisation import InOrder, LastBias, NormalLinear, XavierConvolution
 from parity.models.mlp import MLP
 from parity.models.resnet import ResNet
 from parity.models.speech import VGG11, LeNet
@@ -10,11 +11,13 @@ from parity.models.weights import load_into, read_weights
 __all__ = [
     "MLP",
     "VGG11",
+    "BoxNetwork",
     "InOrder",
     "LastBias",
     "LeNet",
     "NormalLinear",
     "ResNet",
+    "XavierConvolution",
     "load_into",
     "read_weights",
     "torchvision_model",

@@ -24,6 +24,23 @@ class NormalLinear:
 
 
 @dataclass(frozen=True)
+class XavierConvolution:
+    """Draws the weights of all convolutions from Glorot's uniform distribution, and sets their biases to 0.
+
+    Glorot, Bengio (AISTATS 2010), equation 16, times the gain; the original's is that of ReLU.
+    """
+
+    gain: float = 2**0.5
+
+    def __call__(self, network: nn.Module) -> None:
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight, self.gain)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
+@dataclass(frozen=True)
 class LastBias:
     """Sets the bias of the last linear layer.
 

@@ -114,6 +114,13 @@ def test_loaders_are_found_by_the_names_lightning_asks_for() -> None:
     assert data.test_dataloader().split == "test"
 
 
+def test_what_lightning_loads_for_a_test_can_be_trained_on() -> None:
+    data = DigitsDataModule()
+    with torch.inference_mode():
+        loaders = [data.test_dataloader(), *data.val_dataloader(), data.train_dataloader()]
+    assert not any(loader.queries.is_inference() for loader in loaders)
+
+
 def test_the_default_prediction_is_the_most_frequent_class_of_the_training_data() -> None:
     data = DigitsDataModule()
     counts = labels(data, "train").bincount(minlength=10)

@@ -4,7 +4,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from parity.errors import ParityError
-from parity.models import MLP, InOrder, LastBias, NormalLinear, ResNet, torchvision_model
+from parity.models import MLP, InOrder, LastBias, NormalLinear, ResNet, XavierConvolution, torchvision_model
 
 
 def test_normal_linear_draws_weights_and_clears_biases_of_linear_layers_alone() -> None:
@@ -15,6 +15,17 @@ def test_normal_linear_draws_weights_and_clears_biases_of_linear_layers_alone() 
     assert abs(network.fc.weight.mean().item()) < 1e-3
     assert not network.fc.bias.any()
     assert all(torch.equal(network.state_dict()[name], value) for name, value in convolutions.items())
+
+
+def test_xavier_draws_convolutions_alone() -> None:
+    network = nn.Sequential(nn.Conv2d(16, 32, 3), nn.BatchNorm2d(32), nn.Linear(5, 5))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    XavierConvolution()(network)
+    bound = 2**0.5 * (6 / (16 * 9 + 32 * 9)) ** 0.5  # gain * sqrt(6 / (fan in + fan out))
+    assert network[0].weight.abs().max().item() == pytest.approx(bound, rel=0.01)
+    assert network[0].weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
+    assert not network[0].bias.any()
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items() if name[0] != "0")
 
 
 def test_normal_linear_leaves_layers_without_bias_without_one() -> None:
