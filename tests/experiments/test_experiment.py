@@ -8,6 +8,7 @@ import torch
 from parity.coded_model import CodedModel
 from parity.errors import ParityError
 from parity.experiments import Experiment
+from parity.experiments.utils import update_config
 from parity.experiments.utils.run_training import RunOptions, run_training
 from parity.models.weights import fingerprint
 from parity.training import Hardware
@@ -204,3 +205,58 @@ def test_folder_that_is_no_run(tmp_path: Path) -> None:
         Experiment(tmp_path)
     with pytest.raises(ParityError, match="a run name is the name of one folder"):
         Experiment("Digits", "mlp_base", run_name="../elsewhere")
+
+
+def test_overrides_of_what_the_data_is_are_the_base_models_too() -> None:
+    parity = Experiment("SpeechCommands", "lenet_k2_add", overrides={"data.version": "0.02", "data.batch_size": 8})
+    model = parity.get_model()
+    assert model.decoder.prediction_shape == (35,)
+    assert model.base_model(torch.rand(1, 1, 161, 101)).shape == (1, 35)
+    assert parity.base_experiment is not None
+    assert parity.base_experiment.overrides == {"data.version": "0.02"}
+
+
+def test_queries_of_another_shape_than_the_base_models_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parity.experiments.utils.experiment._EACH_RUN_ITS_OWN", {"size"})
+    parity = Experiment("CatVsDog", "small_resnet_k2_add", overrides={"data.size": 32})
+    with pytest.raises(ParityError, match=r"queries of shape \(3, 32, 32\), its base model small_resnet_base of"):
+        parity.get_model()
+
+
+def test_a_run_with_a_schedule_cannot_be_made_longer(runs: Path) -> None:
+    def identity(epochs: int) -> dict[str, object]:
+        scheduled = Experiment("DigitBoxes", "convnet_base", overrides={"trainer.max_epochs": epochs})
+        return scheduled.identity(None)
+
+    folder = runs / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "last.ckpt").touch()
+    (folder / "config.json").write_text(json.dumps(identity(3)))
+    own = experiment(runs)
+    own.check_identity(identity(3), folder)
+    with pytest.raises(ParityError, match=r"config\.trainer\.max_epochs: 3 -> 4"):
+        own.check_identity(identity(4), folder)
+
+
+def test_how_many_processes_read_is_not_part_of_a_run(runs: Path) -> None:
+    folder = runs / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "last.ckpt").touch()
+    with_two = Experiment("CatVsDog", "small_resnet_base", overrides={"data.num_workers": 2})
+    (folder / "config.json").write_text(json.dumps(with_two.identity(None)))
+    experiment(runs).check_identity(Experiment("CatVsDog", "small_resnet_base").identity(None), folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(trained=("encoder",)), "nothing in encoder can be trained"),
+        (dict(trained=("decoders",)), "'trained' names some of encoder, parity_models, decoder, not"),
+        (dict(trained=()), "'trained' names some of"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(monkeypatch: pytest.MonkeyPatch, changes: dict, message: str) -> None:
+    own = Experiment("Digits", "mlp_k2_add")
+    monkeypatch.setattr(own, "config", update_config(own.config, changes))
+    with pytest.raises(ParityError, match=message):
+        own.get_model()

@@ -26,6 +26,9 @@ BASE_DIRECTORY = "experiments"
 TRAINABLE = ("encoder", "parity_models", "decoder")
 PARITY_MODELS = ("parity_models",)
 
+_EACH_RUN_ITS_OWN = {"batch_size", "num_validation", "steps_per_epoch", "num_workers"}
+"""Keys of ``data`` that a parity experiment and its base model need not agree on."""
+
 _DEFAULTS = dict(trainer=dict(precision="32-true", gradient_clip_val=None, accumulate_grad_batches=1))
 """What a config need not say, but can be asked to override."""
 
@@ -97,11 +100,19 @@ class Experiment:
 
     @property
     def base_experiment(self) -> "Experiment | None":
-        """The run whose best checkpoint is the base model; None where the config names a file of weights."""
+        """The run whose best checkpoint is the base model; None where the config names a file of weights.
+
+        Overrides of what the data is are its too.
+        """
         base = self.config.get("base")
         if not isinstance(base, str):
             return None
-        experiment = Experiment(self.dataset, base, base_directory=self.base_directory)
+        overrides = {
+            path: value
+            for path, value in self.overrides.items()
+            if path.startswith("data.") and path.removeprefix("data.") not in _EACH_RUN_ITS_OWN
+        }
+        experiment = Experiment(self.dataset, base, base_directory=self.base_directory, overrides=overrides)
         if not experiment.is_base:
             raise ParityError(f"'{base}' is no base model: it has a code of its own.")
         return experiment
@@ -110,7 +121,7 @@ class Experiment:
         """Make the datamodule; ``changes`` replace its arguments, e.g. ``batch_size=256``."""
         data_class = get_datamodule_class(self.dataset)
         k = 1 if self.is_base else self.config["code"]["k"]
-        return data_class(**{"k": k, "seed": self.seed or 0, **self.config["data"], **changes})
+        return data_class(**{"k": k, "seed": self.seed or 0, **self.config.get("data", {}), **changes})
 
     def get_network(self) -> nn.Module:
         """Make this config's network, untrained: the base model's, or a parity model's of the base model's shape."""
@@ -275,6 +286,8 @@ class Experiment:
             raise ParityError(f"{path} is damaged: it holds no config. Move {folder} away to start anew.")
         for run in (old, new):
             run.pop("overrides", None)  # they are in the config already
+            if isinstance(data := run["config"].get("data"), dict):
+                data.pop("num_workers", None)  # of the machine: it changes no number
         epochs = [run["config"]["trainer"].pop("max_epochs", 0) for run in (old, new)]
         changes = list(differences(old, new))
         longer = "schedule" not in new["config"]  # a schedule is made for its number of epochs

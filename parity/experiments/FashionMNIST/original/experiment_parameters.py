@@ -1,8 +1,8 @@
-"""The configs of MNIST's ``original`` collection, on Fashion-MNIST; not run yet, for its data is not at hand here.
+"""MNIST's ``original`` collection but for learned codes, on Fashion-MNIST, whose data is not at hand here; not run yet.
 
 python train.py --dataset FashionMNIST --experiment_name mlp_k2_add
 """
 
-from parity.experiments.MNIST.original.experiment_parameters import CONFIGS
+from parity.experiments.MNIST.original.experiment_parameters import WITH_PARITY_MODELS
 
-__all__ = ["CONFIGS"]
+CONFIGS = WITH_PARITY_MODELS

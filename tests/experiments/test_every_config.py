@@ -1,0 +1,112 @@
+"""Every entry of every CONFIGS builds and takes a training and a validation step; a new entry is tested by existing."""
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from parity.coded_model import CodedModel
+from parity.data import GroupDataModule, TensorLoader
+from parity.experiments import Experiment
+from parity.experiments.utils import catalogue
+from parity.experiments.utils.run_training import RunOptions, lit_module
+from parity.models.weights import fingerprint
+from parity.tasks import Classification
+from parity.training import Hardware, fit
+
+ENTRIES = [entry for dataset in catalogue.datasets() for entry in catalogue.experiments(dataset)]
+ONE_STEP = Hardware("cpu", options={"fast_dev_run": True})
+
+# REFERENCES.md, "Original results layout": (data set, network) -> codes and their k.
+ADD, CONCAT = {"add": (2, 3, 4)}, {"concat": (2, 4)}
+ORIGINAL = {
+    ("MNIST", "mlp"): ADD | CONCAT | {"learned": (2, 3, 4)},
+    ("MNIST", "resnet18"): ADD | CONCAT,
+    ("FashionMNIST", "mlp"): ADD | CONCAT,
+    ("FashionMNIST", "resnet18"): ADD | CONCAT,
+    ("CIFAR10", "resnet18"): ADD | CONCAT | {"learned": (2, 3, 4)},
+    ("CIFAR100", "resnet152"): ADD | CONCAT,
+    ("CatVsDog", "resnet18"): ADD | CONCAT,
+    ("SpeechCommands", "vgg11"): ADD,
+    ("SpeechCommands", "lenet"): ADD,
+    ("CUB", "resnet18"): {"add": (2,)},
+}
+
+
+class Synthetic(GroupDataModule):
+    """Random data of another data set's shape: one batch of two groups in each split."""
+
+    def __init__(self, like: GroupDataModule) -> None:
+        super().__init__(k=like.k, batch_size=2)
+        self.like = like
+
+    @property
+    def task(self):
+        return self.like.task
+
+    def rows(self, split: str) -> Tensor:
+        return torch.arange(2 * self.k)
+
+    def loader(self, split: str) -> TensorLoader:
+        queries = torch.randint(0, 256, (2 * self.k, *self.like.query_shape), dtype=torch.uint8)
+        shape = self.task.prediction_shape
+        targets = (
+            torch.randint(shape[0], (2 * self.k,))
+            if isinstance(self.task, Classification)
+            else torch.rand(2 * self.k, *shape)
+        )
+        return TensorLoader(queries, targets, self.sampler(split), self.scaling(), split)
+
+
+def test_every_row_of_the_originals_table_is_there() -> None:
+    names = {(entry.dataset, entry.name) for entry in ENTRIES if entry.collection == "original"}
+    for (dataset, network), codes in ORIGINAL.items():
+        wanted = {f"{network}_base"} | {f"{network}_k{k}_{code}" for code, ks in codes.items() for k in ks}
+        assert wanted <= {name for of, name in names if of == dataset}, dataset
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.dataset}-{entry.name}")
+def test_one_training_and_one_validation_step(entry: catalogue.Entry, tmp_path: Path) -> None:
+    experiment = Experiment(entry.dataset, entry.name, base_directory=tmp_path)
+    model, data = experiment.get_model(), Synthetic(experiment.get_datamodule())
+    before = {name: fingerprint(module) for name, module in model.named_children()}
+    module, trainer_args = lit_module(experiment, data, model, RunOptions())
+    fit(module, data, tmp_path, trainer_args, hardware=ONE_STEP)
+    assert len(module.step_losses) == 1
+    assert math.isfinite(module.step_losses[0])
+    assert 0 <= module.trainer.callback_metrics[module.monitor] <= 1
+    assert not list(tmp_path.iterdir())
+
+    changed = {name for name, module in model.named_children() if fingerprint(module) != before[name]}
+    queries = torch.rand(3, data.k, *data.like.query_shape)
+    if isinstance(model, CodedModel):
+        check_name(entry.name, model)
+        available = torch.ones(3, model.n, dtype=torch.bool)
+        available[:, 0] = False
+        assert model.eval()(queries, available).shape == (3, model.k, *data.task.prediction_shape)
+        assert changed == set(experiment.config.get("trained", ("parity_models",)))
+    else:
+        assert entry.name.endswith("_base")
+        assert model.eval()(queries[:, 0]).shape == (3, *data.task.prediction_shape)
+        assert changed
+
+
+def check_name(name: str, model: CodedModel) -> None:
+    """DESIGN.md: <network>_k<k>_<code>, and _r<r> only where r > 1."""
+    assert re.fullmatch(rf"[a-z0-9_]+_k{model.k}_[a-z0-9_]+", name)
+    assert name.endswith(f"_r{model.r}") == (model.r > 1)
+
+
+def test_a_frozen_parity_model_is_the_base_model() -> None:
+    model = Experiment("Digits", "mlp_k2_learned").get_model()
+    assert isinstance(model, CodedModel)
+    assert all(network is model.base_model for network in model.parity_models)
+    trainable = {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trainable == {"encoder", "decoder"}
+    loaded = nn.ModuleList(model.parity_models)
+    state = {name: torch.rand_like(value) for name, value in model.base_model.state_dict().items()}
+    model.base_model.load_state_dict(state)
+    assert torch.equal(next(loaded.parameters()), next(model.base_model.parameters()))
