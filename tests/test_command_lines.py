@@ -79,7 +79,10 @@ def test_dry_run_writes_nothing(train: Command) -> None:
         (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "base=mlp_k3_add"], "is no base model"),
         (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "code.k=0"], "at least 1 query"),
         (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "optimizer.lr=-1"], "learning rate"),
-        (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "parity_init.std=-1"], "cannot be made"),
+        (
+            ["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "optimizer.weight_decay=-1"],
+            "cannot be made",
+        ),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--set", "trainer.max_epochs=0"], "above 0"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--set", "trainer.gradient_clip_val=x"], "above 0"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--set", "trainer.precision=64-true"], "32-true"),

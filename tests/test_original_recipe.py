@@ -49,3 +49,11 @@ def test_forty_epochs_reach_the_original(
     # One seed of three that benchmarks/original_recipe.py averages: seeds spread by a point.
     last = Experiment("MNIST", f"mlp_k{k}_add").load_metrics()[-1]
     assert last["test/overall_top1"] == pytest.approx(reference, abs=0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("mnist")
+def test_learned_codes_need_no_parity_model_of_their_own(published_weights: Path, train: Callable[..., int]) -> None:
+    arguments = ("--dataset", "MNIST", "--experiment_name", "mlp_k2_learned", "--base_weights", str(published_weights))
+    assert train(*arguments, "--set", "trainer.max_epochs=6") == 0
+    assert Experiment("MNIST", "mlp_k2_learned").load_test_metrics()["test/overall_top1"] >= 0.90

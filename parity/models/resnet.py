@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -94,6 +95,8 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        # Layers answer in the layout of their weights: in this one a step of a small ResNet on a CPU takes two thirds.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, queries: Tensor) -> Tensor:
         """Predict: (B, *Q) -> (B, *P)."""

@@ -11,9 +11,10 @@ seeds (benchmarks/original_recipe.py), concat: best checkpoint of one seed:
 
 The original reaches 0.934 / 0.854 / 0.749 with add after 500 epochs. mlp_base: A_a 0.9817 after 20 epochs, seed 0.
 
-resnet18_* and mlp_*_learned*: not run yet. The learned codes (arXiv 1806.01259) train an encoder and a decoder on what
-is rebuilt, with the base model itself as parity model: against its predictions by squared error, or by KL divergence
-(_kl), or against true labels by cross-entropy (_ce).
+The learned codes (arXiv 1806.01259) train an encoder and a decoder on what is rebuilt, with the base model itself as
+parity model: against its predictions by squared error, or by KL divergence (_kl), or against true labels by
+cross-entropy (_ce). mlp_k2_learned: A_d 0.9765, reconstruction accuracy 0.9846 after 40 epochs of half a minute on one
+core, with the published base model, one seed. The other learned ones and resnet18_* were not run.
 """
 
 from collections.abc import Mapping, Sequence
