@@ -7,9 +7,13 @@ The same command again goes on where a run was stopped.
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from parity.errors import ParityError
 from parity.experiments.utils.command_line import add_experiment_arguments, parse_overrides, run_command
+
+if TYPE_CHECKING:
+    from parity.experiments import Experiment
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -31,11 +35,21 @@ def get_parser() -> argparse.ArgumentParser:
     training = parser.add_argument_group("training")
     training.add_argument("--accelerator", default="auto", help="auto, cpu, gpu, ... (default: %(default)s)")
     training.add_argument("--devices", default="1", help="how many, or 'auto' (default: %(default)s)")
-    training.add_argument("--distributed", action="store_true", help="train with DDP")
+    training.add_argument("--distributed", action="store_true", help="train with DDP, as with several --devices")
+    training.add_argument("--num_nodes", type=int, default=1, help="under SLURM (default: %(default)s)")
+    training.add_argument("--sync_batchnorm", action="store_true", help="batch statistics over all devices")
     training.add_argument("--amp", action="store_true", help="mixed precision: bf16 where it is safe")
     training.add_argument("--compile", action="store_true", help="torch.compile the networks")
     training.add_argument("--test_every_epoch", action="store_true", help="record test metrics after each epoch too")
     training.add_argument("--checkpoint_every", type=int, metavar="N", help="keep epoch_<N>.ckpt every N epochs")
+    training.add_argument(
+        "--save_every_minutes", type=float, default=30, metavar="M",
+        help="save within an epoch too, when the last time is so long ago (default: %(default)s)",
+    )  # fmt: skip
+    training.add_argument(
+        "--grace", type=float, default=60, metavar="SECONDS",
+        help="a signal that ends the run leaves it so long to save (default: %(default)s)",
+    )  # fmt: skip
 
     logs = parser.add_argument_group("logging")
     logs.add_argument("--refresh_rate", type=int, default=50, help="redraw progress after so many steps")
@@ -44,8 +58,9 @@ def get_parser() -> argparse.ArgumentParser:
     logs.add_argument("--tensorboard_logger", action="store_true")
     logs.add_argument("--wandb_logger", action="store_true", help="Weights & Biases; needs --wandb_project")
     logs.add_argument("--wandb_project")
-    logs.add_argument("--wandb_id")
-    logs.add_argument("--wandb_name")
+    logs.add_argument("--wandb_id", help="W&B run to go on with; default: that of the run's folder, or a new one")
+    logs.add_argument("--wandb_name", help="shown by W&B; default: the run's name")
+    logs.add_argument("--wandb_checkpoint", action="store_true", help="upload the best checkpoint when the run is done")
     return parser
 
 
@@ -58,31 +73,46 @@ def main(args: argparse.Namespace) -> None:
     if args.list:
         show_catalogue(args.dataset)
         return
+    experiments = named_experiments(args)
+
+    from parity.experiments.utils.config import to_plain
+    from parity.experiments.utils.run_training import run_training
+
+    for experiment in experiments:
+        if args.print_config:
+            print(json.dumps({experiment.experiment_name: to_plain(experiment.config)}, indent=2))
+        else:
+            run_training(experiment, run_options(args), args.base_weights)
+
+
+def named_experiments(args: argparse.Namespace) -> list["Experiment"]:
+    """Return the experiments that the options name, each once.
+
+    Raises:
+        ParityError: they name none, or something is wrong with one.
+    """
+    from parity.experiments.utils import catalogue
+
     if not args.dataset or not args.experiment_name:
         raise ParityError("name a --dataset and an --experiment_name; --list shows what there is.")
     names = catalogue.matching(args.dataset, args.experiment_name, args.collection)
-    if len(names) > 1 and (args.run_name or args.resume_from):
-        raise ParityError(f"--run_name and --resume_from are for one experiment, and these are {len(names)}.")
+    if len(names) > 1:
+        for option in ("run_name", "resume_from", "wandb_id", "wandb_name"):
+            if getattr(args, option):
+                raise ParityError(f"--{option} is for one experiment, and these are {len(names)}.")
 
     from parity.experiments import Experiment
-    from parity.experiments.utils.config import to_plain
-    from parity.experiments.utils.run_training import run_training
 
     overrides = parse_overrides(args.overrides)
     if args.amp:
         overrides["trainer.precision"] = "bf16-mixed"
-    experiments = [
+    return [
         Experiment(
             args.dataset, name, collection=args.collection, base_directory=args.base_directory,
             run_name=args.run_name, seed=args.seed, overrides=overrides,
         )
         for name in names
     ]  # fmt: skip
-    for experiment in experiments:
-        if args.print_config:
-            print(json.dumps({experiment.experiment_name: to_plain(experiment.config)}, indent=2))
-        else:
-            run_training(experiment, run_options(args), args.base_weights)
 
 
 def run_options(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # its type is imported late
@@ -95,12 +125,14 @@ def run_options(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # it
         extra["detect_anomaly"] = True
     devices = int(args.devices) if args.devices.isdigit() else args.devices
     return RunOptions(
-        hardware=Hardware(args.accelerator, devices, args.distributed, extra),
+        hardware=Hardware(args.accelerator, devices, args.num_nodes, args.distributed, args.sync_batchnorm, extra),
         resume=not args.force_no_resume,
         resume_from=args.resume_from,
         train_base=not args.no_train_base,
         test_every_epoch=args.test_every_epoch,
         checkpoint_every=args.checkpoint_every,
+        save_every_minutes=args.save_every_minutes,
+        grace=args.grace,
         compile=args.compile,
         track_grad_norm=args.track_grad_norm,
         refresh_rate=args.refresh_rate,
@@ -110,6 +142,7 @@ def run_options(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # it
         wandb_project=args.wandb_project,
         wandb_id=args.wandb_id,
         wandb_name=args.wandb_name,
+        wandb_checkpoint=args.wandb_checkpoint,
     )
 
 

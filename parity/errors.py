@@ -1,6 +1,7 @@
-"""The one exception that a user's mistake ends in, and the sentence that names the closest right word."""
+"""The exception that a user's mistake ends in, and the sentence that names the closest right word."""
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -9,6 +10,27 @@ class ParityError(Exception):
 
     The command lines print it alone and exit with status 1; in a notebook it is an ordinary exception.
     """
+
+    everywhere = False
+    """Whether every process of a run raises it: then one of them tells."""
+
+
+class DamagedFileError(ParityError):
+    """A file is cut off, or its bytes are not what was written."""
+
+
+class Stopped(BaseException):
+    """A signal has ended a run; what there was to save is saved.
+
+    No ``Exception``: it may be raised anywhere, and what catches all errors must let it pass.
+
+    Args:
+        signum: the signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        self.signal = signal.Signals(signum)
+        super().__init__(f"stopped by {self.signal.name}")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -69,6 +69,8 @@ class GroupSampler:
         self.epoch = 0
         groups = len(rows) // k
         self.num_groups = groups // world_size if shuffle else len(range(rank, groups, world_size))
+        self.common_batches = -(-(groups // world_size) // batch_size)
+        """Batches that every rank has, if no epoch is cut short."""
         if most_batches is not None:
             self.num_groups = min(self.num_groups, most_batches * batch_size)
 

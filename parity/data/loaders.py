@@ -58,6 +58,7 @@ class GroupLoader:
     ) -> None:
         self.targets, self.sampler, self.scaling, self.split = targets, sampler, scaling, split
         self.queries_are_fixed = queries_are_fixed
+        self._steps_done = 0
 
     @property
     def device(self) -> torch.device:
@@ -78,14 +79,27 @@ class GroupLoader:
         """Bursts of an epoch."""
         return -(-self.num_steps // _STEPS_PER_BURST)
 
+    @property
+    def common_bursts(self) -> int:
+        """Bursts of an epoch that every rank has: when not shuffling, some may have one more."""
+        return -(-min(self.num_steps, self.sampler.common_batches) // _STEPS_PER_BURST)
+
     def __iter__(self) -> Iterator[Burst]:
         # A generator: Lightning asks for it before it tells the sampler the epoch.
-        batches = self.batches()
-        for _ in range(len(self)):
+        done, self._steps_done = self._steps_done, 0
+        batches = self.batches(done)
+        for _ in range(-(-done // _STEPS_PER_BURST)):
+            yield Burst(iter(()))
+        while done < self.num_steps:
             yield Burst(itertools.islice(batches, _STEPS_PER_BURST))
+            done += _STEPS_PER_BURST
 
-    def batches(self) -> Iterator[GroupBatch]:
-        """Yield the batches of the sampler's current epoch."""
+    def go_on_after(self, steps: int) -> None:
+        """Let the next epoch begin after so many steps, the end of a burst; bursts before it come, but empty."""
+        self._steps_done = steps
+
+    def batches(self, first: int = 0) -> Iterator[GroupBatch]:
+        """Yield the batches of the sampler's current epoch, from the so-manieth on, counted from 0."""
         raise NotImplementedError
 
     def every_query(self, batch_size: int = 1000) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -124,8 +138,8 @@ class TensorLoader(GroupLoader):
         super().__init__(targets, sampler, scaling, split, queries_are_fixed=augment is None)
         self.queries, self.augment = queries, augment
 
-    def batches(self) -> Iterator[GroupBatch]:
-        for indices in self.sampler.groups().to(self.device).split(self.sampler.batch_size):
+    def batches(self, first: int = 0) -> Iterator[GroupBatch]:
+        for indices in self.sampler.groups().to(self.device).split(self.sampler.batch_size)[first:]:
             stored = self.queries.index_select(0, indices.flatten())
             yield self._grouped(self.scaling(stored if self.augment is None else self.augment(stored)), indices)
 
@@ -174,8 +188,8 @@ class WorkerLoader(GroupLoader):
         super().__init__(targets, sampler, scaling, split, queries_are_fixed=not augmented)
         self.reader, self.num_workers = reader, num_workers
 
-    def batches(self) -> Iterator[GroupBatch]:
-        parts = self.sampler.groups().split(self.sampler.batch_size)
+    def batches(self, first: int = 0) -> Iterator[GroupBatch]:
+        parts = self.sampler.groups().split(self.sampler.batch_size)[first:]
         key = None if self.queries_are_fixed else (self.sampler.seed, self.sampler.epoch)
         for indices, stored in zip(parts, self._read(parts, key), strict=True):
             yield self._grouped(self.scaling(stored), indices.to(self.device, non_blocking=True))
@@ -193,6 +207,7 @@ class WorkerLoader(GroupLoader):
             num_workers=self.num_workers,
             collate_fn=_as_it_is,
             generator=torch.Generator(),  # else it draws a seed for its workers from the global one
+            worker_init_fn=_leave_signals_to_the_parent,
             pin_memory=self.device.type == "cuda",
         )
         try:
@@ -219,6 +234,13 @@ def _started(loader: DataLoader) -> Iterator[Any]:
     if handler is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, handler)
     return batches
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Undo the handlers that a forked process has from its parent: it is no training run of its own."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's way to end it
+    for signum in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(signum, signal.SIG_IGN)
 
 
 class _Reading(Dataset):

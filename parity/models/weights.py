@@ -5,42 +5,95 @@ Files are torch state dicts (``torch.load(..., weights_only=True)``), Lightning 
 
 import hashlib
 import pickle
+import zipfile
+import zlib
 from collections.abc import Container
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
 
-from parity.errors import ParityError
+from parity.errors import DamagedFileError, ParityError
 
 # How torch words that a pickle asks for something that is no tensor or plain value.
 _SIGNS_OF_CODE = ("Unsupported global", "Unsupported class", "Trying to", "Can only build")
+
+
+_SEAL = b"parity-crc32:"
+_SEAL_LENGTH = len(_SEAL) + 8
+
+
+def seal(file: BinaryIO) -> None:
+    """Add a checksum of all bytes to a file that torch has just written, as the comment of its zip archive.
+
+    Args:
+        file: open for reading and writing; it stays what ``torch.load`` reads.
+    """
+    file.seek(-2, 2)  # the comment's length, so far 0
+    file.write(_SEAL_LENGTH.to_bytes(2, "little") + _SEAL)
+    file.write(f"{_checksum(file, file.tell()):08x}".encode())
+
+
+def _checksum(file: BinaryIO, length: int) -> int:
+    file.seek(0)
+    checksum = 0
+    while length and (piece := file.read(min(length, 1 << 20))):
+        checksum = zlib.crc32(piece, checksum)
+        length -= len(piece)
+    return checksum
+
+
+def _is_whole(path: Path) -> bool:
+    """Compare a file's bytes with its checksums; True where it has none.
+
+    ``torch.load`` does not: it would return a tensor with a flipped bit. A sealed file has one over all bytes; in any
+    other zip archive each part has its own.
+    """
+    with path.open("rb") as file:
+        zipped = file.read(4) == b"PK\3\4"
+        length = file.seek(0, 2)
+        file.seek(max(0, length - _SEAL_LENGTH))
+        end = file.read()
+        if end.startswith(_SEAL):
+            return end.removeprefix(_SEAL) == f"{_checksum(file, length - 8):08x}".encode()
+    if not zipped:
+        return True
+    with zipfile.ZipFile(path) as archive:
+        return not archive.comment and archive.testzip() is None  # what torch writes has no comment
 
 
 def read_file(path: Path) -> dict[str, Any]:
     """Read a file that torch wrote, on the CPU, as plain types and tensors only.
 
     Raises:
-        ParityError: no such file, truncated or not written by torch, or a pickle that would run code.
+        ParityError: no such file, or a pickle that would run code.
+        DamagedFileError: it is cut off, damaged or not written by torch.
     """
+    if path.is_dir():
+        raise DamagedFileError(f"there is no file {path}: it is a folder.")
     if not path.is_file():
         raise ParityError(f"there is no file {path}.")
     try:
+        if not _is_whole(path):
+            raise DamagedFileError(f"{path} is damaged: its bytes are not those that were written.")
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except DamagedFileError:
+        raise
     except pickle.UnpicklingError as error:
         if any(sign in str(error) for sign in _SIGNS_OF_CODE):
             raise ParityError(
                 f"{path} holds more than tensors and plain values, so loading it could run code: it was refused. "
                 "Save the state dict alone, with torch.save(model.state_dict(), file) or as safetensors."
             ) from error
-        raise ParityError(f"{path} is damaged or was not written by torch.save.") from error
+        raise DamagedFileError(f"{path} is damaged or was not written by torch.save.") from error
     except OSError as error:
         raise ParityError(f"{path} cannot be read: {error.strerror}.") from error
     except Exception as error:  # torch.load raises whatever the damaged bytes lead it to
-        raise ParityError(f"{path} is damaged, cut off or was not written by torch.save.") from error
+        raise DamagedFileError(f"{path} is damaged, cut off or was not written by torch.save.") from error
     if not isinstance(content, dict):
-        raise ParityError(f"{path} holds a {type(content).__name__}, where a state dict or a checkpoint was expected.")
+        what = type(content).__name__
+        raise DamagedFileError(f"{path} holds a {what}, where a state dict or a checkpoint was expected.")
     return content
 
 
@@ -70,7 +123,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ParityError(f"{path} is damaged or no safetensors file.") from error
+        raise DamagedFileError(f"{path} is damaged or no safetensors file.") from error
 
 
 def load_into(network: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:

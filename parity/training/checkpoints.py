@@ -1,40 +1,128 @@
 """What a run leaves to go on from, so that it ends as an uninterrupted one would."""
 
+import logging
 import os
 import random
 import shutil
+import time
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
+from torch import Tensor
 
+from parity.errors import DamagedFileError, ParityError
+from parity.models.weights import read_file, seal
+from parity.training import ranks
 from parity.training.files import written_whole
+from parity.training.lit_module import BurstModule
+from parity.training.signals import StopSignals
+
+log = logging.getLogger(__name__)
+
+_NOTHING, _SAVE, _STOP = range(3)
 
 
 class Checkpoints(Checkpoint):
     """Saves ``last.ckpt`` after every epoch, ``best.ckpt`` where a metric is higher than ever, ``epoch_<N>.ckpt``.
 
     Each appears whole or not at all. ``last.ckpt`` comes last: a run that is cut off between them repeats the epoch.
-    The random generators' states are saved too, and set again where training goes on.
+    The one before it stays as ``previous.ckpt``. Within an epoch too it is saved: when a signal has come, which ends
+    the run, and now and then in long epochs. What every rank needs to go on exactly there is in it: the random
+    generators' states and what it has counted so far.
 
     Args:
         folder: where they go.
         monitor: name of a logged validation metric, of which more is better.
         every: keep ``epoch_<N>.ckpt`` of every so-manieth epoch; None keeps none.
+        stop: says when to stop.
+        minutes: save within an epoch when the last time is so long ago; None never.
     """
 
-    def __init__(self, folder: Path, monitor: str, every: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, monitor: str, every: int | None, stop: StopSignals, minutes: float | None = None
+    ) -> None:
         super().__init__()
         self.folder, self.monitor, self.every = folder, monitor, every
+        self.stop, self.minutes = stop, minutes
         self.best_value: float | None = None
         self.best_epoch: int | None = None
         """Epoch of ``best.ckpt``, counted from 1."""
-        self._random: dict[str, Any] | None = None
+        self._ranks: list[dict[str, Any]] = []
+        self._loops: dict[str, Any] = {}
+        self._within_epoch = False
+        self._saved_at = 0.0
+        self.has_begun = False
+        """Whether training has: what it goes on with was accepted by everything then."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, BurstModule)
+        self._saved_at = time.monotonic()
+        self._loops = self._loops or _loops_before_any_epoch(trainer)
+        if not (self.folder / "best.ckpt").exists():
+            self.best_value = None  # going on from another folder's checkpoint
+        if self._ranks:
+            _set_rank_state(self._own_state(), pl_module)
+
+    def _own_state(self) -> dict[str, Any]:
+        if len(self._ranks) == ranks.world_size():
+            return self._ranks[ranks.rank()]
+        then_and_now = f"by {len(self._ranks)} processes, and these are {ranks.world_size()}"
+        if self._ranks[0]["epoch"] is not None:
+            raise ParityError(f"the checkpoint was saved within an epoch {then_and_now}: go on with as many as then.")
+        if ranks.rank() == 0:
+            log.warning("the run was trained %s: it goes on, but not as it would have", then_and_now)
+        return self._ranks[0]
+
+    def on_train_batch_start(self, *_: object) -> None:
+        self.has_begun = True
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._answer(trainer, pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        assert isinstance(pl_module, BurstModule)
+        if batch_idx < pl_module.validation_loaders()[dataloader_idx].common_bursts:
+            self._answer(trainer, pl_module)
+
+    def _answer(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        wish = _NOTHING
+        if self.minutes is not None and time.monotonic() - self._saved_at > 60 * self.minutes:
+            wish = _SAVE
+        if self.stop.received is not None:
+            wish = _STOP
+        wish = ranks.highest(wish)
+        if wish == _NOTHING:
+            return
+        assert isinstance(pl_module, BurstModule)
+        if not trainer.fast_dev_run and pl_module.step_losses:  # type: ignore[attr-defined]
+            pl_module.check_losses()
+            self._within_epoch = True
+            self._save(trainer, pl_module, [])
+            self._within_epoch = False
+            if ranks.rank() == 0:
+                log.info("saved after step %d of epoch %d", len(pl_module.step_losses), trainer.current_epoch + 1)
+        if wish == _STOP:
+            self.stop.end()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, BurstModule)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it from outside the class
             return
         epoch = trainer.current_epoch + 1
@@ -43,54 +131,242 @@ class Checkpoints(Checkpoint):
         if self.best_value is None or value > self.best_value:
             self.best_value, self.best_epoch = value, epoch
             names.append("best.ckpt")
-        last = self.folder / "last.ckpt"
-        if not trainer.is_global_zero:
-            trainer.save_checkpoint(last)  # takes part in gathering, writes nothing
-        else:
-            with written_whole(last) as whole:
-                trainer.save_checkpoint(whole)
-                self._also_as(whole, names)
-        trainer.strategy.barrier()
+        self._save(trainer, pl_module, names)
+        if ranks.highest(int(self.stop.received is not None)):
+            self.stop.end()
 
-    def _also_as(self, whole: Path, names: list[str]) -> None:
-        for name in names:
-            with written_whole(self.folder / name) as temporary:
-                try:
-                    os.link(whole, temporary)
-                except OSError:  # a file system without links
-                    shutil.copyfile(whole, temporary)
+    def _save(self, trainer: pl.Trainer, pl_module: BurstModule, names: list[str]) -> None:
+        self._ranks = ranks.gather(_rank_state(pl_module, self._within_epoch))
+        last = self.folder / "last.ckpt"
+        if ranks.rank() != 0:
+            trainer.save_checkpoint(last)  # waits for rank 0, writes nothing
+            ranks.together(_nothing)
+        else:
+            ranks.together(lambda: self._write(trainer, last, names))
+        self._saved_at = time.monotonic()
+
+    def _write(self, trainer: pl.Trainer, last: Path, names: list[str]) -> None:
+        with written_whole(last) as whole:
+            try:
+                trainer.save_checkpoint(whole)
+            except BaseException:
+                trainer.strategy.barrier()  # where the other ranks are
+                raise
+            for name in names:
+                _also_as(whole, self.folder / name)
+            if last.exists():
+                _also_as(last, self.folder / "previous.ckpt")
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        # To Lightning, a run that goes on within an epoch begins that epoch; bursts already trained on come empty.
+        if self._within_epoch:
+            checkpoint["loops"], checkpoint["epoch"] = self._loops, trainer.current_epoch - 1
+        else:
+            self._loops = deepcopy(checkpoint["loops"])
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._loops = deepcopy(checkpoint["loops"])
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_value": self.best_value, "best_epoch": self.best_epoch, "random": random_states()}
+        return {"best_value": self.best_value, "best_epoch": self.best_epoch, "ranks": self._ranks}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
-        self._random = state_dict["random"]
+        self._ranks = state_dict["ranks"]
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not (self.folder / "best.ckpt").exists():
-            self.best_value = None  # going on from another folder's checkpoint
-        if self._random is not None:
-            set_random_states(self._random)
-            self._random = None
+
+class DirectCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint straight to its place: Lightning's own makes a second copy in memory and one in /tmp."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        with Path(path).open("w+b") as file:
+            try:
+                torch.save(checkpoint, file)
+                seal(file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # what the disk said
+                    raise error.__context__ from error
+                raise
+
+
+def _nothing() -> None:
+    pass
+
+
+def _also_as(whole: Path, path: Path) -> None:
+    with written_whole(path) as temporary:
+        try:
+            os.link(whole, temporary)
+        except OSError:  # a file system without links
+            shutil.copyfile(whole, temporary)
+
+
+def _loops_before_any_epoch(trainer: pl.Trainer) -> dict[str, Any]:
+    return deepcopy({"fit_loop": trainer.fit_loop.state_dict(), "validate_loop": trainer.validate_loop.state_dict()})
+
+
+def _rank_state(module: BurstModule, within_epoch: bool) -> dict[str, Any]:
+    buffers = {}
+    if within_epoch and ranks.world_size() > 1:  # as batch normalisation's, which ranks have their own of
+        buffers = {name: buffer.cpu() for name, buffer in module.model.named_buffers()}
+    return {
+        "random": random_states(),
+        "epoch": module.epoch_state() if within_epoch else None,
+        "buffers": buffers,
+    }
+
+
+def _set_rank_state(state: dict[str, Any], module: BurstModule) -> None:
+    set_random_states(state["random"])
+    for name, buffer in module.model.named_buffers():
+        if name in state["buffers"]:
+            buffer.copy_(state["buffers"][name])
+    if state["epoch"] is not None:
+        module.resume_epoch(state["epoch"])
+
+
+def newest_whole(folder: Path, check: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]] | None:
+    """Find the checkpoint to go on from: ``last.ckpt``, or where that is damaged, the newest of the others.
+
+    Damaged ones that are newer are set aside by name, with a warning.
+
+    Args:
+        folder: of checkpoints.
+        check: reads one.
+
+    Returns:
+        Its path and content; None where there are none at all.
+
+    Raises:
+        ParityError: all are damaged; nothing is renamed then.
+    """
+    paths = [path for path in folder.glob("*.ckpt") if not path.name.startswith(".")]
+    order = ("last.ckpt", "previous.ckpt")
+    paths.sort(key=lambda path: (order.index(path.name) if path.name in order else 2, -_modified(path), path.name))
+    damaged = []
+    for path in paths:
+        try:
+            content = check(path)
+        except DamagedFileError as error:
+            damaged.append((path, error))
+            continue
+        for bad, why in damaged:
+            aside = _free_name(bad)
+            bad.rename(aside)
+            log.warning("%s It was set aside as %s; going on from %s.", why, aside.name, path.name)
+        return path, content
+    if damaged:
+        names = ", ".join(path.name for path, _ in damaged)
+        raise ParityError(
+            f"every checkpoint in {folder} is damaged ({names}): nothing was deleted. Start anew with "
+            "--force-no-resume, or give this run another --run_name."
+        )
+    return None
+
+
+def _modified(path: Path) -> float:
+    return path.stat().st_mtime if path.exists() else 0.0  # a link to nothing
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged{number}")).exists():
+        number += 1
+    return aside
+
+
+def check_checkpoint(path: Path, module: BurstModule | None = None) -> dict[str, Any]:
+    """Read a checkpoint and make sure that it is one of ours, and one that this module can go on from.
+
+    Raises:
+        ParityError: it is missing, holds code, or is of a model of other shapes.
+        DamagedFileError: it is damaged, or of another kind.
+    """
+    checkpoint = read_file(path)
+    what = f"{path} is no whole checkpoint of a parity run"
+    kinds = {"epoch": int, "state_dict": dict, "optimizer_states": list, "loops": dict, "callbacks": dict}
+    for key, kind in kinds.items():
+        if not isinstance(checkpoint.get(key), kind):
+            raise DamagedFileError(f"{what}: it has no '{key}'.")
+    if not checkpoint["optimizer_states"] or Checkpoints.__name__ not in checkpoint["callbacks"]:
+        raise DamagedFileError(f"{what}: what training goes on with is missing.")
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in checkpoint["state_dict"].items()):
+        raise DamagedFileError(f"{what}: its 'state_dict' holds more than tensors by name.")
+    if module is not None:
+        expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+        found = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
+        if expected != found:
+            name = sorted(set(expected.items()) ^ set(found.items()))[0][0]
+            raise ParityError(
+                f"{path} is a checkpoint of another model: '{name}' has shape {found.get(name, 'none')} there, "
+                f"expected {expected.get(name, 'none')}."
+            )
+        try:
+            _check_progress(checkpoint)
+            _check_optimizer(checkpoint["optimizer_states"][0], module)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise DamagedFileError(f"{what}: what training goes on with is malformed ({why}).") from error
+    return checkpoint
+
+
+def _check_progress(checkpoint: dict[str, Any]) -> None:
+    if not isinstance(checkpoint["global_step"], int) or not isinstance(checkpoint["lr_schedulers"], list):
+        raise TypeError("no number of steps, or no schedules")
+    for name in ("fit_loop", "validate_loop"):
+        if not isinstance(checkpoint["loops"][name], dict):
+            raise TypeError(f"no loop '{name}'")
+    own = checkpoint["callbacks"][Checkpoints.__name__]
+    if own["best_epoch"] is not None:
+        float(own["best_value"])
+    if not own["ranks"]:
+        raise ValueError("it is of no process")
+    for rank in own["ranks"]:
+        if not {"epoch", "buffers"} <= rank.keys() or "cuda" not in rank["random"]:
+            raise KeyError("epoch, buffers or cuda")
+        _set_random_states(rank["random"], random.Random(), np.random.RandomState(), torch.Generator())
+
+
+_SHAPED_AS_PARAMETER = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
+
+
+def _check_optimizer(state: dict[str, Any], module: BurstModule) -> None:
+    groups = module.optimizer_factory(list(module.trainable_parameters())).param_groups
+    numbers = [len(group["params"]) for group in groups]
+    if numbers != (found := [len(group["params"]) for group in state["param_groups"]]):
+        raise ValueError(f"the optimiser is of {found} parameters, expected {numbers}")
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    for number, values in state["state"].items():
+        for name in values.keys() & set(_SHAPED_AS_PARAMETER):
+            shape = None if values[name] is None else tuple(values[name].shape)
+            if shape not in (None, expected := tuple(parameters[number].shape)):
+                raise ValueError(f"the optimiser's '{name}' has shape {shape}, expected {expected}")
 
 
 def random_states() -> dict[str, Any]:
-    """Return the states of all random generators, as plain types and tensors."""
+    """Return the states of this process's random generators, as plain types and tensors."""
     algorithm, keys, *rest = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
         "numpy": (algorithm, np.asarray(keys).tolist(), *rest),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
     }
 
 
 def set_random_states(states: dict[str, Any]) -> None:
     """Set all random generators to what ``random_states`` returned."""
+    _set_random_states(states, random, np.random, torch.default_generator)
+    if states["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+def _set_random_states(states: dict[str, Any], of_python: Any, of_numpy: Any, of_torch: torch.Generator) -> None:
     version, keys, gauss = states["python"]
-    random.setstate((version, tuple(keys), gauss))
-    np.random.set_state(tuple(states["numpy"]))
-    torch.set_rng_state(states["torch"])
-    if states["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"][: torch.cuda.device_count()])
+    of_python.setstate((version, tuple(keys), gauss))
+    of_numpy.set_state(tuple(states["numpy"]))
+    of_torch.set_state(states["torch"])

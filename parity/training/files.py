@@ -1,8 +1,10 @@
 """Files that appear whole or not at all."""
 
+import errno
 import json
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,15 +18,84 @@ def written_whole(path: Path) -> Iterator[Path]:
 
     It is flushed to the disk first. When the block raises, nothing is left and an older file stays as it was. The
     folder is made if it is not there.
+
+    Raises:
+        ParityError: there is no space left, or the folder cannot be written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A killed process of the same number may have left it as a second name of a file that counts.
+        temporary.unlink(missing_ok=True)
+        try:
+            yield temporary
+            _flush(temporary)
+            temporary.replace(path)
+            _flush_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        os.fsync(descriptor)
     finally:
+        os.close(descriptor)
+
+
+def _flush_folder(folder: Path) -> None:
+    try:
+        _flush(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # file systems that cannot flush folders
+            raise
+
+
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CANNOT_WRITE = (*DISK_IS_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+
+
+@contextmanager
+def disk_errors(path: Path, kinds: Sequence[int] = _CANNOT_WRITE) -> Iterator[None]:
+    """Within this block, what the disk refuses becomes one sentence.
+
+    Args:
+        path: what is being written.
+        kinds: numbers of the errors that do.
+
+    Raises:
+        ParityError: there is no space left, or it cannot be written to.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.errno not in kinds:
+            raise
+        reason = os.strerror(error.errno).lower()
+        raise ParityError(
+            f"{path} cannot be written: {reason}. What was there before is as it was; put the disk right, and the same "
+            "command goes on."
+        ) from error
+
+
+def check_writable(folder: Path) -> None:
+    """Make sure that files can be written in a folder, or, where it is still to be made, that it can be.
+
+    Raises:
+        ParityError: they cannot.
+    """
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if os.path.lexists(parent))
+    if not existing.is_dir():
+        what = "is a file" if existing.exists() else "is a link to nothing"
+        raise ParityError(f"{folder} cannot be a folder: {existing} {what}.")
+    with disk_errors(folder), tempfile.TemporaryFile(dir=existing) as probe:
+        probe.write(b"parity")
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what processes that were killed while writing have left in a folder; nobody else may write there."""
+    for temporary in folder.glob(".*.tmp"):
         temporary.unlink(missing_ok=True)
 
 

@@ -12,13 +12,15 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies import DDPStrategy
 
 from parity.data import GroupDataModule
 from parity.errors import ParityError
-from parity.models.weights import read_file
-from parity.training.checkpoints import Checkpoints
+from parity.training import ranks
+from parity.training.checkpoints import Checkpoints, DirectCheckpointIO, check_checkpoint
 from parity.training.lit_module import BurstModule, StepOptions
 from parity.training.precision import DirectPrecision, wants_step_hooks
+from parity.training.signals import StopSignals
 
 _REFUSED = {
     "max_steps", "min_steps", "max_time", "limit_train_batches", "limit_val_batches", "val_check_interval",
@@ -33,9 +35,16 @@ class Hardware:
 
     accelerator: str = "auto"
     devices: int | str = 1
+    num_nodes: int = 1
     distributed: bool = False
+    sync_batchnorm: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     """More arguments of Lightning's Trainer, e.g. ``fast_dev_run``."""
+
+    @property
+    def several(self) -> bool:
+        """Whether processes train together, by DDP."""
+        return self.distributed or self.num_nodes > 1 or self.devices not in (1, "1", "auto")
 
 
 def split_trainer_args(trainer: Mapping[str, Any], track_grad_norm: bool = False) -> tuple[StepOptions, dict[str, Any]]:
@@ -63,11 +72,15 @@ def make_trainer(hardware: Hardware, **kwargs: Any) -> pl.Trainer:
         ParityError: the hardware is not there, or an argument is none of Lightning's.
     """
     _quieten()
+    # DDP's own way would copy rank 0's buffers in every forward pass, even where ranks have not the same number.
+    strategy = DDPStrategy(broadcast_buffers=False) if hardware.several else "auto"
     try:
-        return pl.Trainer(
+        trainer = pl.Trainer(
             accelerator=hardware.accelerator,
             devices=hardware.devices,
-            strategy="ddp" if hardware.distributed else "auto",
+            num_nodes=hardware.num_nodes,
+            strategy=strategy,
+            sync_batchnorm=hardware.sync_batchnorm,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
@@ -76,6 +89,15 @@ def make_trainer(hardware: Hardware, **kwargs: Any) -> pl.Trainer:
         )
     except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         raise ParityError(f"Lightning cannot train like this: {' '.join(str(error).split())}") from error
+    if hardware.sync_batchnorm and trainer.strategy.root_device.type == "cpu":
+        raise ParityError("PyTorch synchronises batch normalisation on GPUs only: leave out --sync_batchnorm.")
+    # Signals are ours (parity.training.signals); Lightning's handlers would start to communicate amid anything.
+    trainer._signal_connector.register_signal_handlers = _register_nothing  # type: ignore[method-assign]
+    return trainer
+
+
+def _register_nothing() -> None:
+    pass
 
 
 def fit(
@@ -88,7 +110,9 @@ def fit(
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[pl.Callback] = (),
     checkpoint_every: int | None = None,
+    save_every_minutes: float | None = None,
     resume_from: Path | None = None,
+    stop: StopSignals | None = None,
 ) -> Checkpoints:
     """Train until ``trainer_args["max_epochs"]``; every epoch leaves a checkpoint in ``folder / "checkpoints"``.
 
@@ -102,19 +126,23 @@ def fit(
         hardware: where.
         loggers, callbacks: of Lightning, beside the checkpoints.
         checkpoint_every: also keep the checkpoint of every so-manieth epoch.
+        save_every_minutes: also save within an epoch, when the last time is so long ago.
         resume_from: a checkpoint of such a run, to go on from exactly where it was saved.
+        stop: hears signals; by default nobody does.
 
     Returns:
         The checkpoints' keeper, which knows the best epoch.
 
     Raises:
-        ParityError: the checkpoint is damaged or foreign, or the loss is no finite number.
-        KeyboardInterrupt: Ctrl-C; the last finished epoch's checkpoint is there.
+        ParityError: the checkpoint is damaged or foreign, the loss is no finite number, or the disk is full.
+        Stopped: ``stop`` heard a signal; a checkpoint was saved where training stopped.
+        KeyboardInterrupt: Ctrl-C, if nobody hears signals; the last finished epoch's checkpoint is there.
     """
     if resume_from is not None:
         check_checkpoint(resume_from, module)
-    checkpoints = Checkpoints(folder / "checkpoints", module.monitor, checkpoint_every)
-    plugins = []
+    stop = stop or StopSignals()
+    checkpoints = Checkpoints(folder / "checkpoints", module.monitor, checkpoint_every, stop, save_every_minutes)
+    plugins: list[Any] = [DirectCheckpointIO()]
     if trainer_args.get("precision", "32-true") == "32-true" and not wants_step_hooks(callbacks):
         plugins.append(DirectPrecision())
         trainer_args = {name: value for name, value in trainer_args.items() if name != "precision"}
@@ -127,10 +155,17 @@ def fit(
         default_root_dir=folder,
         **trainer_args,
     )
+    ranks.join(trainer)
     try:
-        trainer.fit(module, datamodule=datamodule, ckpt_path=resume_from, weights_only=True)
+        with stop.answered_later():
+            trainer.fit(module, datamodule=datamodule, ckpt_path=resume_from, weights_only=True)
     except SystemExit:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from None
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if resume_from is None or checkpoints.has_begun:
+            raise
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ParityError(f"training cannot go on from {resume_from} ({why}).") from error
     return checkpoints
 
 
@@ -141,31 +176,6 @@ def evaluate_on_test(
     trainer = make_trainer(hardware, logger=False, enable_progress_bar=False, enable_checkpointing=False)
     (metrics,) = trainer.test(module, datamodule=datamodule, verbose=False)
     return {name: value for name, value in metrics.items() if name != "step"}
-
-
-def check_checkpoint(path: Path, module: BurstModule | None = None) -> dict[str, Any]:
-    """Read a checkpoint and make sure that it is one of ours, and of this module's model.
-
-    Raises:
-        ParityError: it is missing, damaged, holds code, is of another kind, or of a model of other shapes.
-    """
-    checkpoint = read_file(path)
-    kinds = {"epoch": int, "state_dict": dict, "optimizer_states": list, "loops": dict, "callbacks": dict}
-    for key, kind in kinds.items():
-        if not isinstance(checkpoint.get(key), kind):
-            raise ParityError(f"{path} is no whole checkpoint of a parity run: it has no '{key}'.")
-    if not checkpoint["optimizer_states"] or Checkpoints.__name__ not in checkpoint["callbacks"]:
-        raise ParityError(f"{path} is no whole checkpoint of a parity run: what training goes on with is missing.")
-    if module is not None:
-        expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-        found = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
-        if expected != found:
-            name = sorted(set(expected.items()) ^ set(found.items()))[0][0]
-            raise ParityError(
-                f"{path} is a checkpoint of another model: '{name}' has shape {found.get(name, 'none')} there, "
-                f"expected {expected.get(name, 'none')}."
-            )
-    return checkpoint
 
 
 def _quieten() -> None:
@@ -180,6 +190,7 @@ def _quieten() -> None:
         "ignore", message=".*It is recommended to use `self.log.*sync_dist.*"
     )  # metrics are in sync
     warnings.filterwarnings("ignore", message=".*number of training batches.*smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message=".*The `srun` command is available on your system.*")
     # Lightning makes torch ask NVML whether there is a GPU, so that forked processes can still start CUDA. Optimisers
     # ask in every step; without a GPU each answer opens a missing library, 0.1 ms or a tenth of a small network's step.
     if not torch.cuda.is_available():

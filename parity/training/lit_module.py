@@ -13,6 +13,8 @@ from torchmetrics import MeanMetric
 from parity.coded_model import CodedModel
 from parity.data import Burst, GroupBatch, GroupLoader
 from parity.errors import ParityError
+from parity.training import ranks
+from parity.training.losses import loss_terms
 from parity.training.metrics import Accuracy, BaseAccuracy, ReconstructionAccuracy, with_prefix
 from parity.training.optimizers import OptimizerFactory, ScheduleFactory
 from parity.training.predictions import BasePredictions, base_predictions
@@ -48,8 +50,8 @@ class SplitMetrics(nn.Module):
 class BurstModule(pl.LightningModule):
     """Trains on bursts of batches (``parity.data.Burst``): Lightning runs once a burst, the optimiser once a batch.
 
-    Subclasses say what the loss of a batch is and how accuracies are counted. Nothing in a step waits for the device:
-    losses stay there until the epoch ends, and accuracies are counted there, once a burst.
+    Subclasses have a ``model`` and say what the loss of a batch is and how accuracies are counted. Nothing in a step
+    waits for the device: losses stay there until the epoch ends, and accuracies are counted there, once a burst.
 
     Args:
         accuracy: what is counted, for each split on its own.
@@ -57,6 +59,8 @@ class BurstModule(pl.LightningModule):
         schedule: makes the schedule of its learning rate, which moves on with every step; None leaves it constant.
         options: how steps are taken.
     """
+
+    model: nn.Module
 
     def __init__(
         self,
@@ -74,13 +78,23 @@ class BurstModule(pl.LightningModule):
         self.metrics = {split: SplitMetrics(deepcopy(accuracy)) for split in SPLITS}
         for split, metrics in self.metrics.items():
             self.add_module(f"{split}_metrics", metrics)  # so that they follow the model to its device
+        self._begin_epoch()
+        self._resumed: dict[str, Any] | None = None
+
+    def _begin_epoch(self) -> None:
         self.step_losses: list[Tensor] = []
         """Losses of this epoch's steps so far, scalars on the device."""
+        self._step_terms: list[Tensor] = []
         self._step_groups: list[int] = []
         self._grad_norms: list[Tensor] = []
+        self._term_names: list[str] = []
 
-    def batch_loss(self, batch: GroupBatch, split: str) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the loss of a batch and what ``count`` needs of it, in tensors that begin with G."""
+    def batch_terms(self, batch: GroupBatch, split: str) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+        """Return what the loss of a batch is the sum of, and what ``count`` needs of it, in tensors that begin with G.
+
+        Returns:
+            Scalars by their names, always the same; and the tensors.
+        """
         raise NotImplementedError
 
     def count(self, split: str, *outputs: Tensor) -> None:
@@ -99,20 +113,29 @@ class BurstModule(pl.LightningModule):
         return [optimizer], [self.schedule_factory(optimizer, steps * (self.trainer.max_epochs or 1))]
 
     def on_train_epoch_start(self) -> None:
-        self.step_losses, self._step_groups, self._grad_norms = [], [], []
+        self._begin_epoch()
+        if self._resumed is not None:
+            self._set_epoch_state(self._resumed)
+            self._resumed = None
 
     def training_step(self, burst: Burst, burst_index: int) -> None:
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer), "there is one optimiser"
         outputs = []
         for batch in burst:
-            loss, output = self.batch_loss(batch, "train")
+            terms, output = self.batch_terms(batch, "train")
+            self._term_names = list(terms)
+            values = list(terms.values())
+            if len(values) > 1:
+                self._step_terms.append(torch.stack(values).detach())
+            loss = _sum(values)
             self._take_step(loss, optimizer)
             self.step_losses.append(loss.detach())
             self._step_groups.append(len(batch.indices))
             outputs.append(output)
-        with torch.no_grad():
-            self.count("train", *map(torch.cat, zip(*outputs, strict=True)))
+        if outputs:  # none where the epoch was resumed after this burst
+            with torch.no_grad():
+                self.count("train", *map(torch.cat, zip(*outputs, strict=True)))
 
     def _take_step(self, loss: Tensor, optimizer: LightningOptimizer) -> None:
         every = self.options.accumulate_grad_batches
@@ -130,46 +153,108 @@ class BurstModule(pl.LightningModule):
         if (schedule := self.lr_schedulers()) is not None:
             schedule.step()  # type: ignore[union-attr]  # there is one
 
-    def on_train_epoch_end(self) -> None:
+    def check_losses(self) -> None:
+        """Make sure that this epoch's losses so far are finite; waits for the device.
+
+        Raises:
+            ParityError: one is not, on this rank or on another; the step and the term are in the message.
+        """
         losses = torch.stack(self.step_losses)
         broken = (~losses.isfinite()).nonzero().flatten().tolist()
-        if broken:
+        found = (broken[0], f"{float(losses[broken[0]])}", self._broken_terms(broken[0])) if broken else None
+        first = min((here for here in ranks.gather(found) if here is not None), default=None)
+        if first is not None:
+            step, value, names = first
             raise ParityError(
-                f"the loss was {float(losses[broken[0]])} in step {broken[0] + 1} of epoch {self.current_epoch + 1}: "
-                "training stopped, and the last checkpoint was left as it is. Try a smaller learning rate."
+                f"the loss was {value} in step {step + 1} of epoch {self.current_epoch + 1} ({names}): training "
+                "stopped, and the last checkpoint was left as it is. Try a smaller learning rate."
             )
+
+    def _broken_terms(self, step: int) -> str:
+        if len(self._term_names) == 1:
+            return self._term_names[0]
+        finite = self._step_terms[step].isfinite().tolist()
+        names = [name for name, fine in zip(self._term_names, finite, strict=True) if not fine]
+        return "; ".join(names) or "the sum of its terms"
+
+    def epoch_state(self) -> dict[str, Any]:
+        """Return, on the CPU, what this rank has gathered of the epoch so far, for ``resume_epoch``."""
+        state: dict[str, Any] = {
+            name: torch.stack(values).cpu() if values else None for name, values in self._step_values().items()
+        }
+        state["groups"], state["term_names"] = self._step_groups, self._term_names
+        state["accuracy"] = self.metrics["train"].accuracy.state()
+        if len(self.step_losses) % self.options.accumulate_grad_batches:
+            state["gradients"] = [
+                None if parameter.grad is None else parameter.grad.cpu() for parameter in self.trainable_parameters()
+            ]
+        return state
+
+    def _step_values(self) -> dict[str, list[Tensor]]:
+        return {"losses": self.step_losses, "terms": self._step_terms, "grad_norms": self._grad_norms}
+
+    def resume_epoch(self, state: dict[str, Any]) -> None:
+        """Let the epoch that begins next be the one that ``epoch_state`` tells of."""
+        self._resumed = state
+        train_loader(self.trainer).go_on_after(len(state["groups"]))
+
+    def _set_epoch_state(self, state: dict[str, Any]) -> None:
+        for name, values in (
+            ("losses", self.step_losses),
+            ("terms", self._step_terms),
+            ("grad_norms", self._grad_norms),
+        ):
+            if state[name] is not None:
+                values.extend(state[name].to(self.device).unbind())
+        self._step_groups, self._term_names = list(state["groups"]), list(state["term_names"])
+        self.metrics["train"].accuracy.set_state(state["accuracy"])
+        for parameter, gradient in zip(self.trainable_parameters(), state.get("gradients", ()), strict=False):
+            parameter.grad = None if gradient is None else gradient.to(self.device)
+
+    def on_train_epoch_end(self) -> None:
+        self.check_losses()
+        losses = torch.stack(self.step_losses)
         self.metrics["train"].loss.update(losses, torch.tensor(self._step_groups, device=losses.device))
         values = with_prefix("train", self.metrics["train"].result())
         if self._grad_norms:
             values["train/grad_norm"] = torch.stack(self._grad_norms).mean()
         self.log_dict(values, logger=False)
+        logged = {name: float(value) for name, value in values.items()} | {"lr": self._learning_rate()}
         # Lightning would hand them to the loggers after the checkpoint is saved: a run killed between would lose them.
         for logger in self.trainer.loggers:
-            logger.log_metrics({name: float(value) for name, value in values.items()}, step=self.current_epoch + 1)
+            logger.log_metrics(logged, step=self.current_epoch + 1)
             logger.save()
+
+    def _learning_rate(self) -> float:
+        """Return the learning rate that the next step would take."""
+        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def _evaluation_step(self, burst: Burst, split: str) -> None:
         outputs = []
         for batch in burst:
-            loss, output = self.batch_loss(batch, split)
-            self.metrics[split].loss.update(loss, len(batch.indices))
+            terms, output = self.batch_terms(batch, split)
+            self.metrics[split].loss.update(_sum(list(terms.values())), len(batch.indices))
             outputs.append(output)
         self.count(split, *map(torch.cat, zip(*outputs, strict=True)))
 
+    def on_validation_start(self) -> None:
+        ranks.share_buffers(self.model)
+
     def validation_step(self, burst: Burst, burst_index: int, dataloader_idx: int = 0) -> None:
-        self._evaluation_step(burst, self._validation_loaders()[dataloader_idx].split)
+        self._evaluation_step(burst, self.validation_loaders()[dataloader_idx].split)
 
     def test_step(self, burst: Burst, burst_index: int) -> None:
         self._evaluation_step(burst, "test")
 
     def on_validation_epoch_end(self) -> None:
-        for loader in self._validation_loaders():
+        for loader in self.validation_loaders():
             self._log_split(loader.split)
 
     def on_test_epoch_end(self) -> None:
         self._log_split("test")
 
-    def _validation_loaders(self) -> list[GroupLoader]:
+    def validation_loaders(self) -> list[GroupLoader]:
+        """Return what is evaluated after each epoch."""
         loaders = self.trainer.val_dataloaders
         return loaders if isinstance(loaders, list) else [_loader(loaders)]
 
@@ -200,10 +285,10 @@ class BaseLitModule(BurstModule):
         super().__init__(accuracy, optimizer, schedule, options)
         self.model, self.loss = model, loss
 
-    def batch_loss(self, batch: GroupBatch, split: str) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def batch_terms(self, batch: GroupBatch, split: str) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
         targets = batch.targets.flatten(0, 1)
         predictions = self.model(batch.queries.flatten(0, 1)).float()
-        return self.loss(predictions, targets), (predictions.detach(), targets)
+        return loss_terms(self.loss, predictions, targets), (predictions.detach(), targets)
 
     def count(self, split: str, *outputs: Tensor) -> None:
         self.metrics[split].accuracy.update(*outputs)
@@ -217,6 +302,8 @@ class ParityLitModule(BurstModule):
         loss: (decoder, predictions (G, k, *P), parity outputs (G, r, *P'), targets (G, k, ...)) -> scalar.
         accuracy, optimizer, schedule, options: as in ``BurstModule``.
     """
+
+    model: CodedModel
 
     def __init__(
         self,
@@ -239,7 +326,8 @@ class ParityLitModule(BurstModule):
         self._ask_base_model([train_loader(self.trainer)])
 
     def on_validation_start(self) -> None:
-        self._ask_base_model(self._validation_loaders())
+        super().on_validation_start()
+        self._ask_base_model(self.validation_loaders())
 
     def on_test_start(self) -> None:
         self._predictions.pop("test", None)
@@ -250,18 +338,22 @@ class ParityLitModule(BurstModule):
             if loader.split not in self._predictions:
                 self._predictions[loader.split] = base_predictions(self.model, loader)
 
-    def batch_loss(self, batch: GroupBatch, split: str) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def batch_terms(self, batch: GroupBatch, split: str) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
         predictions = self._predictions[split](batch).float()
         _, parity_queries = self.model.encoder.dispatch(batch.queries)
         parity_outputs = self.model.parity_outputs(parity_queries).float()
-        loss = self.loss(self.model.decoder, predictions, parity_outputs, batch.targets)
-        return loss, (predictions, parity_outputs.detach(), batch.targets)
+        terms = loss_terms(self.loss, self.model.decoder, predictions, parity_outputs, batch.targets)
+        return terms, (predictions, parity_outputs.detach(), batch.targets)
 
     def count(self, split: str, *outputs: Tensor) -> None:
         predictions, parity_outputs, targets = outputs
         with torch.autocast(self.device.type, enabled=False):
             reconstructions = self.model.decoder.rebuild_each(predictions, parity_outputs)
         self.metrics[split].accuracy.update(reconstructions, predictions, targets)
+
+
+def _sum(terms: list[Tensor]) -> Tensor:
+    return terms[0] if len(terms) == 1 else torch.stack(terms).sum()
 
 
 def train_loader(trainer: pl.Trainer) -> GroupLoader:

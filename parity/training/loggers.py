@@ -12,6 +12,9 @@ from pytorch_lightning.utilities import rank_zero_only
 from parity.errors import ParityError
 from parity.training.files import write_text
 
+TENSORBOARD = "tensorboard"
+"""In a run's folder: the folder of its event files."""
+
 
 class EpochTable(Logger):
     """A CSV file with a row per epoch and a column per metric.
@@ -95,8 +98,12 @@ def _column_order(name: str) -> tuple[int, str, int]:
     )
 
 
-def tensorboard_logger(folder: Path) -> Logger:
-    """Return a TensorBoard logger that writes under ``folder``.
+def tensorboard_logger(folder: Path, done: int = 0) -> Logger:
+    """Return a TensorBoard logger that writes under ``folder``, with the epoch as the axis.
+
+    Args:
+        folder: of the run.
+        done: a run that goes on after this epoch hides what it logged of later ones before.
 
     Raises:
         ParityError: TensorBoard is not installed.
@@ -104,28 +111,6 @@ def tensorboard_logger(folder: Path) -> Logger:
     from pytorch_lightning.loggers import TensorBoardLogger
 
     try:
-        return TensorBoardLogger(folder, name="tensorboard", version="")
+        return TensorBoardLogger(folder, name=TENSORBOARD, version="", purge_step=done + 1)
     except ModuleNotFoundError as error:
         raise ParityError("--tensorboard_logger needs TensorBoard: pip install 'parity[tensorboard]'.") from error
-
-
-def check_wandb_project(project: str | None) -> str:
-    """Return the W&B project.
-
-    Raises:
-        ParityError: no project was named.
-    """
-    if not project:
-        raise ParityError("--wandb_logger needs --wandb_project NAME: the W&B project that the run belongs to.")
-    return project
-
-
-def wandb_logger(folder: Path, project: str | None, run_name: str, run_id: str | None, config: Any) -> Logger:
-    """Return a Weights & Biases logger that keeps its files under ``folder``.
-
-    Raises:
-        ParityError: no project was named.
-    """
-    from pytorch_lightning.loggers import WandbLogger
-
-    return WandbLogger(project=check_wandb_project(project), name=run_name, id=run_id, save_dir=folder, config=config)

@@ -11,7 +11,8 @@ and returns a scalar.
 """
 
 import functools
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -144,8 +145,21 @@ class WeightedSum(nn.Module):
 
     def forward(self, decoder: Decoder, predictions: Tensor, parity_outputs: Tensor, targets: Tensor) -> Tensor:
         """Compute the loss of a batch; see the head of this file."""
-        losses = [loss(decoder, predictions, parity_outputs, targets) for loss in self.losses]
-        return torch.stack([weight * loss for weight, loss in zip(self.weights, losses, strict=True)]).sum()
+        return torch.stack(list(self.terms(decoder, predictions, parity_outputs, targets).values())).sum()
+
+    def terms(self, *arguments: Any) -> dict[str, Tensor]:
+        """Compute each term, times its weight, by a name of its own."""
+        return {
+            f"term {number}, {type(loss).__name__}": weight * loss(*arguments)
+            for number, (weight, loss) in enumerate(zip(self.weights, self.losses, strict=True), 1)
+        }
 
     def extra_repr(self) -> str:
         return f"weights={self.weights}"
+
+
+def loss_terms(loss: Callable[..., Tensor], *arguments: Any) -> dict[str, Tensor]:
+    """Return the scalars that a loss is the sum of, by name; most are one."""
+    if isinstance(loss, WeightedSum):
+        return loss.terms(*arguments)
+    return {type(loss).__name__: loss(*arguments)}

@@ -56,9 +56,25 @@ class Accuracy(nn.Module):
 
     def reset(self) -> None:
         """Forget what was counted."""
-        for metric in self.children():
-            assert isinstance(metric, Metric)
+        for metric in self._metrics():
             metric.reset()
+
+    def state(self) -> list[dict[str, Tensor]]:
+        """Return what was counted so far, on the CPU."""
+        return [
+            {name: value.cpu() for name, value in metric.metric_state.items() if isinstance(value, Tensor)}
+            for metric in self._metrics()
+        ]
+
+    def set_state(self, state: list[dict[str, Tensor]]) -> None:
+        """Go on from what ``state`` returned."""
+        for metric, values in zip(self._metrics(), state, strict=True):
+            for name, value in values.items():
+                setattr(metric, name, value.to(metric.device))
+            metric._update_count = 1  # what its ``update`` would have noted
+
+    def _metrics(self) -> list[Metric]:
+        return [metric for metric in self.children() if isinstance(metric, Metric)]
 
 
 class BaseAccuracy(Accuracy):

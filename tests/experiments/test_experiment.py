@@ -33,7 +33,7 @@ def test_a_notebook_gets_everything_from_a_run(runs: Path) -> None:
     found = Experiment(trained.save_dir)
     assert (found.dataset, found.collection, found.experiment_name) == ("Digits", "original", "mlp_k2_add")
     assert found.config["trainer"]["max_epochs"] == 3
-    assert found.available_checkpoints() == ["best", "last"]
+    assert found.available_checkpoints() == ["best", "last", "previous"]
     assert [row["epoch"] for row in found.load_metrics()] == [1, 2, 3]
     assert found.load_test_metrics() == pytest.approx(metrics)
     best = json.loads((found.save_dir / "test_metrics.json").read_text())["epoch"]
@@ -59,7 +59,7 @@ def test_the_base_model_is_trained_first_and_used(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     base = Experiment("Digits", "mlp_base", base_directory=tmp_path)
     run_training(parity, OPTIONS)
-    assert base.available_checkpoints() == ["best", "last"]
+    assert base.available_checkpoints() == ["best", "last", "previous"]
     model = parity.load_trained_model()
     assert isinstance(model, CodedModel)
     assert fingerprint(model.base_model) == fingerprint(base.load_trained_model())
@@ -171,14 +171,31 @@ def test_a_run_killed_before_its_test_pass_keeps_its_table(runs: Path) -> None:
     assert run.load_test_metrics()
 
 
-def test_a_damaged_last_checkpoint_stops_the_run_and_stays(runs: Path) -> None:
+def test_a_damaged_newest_checkpoint_is_set_aside_for_the_one_before(
+    runs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_training(experiment(runs, epochs=5, run_name="whole"), OPTIONS)
     run = experiment(runs)
     run_training(run, OPTIONS)
-    last = run.save_dir / "checkpoints" / "last.ckpt"
-    last.write_bytes(last.read_bytes()[:1000])
-    with pytest.raises(ParityError, match=r"last\.ckpt is damaged"):
+    folder = run.save_dir / "checkpoints"
+    (folder / "last.ckpt").write_bytes((folder / "last.ckpt").read_bytes()[:1000])
+    run_training(experiment(runs, epochs=5), OPTIONS)
+    assert "last.ckpt.damaged1" in caplog.text
+    assert "previous.ckpt" in caplog.text
+    assert (folder / "last.ckpt.damaged1").stat().st_size == 1000
+    assert run.load_metrics()[:3] == experiment(runs, epochs=5, run_name="whole").load_metrics()[:3]
+    assert run.load_trained_model("last").state_dict().keys()
+
+
+def test_where_every_checkpoint_is_damaged_nothing_is_touched(runs: Path) -> None:
+    run = experiment(runs)
+    run_training(run, OPTIONS)
+    files = sorted((run.save_dir / "checkpoints").glob("*.ckpt"))
+    for path in files:
+        path.write_bytes(b"no checkpoint")
+    with pytest.raises(ParityError, match=r"every checkpoint in .* is damaged \(last.ckpt, previous.ckpt, best.ckpt\)"):
         run_training(experiment(runs, epochs=5), OPTIONS)
-    assert last.stat().st_size == 1000
+    assert sorted((run.save_dir / "checkpoints").iterdir()) == files
 
 
 def test_seeds_differ_and_repeat(runs: Path) -> None:

@@ -131,7 +131,7 @@ def test_checkpoints(tmp_path: Path) -> None:
         hardware=CPU, loggers=[table], checkpoint_every=2,
     )  # fmt: skip
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert names == ["best.ckpt", "epoch_2.ckpt", "epoch_4.ckpt", "last.ckpt"]
+    assert names == ["best.ckpt", "epoch_2.ckpt", "epoch_4.ckpt", "last.ckpt", "previous.ckpt"]
     values = [float(row["val/reconstruction_top1"]) for row in read_table(tmp_path / "metrics.csv")]
     assert kept.best_epoch == values.index(max(values)) + 1
     for name, epoch in (("best", kept.best_epoch), ("epoch_2", 2), ("epoch_4", 4), ("last", 5)):

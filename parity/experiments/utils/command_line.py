@@ -3,11 +3,12 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from parity.errors import ParityError
+from parity.errors import ParityError, Stopped
 
 
 def add_experiment_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,16 +53,23 @@ def run_command(main: Callable[[argparse.Namespace], Any], args: argparse.Namesp
         debug: show the traceback too.
     """
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s", stream=sys.stdout)
-    speaks = os.environ.get("LOCAL_RANK", "0") == "0"  # one of several processes does
+    # One of several processes speaks: of those that train.py starts, or of a SLURM job's.
+    speaks = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
     logging.getLogger("parity").setLevel(logging.DEBUG if debug else logging.INFO if speaks else logging.WARNING)
     try:
         main(args)
     except ParityError as error:
         if debug:
             raise
-        sys.stderr.write(f"error: {error}\n")
+        if speaks or not error.everywhere:
+            sys.stderr.write(f"error: {error}\n")
         return 1
+    except Stopped as stop:
+        if not speaks:
+            return 0  # else Lightning would kill the process that started this one, before it is done
+        sys.stderr.write(f"{stop}: the same command goes on.\n")
+        return 128 + stop.signal
     except KeyboardInterrupt:
-        sys.stderr.write("stopped: the same command goes on from the last finished epoch.\n")
-        return 130
+        sys.stderr.write("stopped.\n")
+        return 128 + signal.SIGINT
     return 0

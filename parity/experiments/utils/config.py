@@ -63,7 +63,9 @@ def to_plain(value: Any) -> Any:
         return {"object": _name(type(value)), **fields}
     if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return _name(value)
-    return {"object": _name(type(value)), "as": " ".join(repr(value).split())}
+    own = {**getattr(value, "__dict__", {}), **getattr(value, "_modules", {})}
+    parameters = {name: to_plain(item) for name, item in own.items() if not name.startswith("_") and name != "training"}
+    return {"object": _name(type(value)), **(parameters or {"as": " ".join(repr(value).split())})}
 
 
 def _name(thing: Any) -> str:

@@ -12,8 +12,8 @@ from parity.errors import ParityError, did_you_mean
 from parity.experiments.utils import catalogue
 from parity.experiments.utils.config import Config, apply_overrides, differences, frozen, to_plain, update_config
 from parity.models import load_into
+from parity.training.checkpoints import check_checkpoint
 from parity.training.files import read_json
-from parity.training.fit import check_checkpoint
 from parity.training.loggers import read_table
 
 CONFIG_FILE = "config.json"
@@ -278,7 +278,7 @@ class Experiment:
         """
         folder = folder or self.save_dir
         path = folder / CONFIG_FILE
-        if not path.exists() or not (folder / CHECKPOINTS / "last.ckpt").exists():
+        if not path.exists() or not any((folder / CHECKPOINTS).glob("*.ckpt")):
             return
         stored = read_json(path, "the folder of a run")
         old, new = deepcopy(stored), deepcopy(identity)

