@@ -292,7 +292,8 @@ def check_checkpoint(path: Path, module: BurstModule | None = None) -> dict[str,
     for key, kind in kinds.items():
         if not isinstance(checkpoint.get(key), kind):
             raise DamagedFileError(f"{what}: it has no '{key}'.")
-    if not checkpoint["optimizer_states"] or Checkpoints.__name__ not in checkpoint["callbacks"]:
+    own = checkpoint["callbacks"].get(Checkpoints.__name__)
+    if not checkpoint["optimizer_states"] or not isinstance(own, dict) or not own.get("ranks"):
         raise DamagedFileError(f"{what}: what training goes on with is missing.")
     if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in checkpoint["state_dict"].items()):
         raise DamagedFileError(f"{what}: its 'state_dict' holds more than tensors by name.")
@@ -345,6 +346,12 @@ def _check_optimizer(state: dict[str, Any], module: BurstModule) -> None:
             shape = None if values[name] is None else tuple(values[name].shape)
             if shape not in (None, expected := tuple(parameters[number].shape)):
                 raise ValueError(f"the optimiser's '{name}' has shape {shape}, expected {expected}")
+
+
+def steps_within_epoch(checkpoint: dict[str, Any]) -> int:
+    """Return how many steps of an unfinished epoch a checkpoint knows of; 0 if it was saved at an epoch's end."""
+    epoch = checkpoint["callbacks"][Checkpoints.__name__]["ranks"][0]["epoch"]
+    return 0 if epoch is None else len(epoch["groups"])
 
 
 def random_states() -> dict[str, Any]:

@@ -13,7 +13,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from parity.coded_model import CodedModel
@@ -31,7 +30,7 @@ from parity.experiments.utils.experiment import (
 from parity.models import load_into, read_weights
 from parity.models.weights import fingerprint
 from parity.training import ranks
-from parity.training.checkpoints import check_checkpoint, newest_whole
+from parity.training.checkpoints import check_checkpoint, newest_whole, steps_within_epoch
 from parity.training.files import DISK_IS_FULL, check_writable, disk_errors, remove_temporaries, write_json
 from parity.training.fit import Hardware, evaluate_on_test, fit, make_trainer, split_trainer_args
 from parity.training.lit_module import BurstModule, lit_module_class
@@ -141,7 +140,7 @@ def _train_alone(
         load_into(model.base_model, *base_state)
     identity = experiment.identity(fingerprint(model.base_model) if isinstance(model, CodedModel) else None)
     module, trainer_args = lit_module(experiment, datamodule, model, options)
-    resume_from, done = ranks.on_first(lambda: _resume_from(experiment, options, identity, module))
+    resume_from, done, steps = ranks.on_first(lambda: _resume_from(experiment, options, identity, module))
 
     _announce(experiment, datamodule, model, options)
     if resume_from is not None:
@@ -150,7 +149,8 @@ def _train_alone(
         if done >= trainer_args["max_epochs"] and ranks.on_first((experiment.save_dir / TEST_FILE).exists):
             log.info("this run is finished, after %d epochs: nothing to do (%s)", done, experiment.save_dir)
             return experiment.load_test_metrics()
-        log.info("going on after epoch %d of %d, from %s", done, trainer_args["max_epochs"], resume_from)
+        within = f" and {steps} steps" if steps else ""
+        log.info("going on after epoch %d%s of %d, from %s", done, within, trainer_args["max_epochs"], resume_from)
 
     if options.compile:
         for network in [model.base_model, *model.parity_models] if isinstance(model, CodedModel) else [model]:
@@ -159,10 +159,7 @@ def _train_alone(
         datamodule.validation_splits = ("val", "test")
     loggers: list[Logger] = []
     if not options.leaves_nothing:
-        if not options.resume:
-            rank_zero_only(_clear)(experiment.save_dir)
-        rank_zero_only(write_json)(experiment.save_dir / CONFIG_FILE, identity)
-        rank_zero_only((experiment.save_dir / TEST_FILE).unlink)(missing_ok=True)  # it is of a shorter run
+        ranks.on_first(lambda: _begin(experiment.save_dir, identity, options.resume))
         loggers = _loggers(experiment, options, done, module.monitor)
     checkpoints = fit(
         module,
@@ -243,20 +240,20 @@ def _base_weights(
 
 def _resume_from(
     experiment: Experiment, options: RunOptions, identity: dict[str, Any], module: BurstModule
-) -> tuple[Path | None, int]:
-    """Return the checkpoint to go on from and the epochs finished there; None and 0 to begin."""
+) -> tuple[Path | None, int, int]:
+    """Return the checkpoint to go on from, the epochs finished there and the steps beyond; None and zeros to begin."""
     if not options.resume or options.leaves_nothing:
-        return None, 0
+        return None, 0, 0
     experiment.check_identity(identity)
     found = newest_whole(experiment.save_dir / CHECKPOINTS, partial(check_checkpoint, module=module))
     if found is None and options.resume_from is not None:  # else this run has begun already, perhaps from there
         experiment.check_identity(identity, options.resume_from.parents[1])
         found = options.resume_from, check_checkpoint(options.resume_from, module)
     if found is None:
-        return None, 0
+        return None, 0, 0
     path, checkpoint = found
     _check_base_model(checkpoint["state_dict"], module.model, path)
-    return path, checkpoint["epoch"] + 1
+    return path, checkpoint["epoch"] + 1, steps_within_epoch(checkpoint)
 
 
 def _check_base_model(state: dict[str, torch.Tensor], model: nn.Module, source: Path) -> None:
@@ -353,10 +350,17 @@ def _test(
         else:
             logger.log_metrics(metrics, step=best_epoch)
             logger.save()
-    rank_zero_only(write_json)(experiment.save_dir / TEST_FILE, {"epoch": best_epoch, "metrics": metrics})
+    ranks.on_first(lambda: write_json(experiment.save_dir / TEST_FILE, {"epoch": best_epoch, "metrics": metrics}))
     names = [name.replace("val/", "test/") for name in dict.fromkeys([*module.shown.values(), module.monitor])]
     log.info("best epoch %d: %s", best_epoch, ", ".join(f"{name} {metrics[name]:.4f}" for name in names))
     return metrics
+
+
+def _begin(folder: Path, identity: dict[str, Any], resume: bool) -> None:
+    if not resume:
+        _clear(folder)
+    write_json(folder / CONFIG_FILE, identity)
+    (folder / TEST_FILE).unlink(missing_ok=True)  # it is of a shorter run
 
 
 def _clear(folder: Path) -> None:

@@ -1,8 +1,15 @@
-"""A small ResNet on photographs of cats and dogs at 64 pixels, for minutes on a CPU; not run yet.
+"""A small ResNet on photographs of cats and dogs at 64 pixels, for minutes on a CPU.
 
     python train.py --dataset CatVsDog --experiment_name 'small_resnet_*'
 
-30 epochs each of the 1,000 training images at hand here.
+30 epochs each of the 1,000 training images at hand here, of 20 s on a busy core. Results on their 199 test images
+(benchmarks/real_data.py), one seed; one of them is half a point, and always saying 'cat' is right for half of them:
+
+    small_resnet_base       A_a 0.7236
+    small_resnet_k2_add     A_d 0.7323, reconstruction accuracy 0.7980
+    small_resnet_k2_concat  A_d 0.7172, reconstruction accuracy 0.8737
+
+k = 4 was not run.
 """
 
 from parity.experiments.CIFAR10.small.experiment_parameters import SMALL_BASE, SMALL_CODES, SMALL_PARITY
