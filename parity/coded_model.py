@@ -73,9 +73,31 @@ class CodedModel(nn.Module):
 
     def parity_outputs(self, parity_queries: Tensor) -> Tensor:
         """Answer with the parity models: parity queries (G, n - m, *Q) -> (G, n - m, *P')."""
+        if not self.parity_models:
+            shape = self.decoder.parity_shape(self.decoder.prediction_shape)
+            return parity_queries.new_empty(len(parity_queries), 0, *shape)
         return torch.stack(
             [model(asked) for model, asked in zip(self.parity_models, parity_queries.unbind(1), strict=True)], dim=1
         )
+
+    def outputs(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the n workers answer; a query that goes to several of them is answered once.
+
+        Args:
+            queries: (G, k, *Q).
+
+        Returns:
+            Base outputs (G, m, *P) and parity outputs (G, n - m, *P').
+
+        Raises:
+            ParityError: the queries are not groups of k.
+        """
+        base_queries, parity_queries = self.encoder.dispatch(queries)
+        copies = self.encoder.copies
+        answers = self.base_outputs(base_queries[:, : base_queries.shape[1] // copies])
+        if copies > 1:
+            answers = torch.cat([answers] * copies, dim=1)
+        return answers, self.parity_outputs(parity_queries)
 
     def forward(self, queries: Tensor, available: Tensor) -> Tensor:
         """Answer as a resilient server would.
@@ -90,5 +112,4 @@ class CodedModel(nn.Module):
         Raises:
             ParityError: the queries are not groups of k, or a pattern cannot be rebuilt.
         """
-        base_queries, parity_queries = self.encoder.dispatch(queries)
-        return self.decoder(self.base_outputs(base_queries), self.parity_outputs(parity_queries), available)
+        return self.decoder(*self.outputs(queries), available)

@@ -22,9 +22,52 @@ def patterns(n: int, erased: int) -> Tensor:
     return available
 
 
-def all_patterns(n: int) -> Tensor:
-    """Return all 2^n patterns, those with the fewest erasures first: bool (2^n, n)."""
-    return torch.cat([patterns(n, erased) for erased in range(n + 1)])
+class Strata:
+    """Erasure patterns by how many workers fail: all of them where that is few, else a seeded sample.
+
+    What holds on average when every worker is unavailable with probability f, independently, is the sum over s of
+    C(w, s) f^s (1 - f)^(w - s) times the mean over the patterns in which s of the w workers fail. So one set of
+    patterns serves every f, exactly where every stratum holds all its patterns, as it does up to n = 12.
+
+    Args:
+        n: outputs of a coding group.
+        always: strata of up to so many failures hold all their patterns.
+        paired: outputs 2i and 2i + 1 come from one worker, and are unavailable together.
+        most: patterns in a stratum that is sampled; strata with no more hold all.
+        seed: of the sample.
+    """
+
+    def __init__(self, n: int, always: int = 0, paired: bool = False, most: int = 1000, seed: int = 0) -> None:
+        self.workers = -(-n // 2) if paired else n
+        generator = torch.Generator().manual_seed(seed)
+        rows, sizes, self.complete = [], [], []
+        for failed in range(self.workers + 1):
+            total = math.comb(self.workers, failed)
+            self.complete.append(total <= most or failed <= always)
+            if self.complete[-1]:
+                rows.append(patterns(self.workers, failed))
+            else:
+                order = torch.rand(most, self.workers, generator=generator).argsort(1)
+                rows.append(order >= failed)
+            sizes.append(len(rows[-1]))
+        arrived = torch.cat(rows)
+        self.patterns = arrived.repeat_interleave(2, dim=1)[:, :n] if paired else arrived
+        """bool (E, n), those with the fewest failures first."""
+        self.sizes = sizes
+
+    def mean(self, values: Tensor, f: float) -> tuple[float, float]:
+        """Return the mean of values (E,), one for each pattern, over what happens at probability f.
+
+        Returns:
+            The mean, and its standard error: 0 where every stratum is complete.
+        """
+        mean = variance = 0.0
+        for failed, (part, complete) in enumerate(zip(values.double().split(self.sizes), self.complete, strict=True)):
+            weight = math.comb(self.workers, failed) * f**failed * (1.0 - f) ** (self.workers - failed)
+            mean += weight * float(part.mean())
+            if not complete:
+                variance += weight**2 * float(part.var()) / len(part)
+        return mean, math.sqrt(variance)
 
 
 def missing_predictions(k: int, n: int, erased: int) -> Tensor:
@@ -42,20 +85,6 @@ def missing_predictions(k: int, n: int, erased: int) -> Tensor:
 def single_erasures(k: int, n: int) -> Tensor:
     """Return the k patterns in which one prediction, and nothing else, is unavailable: bool (k, n)."""
     return missing_predictions(k, n, 1)
-
-
-def probabilities(available: Tensor, f: float) -> Tensor:
-    """Return how likely each pattern is when every output is unavailable with probability ``f``, independently.
-
-    Args:
-        available: bool (N, n).
-        f: probability, from 0 to 1.
-
-    Returns:
-        float64 (N,).
-    """
-    missing = (~available).sum(1).double()
-    return f**missing * (1.0 - f) ** (available.shape[1] - missing)
 
 
 def describe(available: Tensor) -> str:

@@ -116,7 +116,7 @@ def test_a_broken_parity_model_that_is_unavailable_does_no_harm() -> None:
 @pytest.mark.parametrize(("k", "r"), [(1, 1), (2, 1), (3, 2), (2, 3)])
 def test_undecodable_patterns_are_known_beforehand_and_named(k: int, r: int) -> None:
     model = nonlinear_model(k, r)
-    for row in erasures.all_patterns(k + r):
+    for row in erasures.Strata(k + r).patterns:
         possible = int((~row).sum()) <= r
         assert model.decoder.can_decode(row[None]).tolist() == [possible]
         if possible:

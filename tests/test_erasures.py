@@ -19,8 +19,8 @@ def test_patterns_are_all_choices_of_the_erased_outputs_in_lexicographic_order(n
 
 
 @pytest.mark.parametrize("n", range(1, 8))
-def test_all_patterns_are_the_2_to_the_n_rows_with_the_fewest_erasures_first(n: int) -> None:
-    rows = erasures.all_patterns(n)
+def test_strata_are_the_2_to_the_n_rows_with_the_fewest_erasures_first(n: int) -> None:
+    rows = erasures.Strata(n).patterns
     assert rows.shape == (2**n, n)
     assert {tuple(row) for row in rows.tolist()} == set(itertools.product([False, True], repeat=n))
     erased = (~rows).sum(1).tolist()
@@ -61,20 +61,37 @@ def test_single_erasures_miss_one_prediction_each_and_no_parity_output() -> None
 
 @settings(max_examples=30)
 @given(n=st.integers(1, 10), f=st.floats(0, 1))
-def test_probabilities_of_all_patterns_sum_to_one_and_have_the_binomial_mean(n: int, f: float) -> None:
-    rows = erasures.all_patterns(n)
-    weights = erasures.probabilities(rows, f)
-    assert weights.dtype == torch.float64
-    assert weights.sum().item() == pytest.approx(1)
-    assert (weights * (~rows).sum(1)).sum().item() == pytest.approx(n * f)
+def test_strata_hold_every_pattern_once_and_their_mean_is_binomial(n: int, f: float) -> None:
+    strata = erasures.Strata(n)
+    assert len(strata.patterns.unique(dim=0)) == len(strata.patterns) == 2**n
+    assert strata.mean(torch.ones(2**n), f) == (pytest.approx(1), 0)
+    assert strata.mean((~strata.patterns).sum(1), f) == (pytest.approx(n * f), 0)
+    first = torch.eye(2**n)[0]  # of the pattern without erasures, the first
+    assert strata.patterns[0].all()
+    assert strata.mean(first, f)[0] == pytest.approx((1 - f) ** n)
 
 
-def test_probability_of_one_pattern() -> None:
-    rows = torch.tensor([[True, False, True], [False, False, False]])
-    assert erasures.probabilities(rows, 0.1).tolist() == pytest.approx([0.1 * 0.9**2, 0.1**3])
-    assert erasures.probabilities(rows, 0.0).tolist() == [0, 0]
-    assert erasures.probabilities(rows, 1.0).tolist() == [0, 1]
-    assert erasures.probabilities(torch.ones(1, 3, dtype=torch.bool), 0.0).tolist() == [1]
+@pytest.mark.parametrize("n", [4, 5])
+def test_workers_that_fail_in_pairs(n: int) -> None:
+    strata = erasures.Strata(n, paired=True)
+    assert len(strata.patterns) == 2 ** -(-n // 2)
+    assert torch.equal(strata.patterns[:, 0], strata.patterns[:, 1])
+    assert torch.equal(strata.patterns[:, 2], strata.patterns[:, 3])
+    assert strata.mean((~strata.patterns).sum(1), 0.3)[0] == pytest.approx(0.3 * n)
+    together = (~strata.patterns[:, 0] & ~strata.patterns[:, 1]).double()
+    assert strata.mean(together, 0.3)[0] == pytest.approx(0.3)
+
+
+def test_large_strata_are_sampled_the_same_every_time() -> None:
+    strata, again = erasures.Strata(16, always=4, most=50), erasures.Strata(16, always=4, most=50)
+    assert torch.equal(strata.patterns, again.patterns)
+    assert strata.complete == [True] * 5 + [False] * 10 + [True, True]
+    missing = (~strata.patterns).sum(1)
+    assert missing.tolist() == [failed for failed, size in enumerate(strata.sizes) for _ in range(size)]
+    values = (~strata.patterns[:, 3]).double()  # worker 3 fails: f on average
+    mean, error = strata.mean(values, 0.4)
+    assert 0 < error < 0.05
+    assert abs(mean - 0.4) < 4 * error
 
 
 @pytest.mark.parametrize(

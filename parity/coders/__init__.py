@@ -1,21 +1,36 @@
 """Encoders and decoders, a file for each family."""
 
+from parity.coders.backup import BackupDecoder, BackupEncoder
 from parity.coders.base import Decoder, Encoder, SystematicDecoder
+from parity.coders.berrut import BerrutDecoder, BerrutEncoder
 from parity.coders.concatenation import ConcatenationEncoder
 from parity.coders.flattened import FlattenedChannelSumEncoder
+from parity.coders.interpolation import InterpolatingDecoder, InterpolatingEncoder
 from parity.coders.learned import ConvolutionalEncoder, MLPDecoder, MLPEncoder
 from parity.coders.linear import LinearDecoder, LinearEncoder, coefficients
+from parity.coders.nercc import NeRCCDecoder, NeRCCEncoder
+from parity.coders.replication import ReplicationDecoder, ReplicationEncoder
 
 __all__ = [
+    "BackupDecoder",
+    "BackupEncoder",
+    "BerrutDecoder",
+    "BerrutEncoder",
     "ConcatenationEncoder",
     "ConvolutionalEncoder",
     "Decoder",
     "Encoder",
     "FlattenedChannelSumEncoder",
+    "InterpolatingDecoder",
+    "InterpolatingEncoder",
     "LinearDecoder",
     "LinearEncoder",
     "MLPDecoder",
     "MLPEncoder",
+    "NeRCCDecoder",
+    "NeRCCEncoder",
+    "ReplicationDecoder",
+    "ReplicationEncoder",
     "SystematicDecoder",
     "coefficients",
 ]

@@ -5,6 +5,7 @@ base model; Q is the shape of a query, P that of a prediction, P' that of a pari
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from parity import erasures
 from parity.errors import ParityError
 
 Shape = Sequence[int]
+
+# Patterns that a decoder remembers, so that the next group's is decoded at once.
+_MOST_KNOWN = 1 << 12
 
 
 def _check_code(coder: nn.Module, k: int, r: int) -> None:
@@ -30,7 +34,15 @@ class Encoder(nn.Module):
 
     Raises:
         ParityError: the code cannot do this (k, r), or not with queries of this shape.
+
+    Attributes:
+        systematic: the first k queries that the base model is asked are the queries themselves.
+        copies: how many workers the base model's queries go to each: those of worker j and of worker j + m / copies
+            are the same.
     """
+
+    systematic: ClassVar[bool] = True
+    copies: int = 1
 
     def __init__(self, k: int, r: int, query_shape: Shape) -> None:
         super().__init__()
@@ -44,7 +56,7 @@ class Encoder(nn.Module):
         return self.r
 
     def forward(self, queries: Tensor) -> Tensor:
-        """Encode: queries (G, k, *Q) -> parity queries (G, r, *Q)."""
+        """Encode: queries (G, k, *Q) -> parity queries (G, r, *Q), or coded queries (G, n, *Q) if not systematic."""
         raise NotImplementedError
 
     def dispatch(self, queries: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,10 +67,20 @@ class Encoder(nn.Module):
 
         Returns:
             What the base model answers, (G, m, *Q), and what the parity models answer, (G, n - m, *Q). In a
-            systematic code, as here, the first are the queries themselves; a non-systematic one overrides this.
+            systematic code, as here, the first are the queries themselves; one that is not overrides this, and says
+            so in ``systematic``.
 
         Raises:
             ParityError: these are not groups of k queries.
+        """
+        self.check(queries)
+        return queries, self(queries)
+
+    def check(self, queries: Tensor) -> None:
+        """Make sure that these are groups of k queries, (G, k, *Q).
+
+        Raises:
+            ParityError: they are not.
         """
         if tuple(queries.shape[1:]) != (self.k, *self.query_shape):
             raise ParityError(
@@ -67,7 +89,6 @@ class Encoder(nn.Module):
             )
         if not queries.is_floating_point():
             raise ParityError(f"queries must be floating-point numbers, but are {queries.dtype}: scale them first.")
-        return queries, self(queries)
 
 
 class Decoder(nn.Module):
@@ -87,6 +108,7 @@ class Decoder(nn.Module):
         _check_code(self, k, r)
         self.k, self.r, self.n = k, r, k + r
         self.prediction_shape = tuple(prediction_shape)
+        self._decodable: set[tuple[bool, ...]] = set()  # patterns that a single group had: no need to ask again
 
     def parity_shape(self, prediction_shape: Shape) -> tuple[int, ...]:
         """Return P', the shape of what a parity model must put out, for predictions of shape P."""
@@ -102,20 +124,43 @@ class Decoder(nn.Module):
             f"{type(self).__name__} has no exact parity target: train with a loss on the reconstructions instead."
         )
 
+    @property
+    def tolerance(self) -> int:
+        """Every pattern of at most so many unavailable outputs can be rebuilt: r, unless a decoder says less."""
+        return self.r
+
     def can_decode(self, available: Tensor) -> Tensor:
-        """Say which patterns can be rebuilt: bool (G, n) -> bool (G,)."""
+        """Say which patterns can be rebuilt, all missing predictions of them: bool (G, n) -> bool (G,)."""
         raise NotImplementedError
+
+    def rebuildable(self, available: Tensor) -> Tensor:
+        """Say which predictions can be rebuilt under each pattern: bool (G, n) -> bool (G, k).
+
+        All or none, as here, unless a decoder rebuilds some predictions of a group where it has lost others. It means
+        nothing where a prediction need not be rebuilt.
+        """
+        return self.can_decode(available)[:, None].expand(-1, self.k)
 
     def rebuilt(self, available: Tensor) -> Tensor:
         """Say which predictions have to be rebuilt under each pattern: bool (G, n) -> bool (G, k)."""
         raise NotImplementedError
 
     def decode(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:
-        """Rebuild under patterns that are known to be decodable; see ``forward`` for the shapes.
+        """Rebuild what is known to be ``rebuildable``; see ``forward`` for the shapes.
+
+        Where some predictions of a group are lost and others not, those that are lost come back as NaN.
 
         Nothing in here waits for the device, so this is what training calls.
         """
         raise NotImplementedError
+
+    def decode_under(self, base_outputs: Tensor, parity_outputs: Tensor, pattern: Tensor) -> Tensor:
+        """Rebuild all groups under one pattern, bool (n,), in which what has to be rebuilt is ``rebuildable``.
+
+        With ``pattern`` on the CPU, this need not wait for the device.
+        """
+        available = pattern.to(base_outputs.device, non_blocking=True)
+        return self.decode(base_outputs, parity_outputs, available.expand(len(base_outputs), -1))
 
     def rebuild_each(self, base_outputs: Tensor, parity_outputs: Tensor) -> Tensor:
         """Rebuild every prediction as if its output alone were unavailable: what A_d is counted on.
@@ -159,6 +204,8 @@ class Decoder(nn.Module):
                 f"available must be a bool tensor (G, n) = ({groups}, {self.n}), True where an output arrived, "
                 f"but is {available.dtype} {tuple(available.shape)}."
             )
+        if groups == 1 and tuple(available[0].tolist()) in self._decodable:
+            return self.decode_under(base_outputs, parity_outputs, available[0])
         decodable = self.can_decode(available)
         if not decodable.all():
             row = int((~decodable).nonzero()[0])
@@ -166,6 +213,8 @@ class Decoder(nn.Module):
                 f"{type(self).__name__} (k = {self.k}, r = {self.r}) cannot rebuild group {row}: "
                 f"{erasures.describe(available[row])}; ask can_decode(available) beforehand."
             )
+        if groups == 1 and len(self._decodable) < _MOST_KNOWN:
+            self._decodable.add(tuple(available[0].tolist()))
         return self.decode(base_outputs, parity_outputs, available.to(base_outputs.device, non_blocking=True))
 
 
@@ -180,14 +229,14 @@ class SystematicDecoder(Decoder):
         raise NotImplementedError
 
     def decode(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:
-        base_missing = _like(~available[:, : self.k], base_outputs)
-        parity_missing = _like(~available[:, self.k :], parity_outputs)
+        base_missing = like(~available[:, : self.k], base_outputs)
+        parity_missing = like(~available[:, self.k :], parity_outputs)
         rebuilt = self.rebuild(
             base_outputs.masked_fill(base_missing, 0), parity_outputs.masked_fill(parity_missing, 0), available
         )
         return torch.where(base_missing, rebuilt, base_outputs)
 
 
-def _like(mask: Tensor, outputs: Tensor) -> Tensor:
+def like(mask: Tensor, outputs: Tensor) -> Tensor:
     """Append dimensions to a (G, x) mask until it broadcasts with (G, x, *P)."""
     return mask.reshape(*mask.shape, *(1,) * (outputs.dim() - mask.dim()))

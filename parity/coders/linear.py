@@ -5,10 +5,13 @@ each erasure pattern. For r = 1 this is the addition/subtraction code of Kosaian
 section 4.2), and its generalisation to r > 1 there (section 3.5).
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from parity.coders.base import Encoder, Shape, SystematicDecoder
+from parity.coders.matrices import combine, combine_each
 from parity.erasures import PatternIndex
 from parity.errors import ParityError
 
@@ -69,7 +72,18 @@ class LinearEncoder(Encoder):
 
     def forward(self, queries: Tensor) -> Tensor:
         """Encode: queries (G, k, *Q) -> parity queries (G, r, *Q)."""
-        return _combine(self.coefficients, queries)
+        return combine(self.coefficients, queries)
+
+
+_MOST_PLANS = 1 << 12
+
+
+class _Plan(NamedTuple):
+    """How to decode under one pattern: places of predictions to rebuild, of outputs that arrived, and the matrix."""
+
+    missing: Tensor
+    arrived: Tensor
+    matrix: Tensor
 
 
 class LinearDecoder(SystematicDecoder):
@@ -87,27 +101,42 @@ class LinearDecoder(SystematicDecoder):
         self.register_buffer("matrices", torch.stack(matrices).float())
         self.coefficients: Tensor
         self.matrices: Tensor
+        self._plans: dict[tuple[bool, ...], _Plan] = {}
 
     def parity_targets(self, predictions: Tensor) -> Tensor:
         """Return C @ predictions: (G, k, *P) -> (G, r, *P)."""
-        return _combine(self.coefficients, predictions)
+        return combine(self.coefficients, predictions)
 
     def can_decode(self, available: Tensor) -> Tensor:
         """Any k outputs suffice: bool (G, n) -> bool (G,)."""
         return available.sum(1) >= self.k
 
+    def decode_under(self, base_outputs: Tensor, parity_outputs: Tensor, pattern: Tensor) -> Tensor:
+        key = tuple(pattern.tolist())
+        if (plan := self._plans.get(key)) is None or plan.matrix.device != base_outputs.device:
+            plan = self._plans[key] = self._plan(pattern)
+        if not len(plan.missing):
+            return base_outputs
+        arrived = torch.cat([base_outputs, parity_outputs], dim=1).index_select(1, plan.arrived)
+        return base_outputs.index_copy(1, plan.missing, combine(plan.matrix, arrived))
+
+    def _plan(self, pattern: Tensor) -> "_Plan":
+        device = self.matrices.device
+        matrix = self.matrices[self.pattern_index(pattern[None].to(device))[0]]
+        missing, arrived = (~pattern[: self.k]).nonzero().flatten(), pattern.nonzero().flatten()
+        if len(self._plans) >= _MOST_PLANS:
+            self._plans.clear()
+        return _Plan(missing.to(device), arrived.to(device), matrix[missing.to(device)][:, arrived.to(device)])
+
     def rebuild_each(self, base_outputs: Tensor, parity_outputs: Tensor) -> Tensor:
         own = torch.arange(self.k, device=self.matrices.device)
         missing_own = self.matrices[1 + own, own]  # pattern 0 has no erasure, pattern 1 + i misses output i alone
-        return _combine(missing_own, torch.cat([base_outputs, parity_outputs], dim=1))
+        return combine(missing_own, torch.cat([base_outputs, parity_outputs], dim=1))
 
     def rebuild(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:
         """Apply the pattern's matrix: D[pattern] (k, n) @ outputs (n, *P), for each group."""
         outputs = torch.cat([base_outputs, parity_outputs], dim=1)
-        matrices = self.matrices[self.pattern_index(available)]
-        flat = outputs.reshape(*outputs.shape[:2], outputs.shape[2:].numel())
-        with torch.autocast(outputs.device.type, enabled=False):
-            return torch.bmm(matrices.to(outputs.dtype), flat).view(base_outputs.shape)
+        return combine_each(self.matrices[self.pattern_index(available)], outputs)
 
 
 def decoding_matrix(code: Tensor, available: Tensor) -> Tensor:
@@ -131,10 +160,3 @@ def decoding_matrix(code: Tensor, available: Tensor) -> Tensor:
         matrix[missing[:, None], k + parities] = inverse
         matrix[missing[:, None], arrived] = -inverse @ code[parities][:, arrived]
     return matrix
-
-
-def _combine(code: Tensor, parts: Tensor) -> Tensor:
-    """Combine parts linearly: (r, k) x (G, k, *S) -> (G, r, *S)."""
-    flat = parts.reshape(*parts.shape[:2], parts.shape[2:].numel())
-    with torch.autocast(parts.device.type, enabled=False):  # a code is exact, whatever precision its models run in
-        return torch.matmul(code.to(parts.dtype), flat).view(len(parts), len(code), *parts.shape[2:])

@@ -1,5 +1,6 @@
 """Accuracies over erasure patterns."""
 
 from parity.evaluation.accuracies import CodeEvaluation, evaluate_base, evaluate_code
+from parity.evaluation.smoothing import Smoothing, choose_smoothing
 
-__all__ = ["CodeEvaluation", "evaluate_base", "evaluate_code"]
+__all__ = ["CodeEvaluation", "Smoothing", "choose_smoothing", "evaluate_base", "evaluate_code"]

@@ -1,11 +1,9 @@
-"""What is lost when outputs are missing: A_a, A_d(e), reconstruction accuracy and A_o(f), exact over all patterns.
+"""Accuracies of a base model, and of a code under erasure patterns."""
 
-Every query is answered once; each pattern is decoded from the same answers, batch by batch, and only sums are kept.
-Written for classification; for localisation, read the mean IoU wherever it says accuracy.
-"""
-
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +15,14 @@ from parity.errors import ParityError
 from parity.tasks import Task
 from parity.training.metrics import MeanMeasures
 
-MOST_OUTPUTS = 12
-"""Up to this n, all 2^n patterns are gone through."""
+UNAVAILABLE = (0.0, 0.01, 0.05, 0.1)
+"""f at which A_o(f) is told by default."""
+
+# Groups that are decoded and measured at a time: small enough for any prediction, large enough for small networks.
+_GROUPS_AT_ONCE = 1024
+
+# Of the normal distribution: what lies within so many standard errors is 95 %.
+_WITHIN = 1.96
 
 
 @torch.no_grad()
@@ -35,15 +39,25 @@ def evaluate_base(network: nn.Module, loader: GroupLoader, task: Task) -> dict[s
     return {"queries": int(mean.count), **{name: float(value) for name, value in mean.compute().items()}}
 
 
+class Interval(NamedTuple):
+    """A mean with its 95 % confidence interval, of the normal distribution over coding groups."""
+
+    value: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True)
 class CodeEvaluation:
     """Sums over groups for each erasure pattern; accuracies are made of them.
 
-    ``patterns`` is bool (E, n): all 2^n of them up to n = 12, beyond it those of up to r erasures. ``decodable`` is
-    bool (E,), ``rebuilt`` bool (E, k): which predictions the decoder has to rebuild. ``overall`` and ``reconstruction``
-    are float64 (E, k, M): sums of the M ``measures`` of the decoder's answers, against true labels and against the base
-    model. ``base`` and ``default`` are float64 (k, M): those of the base model's answers and of the default prediction.
-    ``leftover`` queries filled no group.
+    ``strata`` holds the E patterns, bool (E, n): all 2^n of them up to n = 12. ``rebuilt`` is bool (E, k): which
+    predictions the decoder has to rebuild, ``rebuildable`` bool (E, k): which of them it can. ``overall`` and
+    ``reconstruction`` are float64 (E, k, M): sums of the M ``measures`` of the decoder's answers, against true labels
+    and against the base model; ``squared_error`` is float64 (E, k): of their mean squared distance from the base
+    model's. ``base`` and ``default`` are float64 (k, M): the measures of the base model's answers and of the default
+    prediction. ``squares`` are float64 (``most_erased`` + 1,) each: for e erasures the sum over groups of the squared
+    mean of a group's first measure; in place of e = 0 the base model's. ``leftover`` queries filled no group.
     """
 
     k: int
@@ -51,14 +65,21 @@ class CodeEvaluation:
     groups: int
     leftover: int
     measures: tuple[str, ...]
-    patterns: Tensor
-    decodable: Tensor
+    strata: erasures.Strata
+    rebuildable: Tensor
     rebuilt: Tensor
     overall: Tensor
     reconstruction: Tensor
+    squared_error: Tensor
     base: Tensor
     default: Tensor
+    squares: dict[str, Tensor]
     most_erased: int
+
+    @property
+    def patterns(self) -> Tensor:
+        """The erasure patterns, bool (E, n)."""
+        return self.strata.patterns
 
     @property
     def a_a(self) -> float:
@@ -77,44 +98,67 @@ class CodeEvaluation:
         over the predictions that the decoder has to rebuild.
 
         Args:
-            erased: e, 1 to r.
+            erased: e, 1 to ``most_erased``.
             measure: one of ``measures``; by default the first, 'top1' or 'iou'.
             against: 'overall' (true labels) or 'reconstruction' (the base model).
 
         Raises:
             ParityError: some of these patterns cannot be rebuilt.
         """
-        sums, hit = self._sums_and_hit(erased, measure, against)
+        rows, hit = self._rows_and_hit(erased)
+        sums = getattr(self, against)[rows][:, :, self._column(measure)] * hit
         return float((sums.sum(1) / hit.sum(1)).mean() / self.groups)
 
     def degraded_at(self, erased: int, position: int, measure: str | None = None, against: str = "overall") -> float:
         """Return the same for the predictions rebuilt at one position, over the patterns that hit it."""
-        sums, hit = self._sums_and_hit(erased, measure, against)
+        rows, hit = self._rows_and_hit(erased)
+        sums = getattr(self, against)[rows][:, :, self._column(measure)] * hit
         return float(sums[:, position].sum() / hit[:, position].sum() / self.groups)
 
-    def _sums_and_hit(self, erased: int, measure: str | None, against: str) -> tuple[Tensor, Tensor]:
-        rows = ((~self.patterns).sum(1) == erased) & self.rebuilt.any(1)
-        if not rows.any() or not self.decodable[rows].all():
+    def mean_squared_error(self, erased: int = 1) -> float:
+        """Return the mean squared error of reconstructions, over P and over what A_d(e) is averaged over."""
+        rows, hit = self._rows_and_hit(erased)
+        return float(((self.squared_error[rows] * hit).sum(1) / hit.sum(1)).mean() / self.groups)
+
+    def base_interval(self) -> Interval:
+        """Return A_a with its 95 % confidence interval."""
+        return self._interval(self.a_a, float(self.squares["overall"][0]))
+
+    def degraded_interval(self, erased: int, against: str = "overall") -> Interval:
+        """Return A_d(e), or reconstruction accuracy, with its 95 % confidence interval."""
+        return self._interval(self.degraded(erased, None, against), float(self.squares[against][erased]))
+
+    def _interval(self, mean: float, squares: float) -> Interval:
+        variance = max(squares / self.groups - mean**2, 0.0)
+        margin = _WITHIN * math.sqrt(variance / self.groups)
+        return Interval(mean, max(mean - margin, 0.0), min(mean + margin, 1.0))
+
+    def _column(self, measure: str | None) -> int:
+        return 0 if measure is None else self.measures.index(measure)
+
+    def _rows_and_hit(self, erased: int) -> tuple[Tensor, Tensor]:
+        rows = _hit_by(self.patterns, self.rebuilt, erased)
+        if not 1 <= erased <= self.most_erased or not (self.rebuildable | ~self.rebuilt)[rows].all():
             raise ParityError(f"this code cannot rebuild every pattern of {erased} unavailable outputs.")
-        sums: Tensor = getattr(self, against)[rows]
-        hit = self.rebuilt[rows].double()
-        return sums[:, :, self.measures.index(measure or self.measures[0])] * hit, hit
+        return rows, self.rebuilt[rows].double()
 
     def overall_accuracy(self, f: float) -> float:
-        """Return A_o(f), exact over all 2^n patterns.
+        """Return A_o(f); see ``overall_accuracy_with_error``."""
+        return self.overall_accuracy_with_error(f)[0]
+
+    def overall_accuracy_with_error(self, f: float) -> tuple[float, float]:
+        """Return A_o(f) over the strata's patterns, and the standard error of having sampled them: 0 if they are all.
 
         Raises:
-            ParityError: n is above 12, or f is no probability.
+            ParityError: f is no probability.
         """
         if not 0 <= f <= 1:
             raise ParityError(f"f is a probability, from 0 to 1, not {f}.")
-        if self.n > MOST_OUTPUTS:
-            raise ParityError(f"A_o(f) is exact up to n = {MOST_OUTPUTS} outputs, and this code has n = {self.n}.")
-        instead = torch.where(self.decodable[:, None], self.overall[:, :, 0], self.default[:, 0])
+        instead = torch.where(self.rebuildable, self.overall[:, :, 0], self.default[:, 0])
         right = torch.where(self.rebuilt, instead, self.base[:, 0])
-        return float((erasures.probabilities(self.patterns, f) * right.mean(1)).sum() / self.groups)
+        return self.strata.mean(right.mean(1) / self.groups, f)
 
-    def summary(self, unavailable: tuple[float, ...] = (0.0, 0.01, 0.05, 0.1)) -> dict[str, Any]:
+    def summary(self, unavailable: Sequence[float] = UNAVAILABLE) -> dict[str, Any]:
         """Return all accuracies as plain values, ready for a table or a JSON file."""
         degraded = {}
         for erased in range(1, self.most_erased + 1):
@@ -126,7 +170,6 @@ class CodeEvaluation:
                     self.degraded_at(erased, position, None, against) for position in range(self.k)
                 ]
             degraded[str(erased)] = table
-        overall = {str(f): self.overall_accuracy(f) for f in unavailable} if self.n <= MOST_OUTPUTS else {}
         return {
             "k": self.k,
             "r": self.n - self.k,
@@ -136,59 +179,124 @@ class CodeEvaluation:
             "A_a": self.a_a,
             "floor": self.floor,
             "A_d": degraded,
-            "A_o": overall,
+            "A_o": {str(f): self.overall_accuracy(f) for f in unavailable},
         }
 
 
+def _hit_by(patterns: Tensor, rebuilt: Tensor, erased: int) -> Tensor:
+    """Say which patterns have exactly so many unavailable outputs and something to rebuild: bool (E,)."""
+    return ((~patterns).sum(1) == erased) & rebuilt.any(1)
+
+
+class Observer(Protocol):
+    """Sees what is rebuilt when one output is unavailable."""
+
+    def update(self, rebuilt: Tensor, predictions: Tensor, targets: Tensor) -> None:
+        """Take in (G, p, *P) twice, of the decoder and the base model, and true targets (G, p, ...)."""
+
+
 @torch.no_grad()
-def evaluate_code(model: CodedModel, loader: GroupLoader, task: Task, default: Tensor) -> CodeEvaluation:
-    """Evaluate a coded model under every erasure pattern (beyond n = 12: of up to r erasures).
+def evaluate_code(
+    model: CodedModel,
+    loader: GroupLoader,
+    task: Task,
+    default: Tensor,
+    paired: bool = False,
+    observers: Sequence[Observer] = (),
+) -> CodeEvaluation:
+    """Evaluate a coded model under every erasure pattern, or beyond n = 12 under a seeded sample.
+
+    Patterns of as many erasures as the code tolerates are all there. Each worker answers every query once, whatever the
+    number of patterns.
 
     Args:
         model: the coded model.
         loader: groups of its k.
         task: what predictions are measured by.
         default: (*P), what a user is told where nothing can be rebuilt.
+        paired: workers fail in pairs, see ``erasures.Strata``.
+        observers: shown what is rebuilt when one output is unavailable.
     """
     model.eval()
-    device, k, n = loader.device, model.k, model.n
+    device, k = loader.device, model.k
     decoder, default = model.decoder, default.to(device)
-    if n <= MOST_OUTPUTS:
-        patterns = erasures.all_patterns(n).to(device)
-    else:
-        patterns = torch.cat([erasures.patterns(n, erased) for erased in range(model.r + 1)]).to(device)
-    decodable, rebuilt = decoder.can_decode(patterns), decoder.rebuilt(patterns)
-    decoded = (decodable & rebuilt.any(1)).nonzero().flatten().tolist()
+    strata = erasures.Strata(model.n, always=decoder.tolerance, paired=paired)
+    patterns = strata.patterns.to(device)
+    rebuildable, rebuilt = decoder.rebuildable(patterns).cpu(), decoder.rebuilt(patterns).cpu()
+    decoded = (rebuildable & rebuilt).any(1).nonzero().flatten().tolist()
+    positions = [rows.nonzero().flatten().to(device) for rows in rebuildable & rebuilt]
+    by_erasures = [_hit_by(strata.patterns, rebuilt, erased) for erased in range(decoder.tolerance + 1)]
+    erasures_of = (~strata.patterns).sum(1).tolist()
 
     overall = torch.zeros(len(patterns), k, len(task.measures), dtype=torch.double, device=device)
-    reconstruction = torch.zeros_like(overall)
+    reconstruction, squared_error = torch.zeros_like(overall), torch.zeros_like(overall[:, :, 0])
     base, by_default = torch.zeros_like(overall[0]), torch.zeros_like(overall[0])
+    squares = {name: overall.new_zeros(decoder.tolerance + 1) for name in ("overall", "reconstruction")}
     groups = 0
-    for burst in loader:
-        for batch in burst:
-            base_queries, parity_queries = model.encoder.dispatch(batch.queries)
-            base_outputs, parity_outputs = model.base_outputs(base_queries), model.parity_outputs(parity_queries)
-            predictions = base_outputs if base_queries is batch.queries else model.base_outputs(batch.queries)
-            said = task.as_targets(predictions)
-            groups += len(said)
-            base += task.measure(predictions, batch.targets).sum(0)
-            by_default += task.measure(default.expand_as(predictions), batch.targets).sum(0)
-            for row in decoded:
-                answer = decoder.decode(base_outputs, parity_outputs, patterns[row].expand(len(said), -1))
-                overall[row] += task.measure(answer, batch.targets).sum(0)
-                reconstruction[row] += task.measure(answer, said).sum(0)
+    for base_outputs, parity_outputs, predictions, targets in _answers(model, loader):
+        said = task.as_targets(predictions)
+        groups += len(said)
+        right = task.measure(predictions, targets).double()
+        base += right.sum(0)
+        squares["overall"][0] += right[..., 0].mean(1).square().sum()
+        by_default += task.measure(default.expand_as(predictions), targets).sum(0)
+        means = {name: overall.new_zeros(decoder.tolerance + 1, len(said)) for name in squares}
+        for row in decoded:
+            where, erased = positions[row], erasures_of[row]
+            answer = decoder.decode_under(base_outputs, parity_outputs, strata.patterns[row])[:, where]
+            told, true = predictions[:, where], targets[:, where]
+            for name, sums, reference in (
+                ("overall", overall, true),
+                ("reconstruction", reconstruction, said[:, where]),
+            ):
+                measured = task.measure(answer, reference)
+                sums[row, where] += measured.sum(0, dtype=torch.double)
+                if erased <= decoder.tolerance:
+                    means[name][erased] += measured[..., 0].mean(1, dtype=torch.double) / by_erasures[erased].sum()
+            if erased <= decoder.tolerance:
+                squared_error[row, where] += (answer - told).square().flatten(2).mean(2).sum(0, dtype=torch.double)
+            if erased == 1:
+                for observer in observers:
+                    observer.update(answer, told, true)
+        for name, mean in means.items():
+            squares[name] += mean.square().sum(1)
     return CodeEvaluation(
         k=k,
-        n=n,
+        n=model.n,
         groups=groups,
         leftover=len(loader.sampler.rows) - groups * k,
         measures=task.measures,
-        patterns=patterns.cpu(),
-        decodable=decodable.cpu(),
-        rebuilt=rebuilt.cpu(),
+        strata=strata,
+        rebuildable=rebuildable,
+        rebuilt=rebuilt,
         overall=overall.cpu(),
         reconstruction=reconstruction.cpu(),
+        squared_error=squared_error.cpu(),
         base=base.cpu(),
         default=by_default.cpu(),
-        most_erased=model.r,
+        squares={name: sums.cpu() for name, sums in squares.items()},
+        most_erased=decoder.tolerance,
     )
+
+
+def _answers(model: CodedModel, loader: GroupLoader) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Yield base and parity outputs, predictions and targets of many groups at a time."""
+    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    groups = 0
+    for burst in loader:
+        for batch in burst:
+            base_outputs, parity_outputs = model.outputs(batch.queries)
+            systematic = model.encoder.systematic
+            predictions = base_outputs[:, : model.k] if systematic else model.base_outputs(batch.queries)
+            parts.append((base_outputs, parity_outputs, predictions, batch.targets))
+            groups += len(batch.indices)
+            if groups >= _GROUPS_AT_ONCE:
+                yield _together(parts)
+                parts, groups = [], 0
+    if parts:
+        yield _together(parts)
+
+
+def _together(parts: list[tuple[Tensor, Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    base_outputs, parity_outputs, predictions, targets = map(torch.cat, zip(*parts, strict=True))
+    return base_outputs, parity_outputs, predictions, targets

@@ -172,7 +172,7 @@ def test_a_pixel_of_the_convolutional_encoder_sees_17_in_each_direction() -> Non
 @pytest.mark.parametrize("garbage", [float("nan"), float("inf")])
 def test_what_arrived_comes_back_and_what_did_not_is_never_read(k: int, r: int, garbage: float) -> None:
     decoder = MLPDecoder(k, r, (4,))
-    available = erasures.all_patterns(k + r)
+    available = erasures.Strata(k + r).patterns
     available = available[decoder.can_decode(available)]
     base_outputs, parity_outputs = random(len(available), k, 4), random(len(available), r, 4, seed=1)
     expected = decoder(base_outputs, parity_outputs, available)
@@ -205,7 +205,7 @@ def test_every_output_that_arrived_is_used() -> None:
 @pytest.mark.parametrize(("k", "r"), CODES)
 def test_any_k_outputs_can_be_decoded_and_fewer_cannot(k: int, r: int) -> None:
     decoder = MLPDecoder(k, r, (4,))
-    for row in erasures.all_patterns(k + r):
+    for row in erasures.Strata(k + r).patterns:
         decodable = int(row.sum()) >= k
         assert decoder.can_decode(row[None]).tolist() == [decodable]
         if not decodable:

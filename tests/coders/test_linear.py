@@ -86,7 +86,7 @@ def test_perfect_parity_outputs_rebuild_every_decodable_pattern(
 ) -> None:
     k, r = code
     decoder = LinearDecoder(k, r, shape)
-    available = erasures.all_patterns(k + r)
+    available = erasures.Strata(k + r).patterns
     available = available[(~available).sum(1) <= r]
     predictions = torch.randn(len(available), k, *shape, generator=torch.Generator().manual_seed(seed))
     parity_outputs = decoder.parity_targets(predictions)
@@ -98,7 +98,7 @@ def test_perfect_parity_outputs_rebuild_every_decodable_pattern(
 @pytest.mark.parametrize(("k", "r"), CODES)
 def test_what_lies_at_unavailable_places_is_never_read(k: int, r: int) -> None:
     decoder = LinearDecoder(k, r, (4,))
-    available = erasures.all_patterns(k + r)
+    available = erasures.Strata(k + r).patterns
     available = available[(~available).sum(1) <= r]
     predictions = torch.randn(len(available), k, 4, generator=torch.Generator().manual_seed(0))
     parity_outputs = decoder.parity_targets(predictions)
@@ -122,7 +122,7 @@ def test_a_prediction_that_is_not_finite_leaves_the_other_available_ones_as_they
 @pytest.mark.parametrize(("k", "r"), [(2, 1), (3, 2), (4, 3)])
 def test_any_k_outputs_can_be_decoded_and_fewer_cannot(k: int, r: int) -> None:
     decoder = LinearDecoder(k, r, (4,))
-    for row in erasures.all_patterns(k + r):
+    for row in erasures.Strata(k + r).patterns:
         decodable = int(row.sum()) >= k
         assert decoder.can_decode(row[None]).tolist() == [decodable]
         if not decodable:

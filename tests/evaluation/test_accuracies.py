@@ -263,14 +263,36 @@ def test_perfect_parity_models_lose_nothing_that_can_be_decoded(digits: tuple[Te
         assert [evaluation.degraded_at(erased, i, against="reconstruction") for i in range(3)] == [1, 1, 1]
 
 
-def test_beyond_twelve_outputs_a_d_is_exact_and_a_o_is_refused(digits: tuple[Tensor, Tensor]) -> None:
-    model, source = coded_model(12, 1, digits), loader(digits, 12)
+def test_beyond_twelve_outputs_a_d_is_exact_and_a_o_is_sampled(digits: tuple[Tensor, Tensor]) -> None:
+    k, f = 13, 0.3
+    model, source = coded_model(k, 1, digits), loader(digits, k)
     evaluation = evaluate_code(model, source, TASK, DEFAULT_PREDICTION)
-    brute_force = BruteForce(model, source)
-    assert evaluation.degraded(1) == pytest.approx(brute_force.degraded(1, 1, "overall"))
-    with pytest.raises(ParityError, match="up to n = 12 outputs, and this code has n = 13"):
-        evaluation.overall_accuracy(0.1)
-    assert evaluation.summary()["A_o"] == {}
+    assert evaluation.degraded(1) == pytest.approx(BruteForce(model, source).degraded(1, 1, "overall"))
+    floor = evaluation.floor
+    rebuilt = f * (1 - f) ** k  # a prediction is missing, and nothing else
+    exact = (1 - f) * evaluation.a_a + rebuilt * evaluation.degraded(1) + (f - rebuilt) * floor
+    sampled, error = evaluation.overall_accuracy_with_error(f)
+    assert 0 < error < 0.01
+    assert abs(sampled - exact) < 4 * error
+    assert evaluation.overall_accuracy_with_error(0.0) == (pytest.approx(evaluation.a_a), 0)
+
+
+def test_intervals_are_of_the_spread_over_groups(digits: tuple[Tensor, Tensor]) -> None:
+    model, source = coded_model(2, 1, digits), loader(digits, 2)
+    evaluation = evaluate_code(model, source, TASK, DEFAULT_PREDICTION)
+    (burst,) = [list(burst) for burst in source]
+    queries, targets = (torch.cat([getattr(batch, name) for batch in burst]) for name in ("queries", "targets"))
+    with torch.no_grad():
+        predictions = model.base_outputs(queries)
+        rebuilt = model.decoder.rebuild_each(*model.outputs(queries))
+    for answers, interval in ((predictions, evaluation.base_interval()), (rebuilt, evaluation.degraded_interval(1))):
+        of_groups = (answers.argmax(-1) == targets).double().mean(1)
+        margin = 1.96 * of_groups.std(correction=0) / len(of_groups) ** 0.5
+        assert interval.value == pytest.approx(float(of_groups.mean()))
+        assert interval.high == pytest.approx(min(1.0, float(of_groups.mean() + margin)))
+        assert interval.low == pytest.approx(float(of_groups.mean() - margin))
+    error = (rebuilt - predictions).square().mean()
+    assert evaluation.mean_squared_error() == pytest.approx(float(error), rel=1e-5)
 
 
 def test_a_o_is_exact_up_to_twelve_outputs(digits: tuple[Tensor, Tensor]) -> None:
@@ -317,12 +339,13 @@ def test_nan_is_never_right(digits: tuple[Tensor, Tensor]) -> None:
 
 def test_a_o_of_a_code_that_rebuilds_every_prediction() -> None:
     """A non-systematic code of k = 2 that needs all three outputs, always right then; the default, half the time."""
-    patterns = erasures.all_patterns(3)
+    patterns = erasures.Strata(3).patterns
     sums = torch.full((8, 2, 1), 10.0, dtype=torch.double)
     evaluation = CodeEvaluation(
-        k=2, n=3, groups=10, leftover=0, measures=("top1",), patterns=patterns, decodable=patterns.all(1),
-        rebuilt=torch.ones(8, 2, dtype=torch.bool), overall=sums, reconstruction=sums, base=sums[0],
-        default=torch.tensor([[5.0], [5.0]], dtype=torch.double), most_erased=1,
+        k=2, n=3, groups=10, leftover=0, measures=("top1",), strata=erasures.Strata(3),
+        rebuildable=patterns.all(1)[:, None].expand(8, 2), rebuilt=torch.ones(8, 2, dtype=torch.bool),
+        overall=sums, reconstruction=sums, base=sums[0], squared_error=sums[..., 0],
+        default=torch.tensor([[5.0], [5.0]], dtype=torch.double), squares={}, most_erased=1,
     )  # fmt: skip
     assert evaluation.overall_accuracy(0.5) == pytest.approx(0.125 + 0.875 * 0.5)
     with pytest.raises(ParityError, match="cannot rebuild every pattern of 1"):

@@ -10,6 +10,11 @@ from parity.models import load_into, read_weights
 from parity.training.fit import Hardware, make_trainer
 
 
+def larger_batches(experiment: Experiment) -> int:
+    """Return how many groups are evaluated at a time: nothing is kept for gradients, and no number depends on it."""
+    return 4 * int(experiment.config["data"].get("batch_size", 64))
+
+
 def run_evaluation(
     experiment: Experiment,
     *,
@@ -27,7 +32,7 @@ def run_evaluation(
         weights: a file of weights to evaluate instead of a checkpoint: of the network of a base experiment, or of the
             whole coded model.
         split: 'test' or 'val'.
-        batch_size: coding groups in a batch; by default the config's.
+        batch_size: coding groups in a batch; by default four times the config's.
         accelerator: as Lightning names it.
 
     Returns:
@@ -38,8 +43,7 @@ def run_evaluation(
         ParityError: there is no such checkpoint, it does not fit, or the data is not there.
     """
     trainer = make_trainer(Hardware(accelerator), logger=False, enable_checkpointing=False)
-    changes = {} if batch_size is None else {"batch_size": batch_size}
-    datamodule = experiment.get_datamodule(**changes)
+    datamodule = experiment.get_datamodule(batch_size=batch_size or larger_batches(experiment))
     if weights is None:
         source, model = experiment.checkpoint(reload), experiment.load_trained_model(reload)
     else:

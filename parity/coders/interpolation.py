@@ -1,0 +1,133 @@
+"""What training-free codes by interpolation have in common: a curve through the queries, and one through the outputs.
+
+All n workers run the base model F. The encoder lays a curve u through the queries, u(alpha_j) = query_j, and asks
+worker i for F(u(beta_i)). The decoder lays a second curve v through the outputs that arrived, (beta_i, F(u(beta_i))),
+and reads v(alpha_j), close to F(query_j) where F(u(.)) is smooth. Curves are linear in what they go through, so both
+are small matrices. Even with all outputs at hand every prediction has to be rebuilt, and is not exact.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from parity.coders.base import Decoder, Encoder, Shape, like
+from parity.coders.matrices import combine, combine_each
+from parity.errors import ParityError
+
+# Numbers in the matrices that a decoder keeps, 16 MiB of them.
+_MOST_KEPT = 1 << 22
+
+
+def message_nodes(k: int) -> Tensor:
+    """Return the alphas, Chebyshev nodes of the first kind cos((2j + 1) pi / 2k), descending: float64 (k,)."""
+    return ((2 * torch.arange(k, dtype=torch.float64) + 1) * (math.pi / (2 * k))).cos()
+
+
+def worker_nodes(n: int) -> Tensor:
+    """Return the betas, Chebyshev nodes of the second kind cos(i pi / (n - 1)), descending: float64 (n,)."""
+    return (torch.arange(n, dtype=torch.float64) * (math.pi / max(n - 1, 1))).cos()
+
+
+class InterpolatingEncoder(Encoder):
+    """Samples a curve through the queries: coded query i is sum_j matrix[i, j] * query_j.
+
+    Args:
+        k: queries in a coding group.
+        r: any.
+        query_shape: Q.
+    """
+
+    systematic = False
+
+    def __init__(self, k: int, r: int, query_shape: Shape) -> None:
+        super().__init__(k, r, query_shape)
+        self.register_buffer("matrix", self.curve(message_nodes(k), worker_nodes(self.n)).float())
+        self.matrix: Tensor
+
+    @property
+    def parity_workers(self) -> int:
+        return 0
+
+    def curve(self, nodes: Tensor, at: Tensor) -> Tensor:
+        """Return the matrix that takes values at ``nodes`` (N,), monotone, to the curve's at ``at`` (A,): (A, N)."""
+        raise NotImplementedError
+
+    def forward(self, queries: Tensor) -> Tensor:
+        """Encode: queries (G, k, *Q) -> coded queries (G, n, *Q)."""
+        return combine(self.matrix, queries)
+
+    def dispatch(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Ask the base model everything: queries (G, k, *Q) -> (G, n, *Q) and (G, 0, *Q)."""
+        self.check(queries)
+        return self(queries), queries[:, :0]
+
+
+class InterpolatingDecoder(Decoder):
+    """Reads the k predictions off a curve through the outputs that arrived.
+
+    A curve goes through any number of outputs, and the fewer there are, the further it is off. ``needed`` says from how
+    many on its predictions are given out. By default that is k, as for the other (k, r) codes, and as ApproxIFER's
+    server waits for the fastest k. With 1 no output that arrived is left unused: more is right than with
+    the default prediction instead, but nothing marks the answers that are worth little.
+
+    The matrix of a pattern is computed in float64 when the pattern first comes up, and kept. Finding out which patterns
+    there are waits for the device, unless ``available`` lies on the CPU.
+
+    Args:
+        k: queries in a coding group.
+        r: any.
+        prediction_shape: P.
+        needed: outputs that must have arrived, 1 to k; by default k.
+
+    Raises:
+        ParityError: ``needed`` is out of range.
+    """
+
+    def __init__(self, k: int, r: int, prediction_shape: Shape, needed: int | None = None) -> None:
+        super().__init__(k, r, prediction_shape)
+        self.needed = k if needed is None else needed
+        if not 1 <= self.needed <= k:
+            raise ParityError(f"needed counts outputs that must arrive, 1 to k = {k}, so it cannot be {needed}.")
+        self._alphas, self._betas = message_nodes(k), worker_nodes(self.n)
+        self._kept: dict[bytes, Tensor] = {}
+
+    def curve(self, nodes: Tensor, at: Tensor) -> Tensor:
+        """Return the matrix that takes values at ``nodes`` (N,), monotone, to the curve's at ``at`` (A,): (A, N)."""
+        raise NotImplementedError
+
+    def can_decode(self, available: Tensor) -> Tensor:
+        """Any ``needed`` outputs suffice: bool (G, n) -> bool (G,)."""
+        return available.sum(1) >= self.needed
+
+    def rebuilt(self, available: Tensor) -> Tensor:
+        """Say that every prediction has to be rebuilt: bool (G, n) -> bool (G, k), all True."""
+        return available.new_ones(len(available), self.k)
+
+    def decode(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:
+        """Apply each pattern's matrix: base outputs (G, n, *P), parity outputs (G, 0, *P) -> (G, k, *P)."""
+        arrived = base_outputs.masked_fill(like(~available, base_outputs), 0)
+        return combine_each(self.matrices(available).to(base_outputs.device), arrived)
+
+    def decode_under(self, base_outputs: Tensor, parity_outputs: Tensor, pattern: Tensor) -> Tensor:
+        pattern = pattern.cpu()
+        matrix, missing = self._matrix(pattern).to(base_outputs.device), (~pattern)[None].to(base_outputs.device)
+        return combine(matrix, base_outputs.masked_fill(like(missing, base_outputs), 0))
+
+    def matrices(self, available: Tensor) -> Tensor:
+        """Return D with reconstructions = D @ outputs for each pattern: bool (G, n) -> float32 (G, k, n) on the CPU."""
+        patterns, place = available.cpu().unique(dim=0, return_inverse=True)
+        found = torch.empty(len(patterns), self.k, self.n)
+        for row, pattern in enumerate(patterns):
+            found[row] = self._matrix(pattern)
+        return found[place]
+
+    def _matrix(self, pattern: Tensor) -> Tensor:
+        key = pattern.numpy().tobytes()
+        if (matrix := self._kept.get(key)) is None:
+            matrix = torch.zeros(self.k, self.n)
+            matrix[:, pattern] = self.curve(self._betas[pattern], self._alphas).float()
+            if len(self._kept) * matrix.numel() >= _MOST_KEPT:
+                self._kept.clear()
+            self._kept[key] = matrix
+        return matrix

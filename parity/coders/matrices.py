@@ -1,0 +1,26 @@
+"""Linear combinations of queries or outputs, in the precision of what is combined."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+
+def combine(matrix: Tensor, parts: Tensor) -> Tensor:
+    """Combine the parts of every group with one matrix: (a, b) x (G, b, *S) -> (G, a, *S)."""
+    flat = parts.reshape(*parts.shape[:2], parts.shape[2:].numel())
+    with _full_precision(parts):
+        return torch.matmul(matrix.to(parts.dtype), flat).view(len(parts), len(matrix), *parts.shape[2:])
+
+
+def combine_each(matrices: Tensor, parts: Tensor) -> Tensor:
+    """Combine the parts of each group with a matrix of its own: (G, a, b) x (G, b, *S) -> (G, a, *S)."""
+    flat = parts.reshape(*parts.shape[:2], parts.shape[2:].numel())
+    with _full_precision(parts):
+        return torch.bmm(matrices.to(parts.dtype), flat).view(*matrices.shape[:2], *parts.shape[2:])
+
+
+def _full_precision(parts: Tensor) -> AbstractContextManager[None]:
+    """A code is exact, whatever precision its models run in."""
+    kind = parts.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
