@@ -1,50 +1,83 @@
 #!/usr/bin/env python
-"""Evaluate a trained experiment: python evaluate.py --dataset MNIST --experiment_name mlp_k2_add"""
+"""Evaluate what was trained, or compare codes on the base model that they share.
+
+python evaluate.py --dataset MNIST --experiment_name mlp_k2_add
+python evaluate.py --dataset MNIST --compare 'mlp_k*_add' mlp_k2_concat --baselines --report comparison
+"""
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from parity.errors import ParityError
 from parity.experiments.utils.command_line import add_experiment_arguments, parse_overrides, run_command
+
+if TYPE_CHECKING:
+    from parity.experiments import Experiment
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of all options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_experiment_arguments(parser)
-    parser.add_argument("--experiment_name", required=True, metavar="NAME")
+    parser.add_argument("--experiment_name", metavar="NAME")
     parser.add_argument("--reload", default="best", help="best, last or epoch_<N> (default: %(default)s)")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="evaluate these weights instead of the run's")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="(default: %(default)s)")
-    parser.add_argument("--batch_size", type=int, help="coding groups in a batch (default: the config's)")
+    parser.add_argument("--batch_size", type=int, help="coding groups in a batch (default: 4 times the config's)")
     parser.add_argument("--accelerator", default="auto", help="auto, cpu, gpu, ... (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers here")
+
+    comparison = parser.add_argument_group("comparison")
+    comparison.add_argument(
+        "--compare",
+        nargs="+",
+        metavar="NAME",
+        help="trained experiments, names or globs; a base model for baselines alone",
+    )
+    comparison.add_argument("--report", type=Path, metavar="DIR", help="write tables, figures and a page here")
+    comparison.add_argument(
+        "--baselines", action="store_true", help="also codes without training: replication, ApproxIFER, NeRCC, none"
+    )
+    comparison.add_argument("--backup", metavar="NAME", help="also a smaller network, trained, as everyone's backup")
+    comparison.add_argument(
+        "--k", type=int, nargs="+", metavar="K", help="of the baselines (default: the experiments')"
+    )
+    comparison.add_argument(
+        "--unavailable", type=float, nargs="+", metavar="F", help="f of A_o(f) (default: 0 0.01 0.05 0.1 0.2)"
+    )
+    comparison.add_argument(
+        "--paired", action="store_true", help="workers fail in pairs: outputs 2i and 2i + 1 together"
+    )
+    comparison.add_argument("--default_class", type=int, metavar="C", help="told where nothing can be rebuilt")
+    comparison.add_argument("--wandb_logger", action="store_true", help="the report to W&B too; needs --wandb_project")
+    comparison.add_argument("--wandb_project")
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
-    """Evaluate, print, and write if asked."""
-    from parity.errors import ParityError
-    from parity.evaluation.tables import show
-    from parity.experiments import Experiment
+    """Evaluate or compare, print, and write if asked."""
     from parity.experiments.utils import catalogue
-    from parity.experiments.utils.experiment import CONFIG_FILE
-    from parity.experiments.utils.run_evaluation import run_evaluation
-    from parity.training.files import write_json
 
     for folder in args.experiments_path:
         catalogue.add_experiments_path(folder)
     if not args.dataset:
         raise ParityError("name a --dataset, e.g. --dataset MNIST.")
-    experiment = Experiment(
-        args.dataset, args.experiment_name, collection=args.collection, base_directory=args.base_directory,
-        run_name=args.run_name, seed=args.seed, overrides=parse_overrides(args.overrides),
-    )  # fmt: skip
-    if (experiment.save_dir / CONFIG_FILE).exists():  # then with the overrides that the run was started with
-        run = Experiment(experiment.save_dir, overrides=parse_overrides(args.overrides))
-        if run.experiment_name != experiment.experiment_name or args.seed not in (None, run.seed):
-            raise ParityError(f"{run.save_dir} is a run of {run.experiment_name} with seed {run.seed}.")
-        experiment = run
+    if bool(args.experiment_name) == bool(args.compare):
+        raise ParityError("name one --experiment_name to evaluate, or several to --compare.")
+    if args.compare:
+        compare(args)
+    else:
+        evaluate(args)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Evaluate one experiment."""
+    from parity.evaluation.tables import show
+    from parity.experiments.utils.run_evaluation import run_evaluation
+    from parity.training.files import write_json
+
+    experiment = _find(args, args.experiment_name)
     if args.json and (args.json.is_dir() or not args.json.resolve().parent.is_dir()):
         raise ParityError(f"--json {args.json}: that is a folder, or lies in none.")
     results: dict[str, Any] = run_evaluation(
@@ -56,8 +89,69 @@ def main(args: argparse.Namespace) -> None:
         accelerator=args.accelerator,
     )
     show(results)
+    if args.weights is None:
+        write_json(experiment.save_dir / f"evaluation_{args.split}_{args.reload}.json", results)
     if args.json:
         write_json(args.json, results)
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Compare several experiments."""
+    from parity.evaluation.report import write_report
+    from parity.evaluation.tables import show_comparison
+    from parity.evaluation.wandb_report import log_report
+    from parity.experiments.utils import catalogue
+    from parity.experiments.utils.run_comparison import UNAVAILABLE, run_comparison
+    from parity.training.files import check_writable
+    from parity.training.wandb_logger import check_wandb_project
+
+    if args.wandb_logger:
+        check_wandb_project(args.wandb_project)
+        if args.report is None:
+            raise ParityError("--wandb_logger sends the report: say where it is to lie first, with --report DIR.")
+    if args.report:
+        check_writable(args.report)
+    names = catalogue.matching(args.dataset, args.compare, args.collection)
+    experiments = [_find(args, name) for name in names]
+    trained = [experiment for experiment in experiments if experiment.available_checkpoints()]
+    for experiment in experiments:
+        if experiment not in trained and experiment.experiment_name in args.compare:
+            experiment.checkpoint(args.reload)  # raises: it was named, and is not trained
+    results = run_comparison(
+        trained,
+        baselines=args.baselines,
+        backup=_find(args, args.backup) if args.backup else None,
+        ks=args.k,
+        unavailable=args.unavailable or UNAVAILABLE,
+        paired=args.paired,
+        default_class=args.default_class,
+        split=args.split,
+        reload=args.reload,
+        accelerator=args.accelerator,
+    )
+    show_comparison(results)
+    if args.report:
+        files = write_report(results, args.report)
+        print(f"written to {args.report}: open {args.report / 'report.html'}")
+        if args.wandb_logger:
+            log_report(files, args.wandb_project, f"{args.dataset} {args.split}")
+
+
+def _find(args: argparse.Namespace, name: str) -> "Experiment":
+    from parity.experiments import Experiment
+    from parity.experiments.utils.experiment import CONFIG_FILE
+
+    overrides = parse_overrides(args.overrides)
+    experiment = Experiment(
+        args.dataset, name, collection=args.collection, base_directory=args.base_directory,
+        run_name=args.run_name, seed=args.seed, overrides=overrides,
+    )  # fmt: skip
+    if not (experiment.save_dir / CONFIG_FILE).exists():
+        return experiment
+    run = Experiment(experiment.save_dir, overrides=overrides)  # with the overrides that the run was started with
+    if run.experiment_name != experiment.experiment_name or args.seed not in (None, run.seed):
+        raise ParityError(f"{run.save_dir} is a run of {run.experiment_name} with seed {run.seed}.")
+    return run
 
 
 if __name__ == "__main__":

@@ -55,19 +55,27 @@ class Strata:
         """bool (E, n), those with the fewest failures first."""
         self.sizes = sizes
 
+    def weights(self, f: float) -> Tensor:
+        """Return by how much each pattern counts at probability f: float64 (E,), which sum to 1."""
+        parts = []
+        for failed, size in enumerate(self.sizes):
+            weight = math.comb(self.workers, failed) * f**failed * (1.0 - f) ** (self.workers - failed)
+            parts.append(torch.full((size,), weight / size, dtype=torch.float64))
+        return torch.cat(parts)
+
     def mean(self, values: Tensor, f: float) -> tuple[float, float]:
         """Return the mean of values (E,), one for each pattern, over what happens at probability f.
 
         Returns:
             The mean, and its standard error: 0 where every stratum is complete.
         """
-        mean = variance = 0.0
-        for failed, (part, complete) in enumerate(zip(values.double().split(self.sizes), self.complete, strict=True)):
-            weight = math.comb(self.workers, failed) * f**failed * (1.0 - f) ** (self.workers - failed)
-            mean += weight * float(part.mean())
+        values, weights = values.double(), self.weights(f)
+        variance = 0.0
+        parts = zip(values.split(self.sizes), weights.split(self.sizes), self.complete, strict=True)
+        for part, weight, complete in parts:
             if not complete:
-                variance += weight**2 * float(part.var()) / len(part)
-        return mean, math.sqrt(variance)
+                variance += float(weight.sum()) ** 2 * float(part.var()) / len(part)
+        return float((values * weights).sum()), math.sqrt(variance)
 
 
 def missing_predictions(k: int, n: int, erased: int) -> Tensor:

@@ -204,8 +204,8 @@ class Decoder(nn.Module):
                 f"available must be a bool tensor (G, n) = ({groups}, {self.n}), True where an output arrived, "
                 f"but is {available.dtype} {tuple(available.shape)}."
             )
-        if groups == 1 and tuple(available[0].tolist()) in self._decodable:
-            return self.decode_under(base_outputs, parity_outputs, available[0])
+        if groups == 1 and tuple((pattern := available[0]).tolist()) in self._decodable:
+            return self.decode_under(base_outputs, parity_outputs, pattern)
         decodable = self.can_decode(available)
         if not decodable.all():
             row = int((~decodable).nonzero()[0])

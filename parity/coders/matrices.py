@@ -8,9 +8,14 @@ from torch import Tensor
 
 def combine(matrix: Tensor, parts: Tensor) -> Tensor:
     """Combine the parts of every group with one matrix: (a, b) x (G, b, *S) -> (G, a, *S)."""
-    flat = parts.reshape(*parts.shape[:2], parts.shape[2:].numel())
+    (groups, count), size = parts.shape[:2], parts.shape[2:]
+    matrix = matrix.to(parts.dtype)
     with _full_precision(parts):
-        return torch.matmul(matrix.to(parts.dtype), flat).view(len(parts), len(matrix), *parts.shape[2:])
+        if groups == 1:  # the fastest way for what a server does
+            combined = torch.mm(matrix, parts.reshape(count, size.numel()))
+        else:
+            combined = torch.matmul(matrix, parts.reshape(groups, count, size.numel()))
+    return combined.view(groups, matrix.shape[0], *size)
 
 
 def combine_each(matrices: Tensor, parts: Tensor) -> Tensor:

@@ -81,6 +81,11 @@ class GroupDataModule(pl.LightningDataModule):
         return Classification(self.NUM_CLASSES)
 
     @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, for people; their numbers unless a data set knows better."""
+        return [str(number) for number in range(self.NUM_CLASSES)]
+
+    @property
     def query_shape(self) -> tuple[int, ...]:
         """Shape Q of a query."""
         return self.QUERY_SHAPE

@@ -110,12 +110,15 @@ class ImageFolderDataModule(GroupDataModule):
             augmented=split == "train", num_workers=self.num_workers,
         )  # fmt: skip
 
+    @property
+    def class_names(self) -> list[str]:
+        return class_names(self._split_folder(self.FOLDERS["train"]), self.NUM_CLASSES)
+
     def files(self, split: str) -> ImageFiles:
         """Return the files that a split is taken from; they are listed once."""
         folder = self.FOLDERS.get(split, self.FOLDERS["train"])
         if folder not in self._files:
-            classes = class_names(self._split_folder(self.FOLDERS["train"]), self.NUM_CLASSES)
-            self._files[folder] = image_files(self._split_folder(folder), classes)
+            self._files[folder] = image_files(self._split_folder(folder), self.class_names)
         return self._files[folder]
 
     def _split_folder(self, name: str) -> Path:

@@ -51,13 +51,15 @@ class Interval(NamedTuple):
 class CodeEvaluation:
     """Sums over groups for each erasure pattern; accuracies are made of them.
 
-    ``strata`` holds the E patterns, bool (E, n): all 2^n of them up to n = 12. ``rebuilt`` is bool (E, k): which
+    ``patterns`` is bool (E, n): those of ``strata``, all 2^n of them up to n = 12. Where workers fail in pairs, so many
+    as ``separate`` stand before these, which A_d is made of instead. ``rebuilt`` is bool (E, k): which
     predictions the decoder has to rebuild, ``rebuildable`` bool (E, k): which of them it can. ``overall`` and
     ``reconstruction`` are float64 (E, k, M): sums of the M ``measures`` of the decoder's answers, against true labels
     and against the base model; ``squared_error`` is float64 (E, k): of their mean squared distance from the base
     model's. ``base`` and ``default`` are float64 (k, M): the measures of the base model's answers and of the default
     prediction. ``squares`` are float64 (``most_erased`` + 1,) each: for e erasures the sum over groups of the squared
-    mean of a group's first measure; in place of e = 0 the base model's. ``leftover`` queries filled no group.
+    mean of a group's first measure; in place of e = 0 the base model's; and in "A_o" for each f of ``unavailable`` that
+    of what users get. ``leftover`` queries filled no group.
     """
 
     k: int
@@ -66,6 +68,8 @@ class CodeEvaluation:
     leftover: int
     measures: tuple[str, ...]
     strata: erasures.Strata
+    separate: int
+    patterns: Tensor
     rebuildable: Tensor
     rebuilt: Tensor
     overall: Tensor
@@ -75,11 +79,7 @@ class CodeEvaluation:
     default: Tensor
     squares: dict[str, Tensor]
     most_erased: int
-
-    @property
-    def patterns(self) -> Tensor:
-        """The erasure patterns, bool (E, n)."""
-        return self.strata.patterns
+    unavailable: tuple[float, ...] = ()
 
     @property
     def a_a(self) -> float:
@@ -128,16 +128,21 @@ class CodeEvaluation:
         """Return A_d(e), or reconstruction accuracy, with its 95 % confidence interval."""
         return self._interval(self.degraded(erased, None, against), float(self.squares[against][erased]))
 
-    def _interval(self, mean: float, squares: float) -> Interval:
+    def overall_interval(self, f: float) -> Interval:
+        """Return A_o(f) with its 95 % confidence interval, for an f that was asked for when it was evaluated."""
+        mean, error = self.overall_accuracy_with_error(f)
+        return self._interval(mean, float(self.squares["A_o"][self.unavailable.index(f)]), error)
+
+    def _interval(self, mean: float, squares: float, error: float = 0.0) -> Interval:
         variance = max(squares / self.groups - mean**2, 0.0)
-        margin = _WITHIN * math.sqrt(variance / self.groups)
+        margin = _WITHIN * math.sqrt(variance / self.groups + error**2)
         return Interval(mean, max(mean - margin, 0.0), min(mean + margin, 1.0))
 
     def _column(self, measure: str | None) -> int:
         return 0 if measure is None else self.measures.index(measure)
 
     def _rows_and_hit(self, erased: int) -> tuple[Tensor, Tensor]:
-        rows = _hit_by(self.patterns, self.rebuilt, erased)
+        rows = _hit_by(self.patterns, self.rebuilt, erased, self.separate)
         if not 1 <= erased <= self.most_erased or not (self.rebuildable | ~self.rebuilt)[rows].all():
             raise ParityError(f"this code cannot rebuild every pattern of {erased} unavailable outputs.")
         return rows, self.rebuilt[rows].double()
@@ -155,7 +160,7 @@ class CodeEvaluation:
         if not 0 <= f <= 1:
             raise ParityError(f"f is a probability, from 0 to 1, not {f}.")
         instead = torch.where(self.rebuildable, self.overall[:, :, 0], self.default[:, 0])
-        right = torch.where(self.rebuilt, instead, self.base[:, 0])
+        right = torch.where(self.rebuilt, instead, self.base[:, 0])[self.separate :]
         return self.strata.mean(right.mean(1) / self.groups, f)
 
     def summary(self, unavailable: Sequence[float] = UNAVAILABLE) -> dict[str, Any]:
@@ -183,9 +188,11 @@ class CodeEvaluation:
         }
 
 
-def _hit_by(patterns: Tensor, rebuilt: Tensor, erased: int) -> Tensor:
+def _hit_by(patterns: Tensor, rebuilt: Tensor, erased: int, separate: int) -> Tensor:
     """Say which patterns have exactly so many unavailable outputs and something to rebuild: bool (E,)."""
-    return ((~patterns).sum(1) == erased) & rebuilt.any(1)
+    hit = ((~patterns).sum(1) == erased) & rebuilt.any(1)
+    hit[separate or len(hit) :] = False
+    return hit
 
 
 class Observer(Protocol):
@@ -203,6 +210,7 @@ def evaluate_code(
     default: Tensor,
     paired: bool = False,
     observers: Sequence[Observer] = (),
+    unavailable: Sequence[float] = (),
 ) -> CodeEvaluation:
     """Evaluate a coded model under every erasure pattern, or beyond n = 12 under a seeded sample.
 
@@ -216,22 +224,35 @@ def evaluate_code(
         default: (*P), what a user is told where nothing can be rebuilt.
         paired: workers fail in pairs, see ``erasures.Strata``.
         observers: shown what is rebuilt when one output is unavailable.
+        unavailable: f for which ``overall_interval`` can be asked.
     """
     model.eval()
     device, k = loader.device, model.k
     decoder, default = model.decoder, default.to(device)
     strata = erasures.Strata(model.n, always=decoder.tolerance, paired=paired)
-    patterns = strata.patterns.to(device)
-    rebuildable, rebuilt = decoder.rebuildable(patterns).cpu(), decoder.rebuilt(patterns).cpu()
+    separate = [erasures.patterns(model.n, erased) for erased in range(decoder.tolerance + 1)] if paired else []
+    patterns = torch.cat([*separate, strata.patterns])
+    on_device = patterns.to(device)
+    rebuildable, rebuilt = decoder.rebuildable(on_device).cpu(), decoder.rebuilt(on_device).cpu()
     decoded = (rebuildable & rebuilt).any(1).nonzero().flatten().tolist()
     positions = [rows.nonzero().flatten().to(device) for rows in rebuildable & rebuilt]
-    by_erasures = [_hit_by(strata.patterns, rebuilt, erased) for erased in range(decoder.tolerance + 1)]
-    erasures_of = (~strata.patterns).sum(1).tolist()
+    by_erasures = [
+        _hit_by(patterns, rebuilt, erased, sum(map(len, separate))) for erased in range(decoder.tolerance + 1)
+    ]
+    degree = [next((e for e, hit in enumerate(by_erasures) if e and hit[row]), None) for row in range(len(patterns))]
 
     overall = torch.zeros(len(patterns), k, len(task.measures), dtype=torch.double, device=device)
     reconstruction, squared_error = torch.zeros_like(overall), torch.zeros_like(overall[:, :, 0])
     base, by_default = torch.zeros_like(overall[0]), torch.zeros_like(overall[0])
     squares = {name: overall.new_zeros(decoder.tolerance + 1) for name in ("overall", "reconstruction")}
+    # What users get is in part what does not depend on decoding: the base model's answer, or the default prediction.
+    weights = (
+        torch.stack([strata.weights(f) for f in unavailable]) if unavailable else torch.zeros(0, len(strata.patterns))
+    )
+    weights = torch.cat([weights.new_zeros(len(weights), len(patterns) - weights.shape[1]), weights], dim=1).double()
+    as_it_is = (weights @ (~rebuilt).double() / k).to(device)
+    instead = (weights @ (rebuilt & ~rebuildable).double() / k).to(device)
+    squares["A_o"] = overall.new_zeros(len(weights))
     groups = 0
     for base_outputs, parity_outputs, predictions, targets in _answers(model, loader):
         said = task.as_targets(predictions)
@@ -239,11 +260,13 @@ def evaluate_code(
         right = task.measure(predictions, targets).double()
         base += right.sum(0)
         squares["overall"][0] += right[..., 0].mean(1).square().sum()
-        by_default += task.measure(default.expand_as(predictions), targets).sum(0)
-        means = {name: overall.new_zeros(decoder.tolerance + 1, len(said)) for name in squares}
+        told_by_default = task.measure(default.expand_as(predictions), targets).double()
+        by_default += told_by_default.sum(0)
+        got = as_it_is @ right[..., 0].T + instead @ told_by_default[..., 0].T
+        means = {name: overall.new_zeros(decoder.tolerance + 1, len(said)) for name in ("overall", "reconstruction")}
         for row in decoded:
-            where, erased = positions[row], erasures_of[row]
-            answer = decoder.decode_under(base_outputs, parity_outputs, strata.patterns[row])[:, where]
+            where, erased = positions[row], degree[row]
+            answer = decoder.decode_under(base_outputs, parity_outputs, patterns[row])[:, where]
             told, true = predictions[:, where], targets[:, where]
             for name, sums, reference in (
                 ("overall", overall, true),
@@ -251,14 +274,16 @@ def evaluate_code(
             ):
                 measured = task.measure(answer, reference)
                 sums[row, where] += measured.sum(0, dtype=torch.double)
-                if erased <= decoder.tolerance:
+                if erased is not None:
                     means[name][erased] += measured[..., 0].mean(1, dtype=torch.double) / by_erasures[erased].sum()
-            if erased <= decoder.tolerance:
+                if name == "overall":
+                    got += (weights[:, row, None].to(device) / k) * measured[..., 0].sum(1, dtype=torch.double)
+            if erased is not None:
                 squared_error[row, where] += (answer - told).square().flatten(2).mean(2).sum(0, dtype=torch.double)
             if erased == 1:
                 for observer in observers:
                     observer.update(answer, told, true)
-        for name, mean in means.items():
+        for name, mean in (*means.items(), ("A_o", got)):
             squares[name] += mean.square().sum(1)
     return CodeEvaluation(
         k=k,
@@ -267,6 +292,8 @@ def evaluate_code(
         leftover=len(loader.sampler.rows) - groups * k,
         measures=task.measures,
         strata=strata,
+        separate=sum(map(len, separate)),
+        patterns=patterns,
         rebuildable=rebuildable,
         rebuilt=rebuilt,
         overall=overall.cpu(),
@@ -276,6 +303,7 @@ def evaluate_code(
         default=by_default.cpu(),
         squares={name: sums.cpu() for name, sums in squares.items()},
         most_erased=decoder.tolerance,
+        unavailable=tuple(unavailable),
     )
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 def show(results: dict[str, Any], console: Console | None = None) -> None:
@@ -13,7 +14,7 @@ def show(results: dict[str, Any], console: Console | None = None) -> None:
         results: the numbers.
         console: where to; the terminal by default.
     """
-    console = console or Console()
+    console = console or _console()
     base = results["base"]
     what = f"{results['dataset']} {results['experiment_name']}, {results['split']} data, {results['weights']}"
     console.print(what, soft_wrap=True)
@@ -54,3 +55,42 @@ def _degraded_table(code: dict[str, Any]) -> Table:
                 *(f"{value:.4f}" for value in values[f"{name}_{measures[0]}_by_position"]),
             )
     return table
+
+
+def show_comparison(results: dict[str, Any], console: Console | None = None) -> None:
+    """Print what ``run_comparison`` returned: a line for each code.
+
+    Args:
+        results: the numbers.
+        console: where to; the terminal by default.
+    """
+    console = console or _console()
+    console.print(f"{results['dataset']}, {results['split']} data, base model {results['base']['name']}:", end=" ")
+    console.print(results["base"]["in_words"], soft_wrap=True)
+    table = Table(caption="A_d: one output is missing; A_o(f): each is, with probability f", caption_justify="left")
+    for name in (
+        "code",
+        "(k, r)",
+        "workers",
+        "A_a",
+        "A_d",
+        "reconstr.",
+        *(f"A_o({f:g})" for f in results["unavailable"]),
+    ):
+        table.add_column(name, justify="left" if name == "code" else "right")
+    for code in results["codes"]:
+        table.add_row(
+            Text(code["name"]),  # no markup
+            f"({code['k']}, {code['r']})",
+            f"+{code['extra_workers']:.0%}",
+            f"{code['A_a']['value']:.4f}",
+            *(f"{code[key]['1']['value']:.4f}" if code[key] else "–" for key in ("A_d", "reconstruction")),
+            *(f"{overall['value']:.4f}" for overall in code["A_o"].values()),
+        )
+    console.print(table)
+
+
+def _console() -> Console:
+    """Return the terminal; where there is none, as in a job's log, lines may be long."""
+    console = Console()
+    return console if console.is_terminal else Console(width=140)

@@ -134,8 +134,8 @@ class WandbLogger(Logger):
 
         mode = wandb.setup().settings.mode
         offline = mode in ("offline", "dryrun")
-        if not offline and mode != "disabled" and (obstacle := _obstacle()):
-            log.warning("%s: W&B is offline for this run", obstacle)
+        if not offline and mode != "disabled" and (reason := obstacle()):
+            log.warning("%s: W&B is offline for this run", reason)
             offline = True
         for without_server in (True,) if offline else (False, True):
             try:
@@ -249,7 +249,7 @@ def _stored_id(folder: Path) -> str | None:
     return path.read_text().strip() or None if path.exists() else None
 
 
-def _obstacle() -> str | None:
+def obstacle() -> str | None:
     """Return why W&B's server cannot be used; None if it can. Never asks for a key at a terminal."""
     import wandb
 

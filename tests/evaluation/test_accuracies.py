@@ -279,7 +279,7 @@ def test_beyond_twelve_outputs_a_d_is_exact_and_a_o_is_sampled(digits: tuple[Ten
 
 def test_intervals_are_of_the_spread_over_groups(digits: tuple[Tensor, Tensor]) -> None:
     model, source = coded_model(2, 1, digits), loader(digits, 2)
-    evaluation = evaluate_code(model, source, TASK, DEFAULT_PREDICTION)
+    evaluation = evaluate_code(model, source, TASK, DEFAULT_PREDICTION, unavailable=(0.0, 0.2))
     (burst,) = [list(burst) for burst in source]
     queries, targets = (torch.cat([getattr(batch, name) for batch in burst]) for name in ("queries", "targets"))
     with torch.no_grad():
@@ -291,6 +291,15 @@ def test_intervals_are_of_the_spread_over_groups(digits: tuple[Tensor, Tensor]) 
         assert interval.value == pytest.approx(float(of_groups.mean()))
         assert interval.high == pytest.approx(min(1.0, float(of_groups.mean() + margin)))
         assert interval.low == pytest.approx(float(of_groups.mean() - margin))
+    told = [(answers.argmax(-1) == targets).double() for answers in (predictions, rebuilt)] + [
+        (targets == DEFAULT).double()
+    ]
+    f, alone = 0.2, 0.2 * 0.8**2
+    of_groups = ((1 - f) * told[0] + alone * told[1] + (f - alone) * told[2]).mean(1)
+    margin = 1.96 * of_groups.std(correction=0) / len(of_groups) ** 0.5
+    assert evaluation.overall_interval(f).value == pytest.approx(float(of_groups.mean()))
+    assert evaluation.overall_interval(f).high == pytest.approx(float(of_groups.mean() + margin))
+    assert evaluation.overall_interval(0.0) == pytest.approx(evaluation.base_interval())
     error = (rebuilt - predictions).square().mean()
     assert evaluation.mean_squared_error() == pytest.approx(float(error), rel=1e-5)
 
@@ -342,7 +351,7 @@ def test_a_o_of_a_code_that_rebuilds_every_prediction() -> None:
     patterns = erasures.Strata(3).patterns
     sums = torch.full((8, 2, 1), 10.0, dtype=torch.double)
     evaluation = CodeEvaluation(
-        k=2, n=3, groups=10, leftover=0, measures=("top1",), strata=erasures.Strata(3),
+        k=2, n=3, groups=10, leftover=0, measures=("top1",), strata=erasures.Strata(3), separate=0, patterns=patterns,
         rebuildable=patterns.all(1)[:, None].expand(8, 2), rebuilt=torch.ones(8, 2, dtype=torch.bool),
         overall=sums, reconstruction=sums, base=sums[0], squared_error=sums[..., 0],
         default=torch.tensor([[5.0], [5.0]], dtype=torch.double), squares={}, most_erased=1,

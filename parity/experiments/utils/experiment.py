@@ -2,7 +2,7 @@
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -31,6 +31,10 @@ _EACH_RUN_ITS_OWN = {"batch_size", "num_validation", "steps_per_epoch", "num_wor
 
 _DEFAULTS = dict(trainer=dict(precision="32-true", gradient_clip_val=None, accumulate_grad_batches=1))
 """What a config need not say, but can be asked to override."""
+
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Experiment:
@@ -222,6 +226,28 @@ class Experiment:
         model = self.get_model()
         load_into(model, model_weights(check_checkpoint(path)["state_dict"]), path)
         return model.eval().requires_grad_(False)
+
+    def evaluate(self, split: str = "test", reload: str = "best", **options: Any) -> "pd.DataFrame":
+        """Return the numbers of a report's ``results.csv`` as a data frame: a row for this code, accuracies and costs.
+
+        Args:
+            split: 'test' or 'val'.
+            reload: 'best', 'last' or 'epoch_<N>'.
+            options: of ``run_comparison``: ``baselines=True`` adds the codes without training, a row each.
+
+        Raises:
+            ParityError: it is not trained, or is a base experiment and there are no baselines.
+        """
+        import pandas as pd
+
+        from parity.evaluation.report_tables import flat_rows
+        from parity.experiments.utils.run_comparison import run_comparison
+
+        head, rows = flat_rows(run_comparison([self], split=split, reload=reload, **options))
+        frame = pd.DataFrame(rows, columns=head)
+        numbers = head[2:]  # after name and kind
+        frame[numbers] = frame[numbers].apply(pd.to_numeric, errors="coerce")
+        return frame
 
     def load_metrics(self) -> list[dict[str, float]]:
         """Return the run's metrics, a dict for each epoch."""

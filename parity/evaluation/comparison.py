@@ -1,0 +1,294 @@
+"""Codes side by side: what each rebuilds, what it costs, and what users get, on the same base model and groups."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from parity.coded_model import CodedModel
+from parity.data import GroupLoader
+from parity.evaluation.accuracies import CodeEvaluation, evaluate_code
+from parity.tasks import Classification, Task
+
+_BINS = 10
+_PANEL_GROUPS = 3
+_TIMED_GROUPS = (1, 256)
+_MOST_PIXELS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A code that is compared.
+
+    Args:
+        name: in tables. A code that is compared at several k has the same name at each.
+        about: what it is, in a sentence.
+        is_trained: whether it needs training, or works for any base model at once.
+        model: with its weights, on the loaders' device.
+    """
+
+    name: str
+    about: str
+    is_trained: bool
+    model: CodedModel
+
+
+class Confusions:
+    """Counts what is rebuilt where one output is unavailable: true class by rebuilt class."""
+
+    def __init__(self, classes: int, device: torch.device) -> None:
+        self.counts = torch.zeros(classes, classes, dtype=torch.long, device=device)
+
+    def update(self, rebuilt: Tensor, predictions: Tensor, targets: Tensor) -> None:
+        """Count: rebuilt (G, p, C), predictions (G, p, C), targets (G, p)."""
+        classes = len(self.counts)
+        pairs = targets.flatten() * classes + rebuilt.argmax(-1).flatten()
+        self.counts += pairs.bincount(minlength=classes**2).view(classes, classes)
+
+
+class Calibration:
+    """How often reconstructions agree with the base model, by how sure they are: their largest softmax probability."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = torch.zeros(3, _BINS, dtype=torch.double, device=device)
+
+    def update(self, rebuilt: Tensor, predictions: Tensor, targets: Tensor) -> None:
+        """Count: rebuilt (G, p, C), predictions (G, p, C), targets (G, p)."""
+        confidence = rebuilt.double().softmax(-1).amax(-1).flatten()
+        agrees = (rebuilt.argmax(-1) == predictions.argmax(-1)).flatten().double()
+        bins = (confidence * _BINS).long().clamp(max=_BINS - 1)
+        for row, values in zip(self.sums, (torch.ones_like(confidence), confidence, agrees), strict=True):
+            row += bins.bincount(values, minlength=_BINS)
+
+    def summary(self) -> dict[str, list[float]]:
+        """Return for each bin the mean confidence, the share that agrees, and how many there are."""
+        count, confidence, agreement = self.sums.cpu()
+        some = count.clamp(min=1)
+        return {
+            "confidence": (confidence / some).tolist(),
+            "agreement": (agreement / some).tolist(),
+            "count": [int(number) for number in count],
+        }
+
+
+@torch.no_grad()
+def compare(
+    candidates: Sequence[Candidate],
+    loader: Callable[[int], GroupLoader],
+    task: Task,
+    default: Tensor,
+    unavailable: Sequence[float],
+    paired: bool = False,
+    classes: Sequence[str] | None = None,
+    progress: Callable[[str], None] = lambda name: None,
+) -> list[dict[str, Any]]:
+    """Evaluate codes on the same groups.
+
+    Args:
+        candidates: the codes; all have the same base model.
+        loader: gives the groups of k queries, the same for the same k.
+        task: what predictions are measured by.
+        default: (*P), what a user is told where nothing can be rebuilt.
+        unavailable: f at which A_o(f) is told.
+        paired: workers fail in pairs.
+        classes: names of the classes, for the panel.
+        progress: called with each code's name before it is evaluated.
+
+    Returns:
+        A dict for each code, as ``parity.evaluation.report`` takes them: plain values, and images as uint8 arrays.
+    """
+    results = []
+    for candidate in candidates:
+        model, groups = candidate.model, loader(candidate.model.k)
+        progress(f"{candidate.name}, k = {model.k}, r = {model.r}")
+        observers: list[Any] = []
+        if isinstance(task, Classification):
+            observers = [Confusions(task.prediction_shape[0], groups.device), Calibration(groups.device)]
+        evaluation = evaluate_code(model, groups, task, default, paired, observers, unavailable)
+        results.append(
+            {
+                "name": candidate.name,
+                "kind": "trained" if candidate.is_trained else "baseline",
+                "about": candidate.about,
+                **_accuracies(evaluation, unavailable),
+                **costs(model, groups),
+                **_details(observers, evaluation),
+                "panel": _panel(model, groups, task, classes),
+            }
+        )
+    return results
+
+
+def _accuracies(evaluation: CodeEvaluation, unavailable: Sequence[float]) -> dict[str, Any]:
+    degraded, reconstruction = {}, {}
+    for erased in range(1, evaluation.most_erased + 1):
+        at = [evaluation.degraded_at(erased, position) for position in range(evaluation.k)]
+        degraded[str(erased)] = {
+            **evaluation.degraded_interval(erased)._asdict(),
+            "worst": min(at),
+            "worst_position": at.index(min(at)),
+        }
+        reconstruction[str(erased)] = evaluation.degraded_interval(erased, "reconstruction")._asdict()
+    overall = {}
+    for f in unavailable:
+        error = evaluation.overall_accuracy_with_error(f)[1]
+        overall[f"{f:g}"] = {**evaluation.overall_interval(f)._asdict(), "standard_error": error}
+    return {
+        "k": evaluation.k,
+        "r": evaluation.n - evaluation.k,
+        "n": evaluation.n,
+        "groups": evaluation.groups,
+        "queries_left_over": evaluation.leftover,
+        "A_a": evaluation.base_interval()._asdict(),
+        "A_d": degraded,
+        "reconstruction": reconstruction,
+        "A_o": overall,
+        "mse": evaluation.mean_squared_error() if evaluation.most_erased else None,
+    }
+
+
+def _details(observers: list[Any], evaluation: CodeEvaluation) -> dict[str, Any]:
+    if not observers or not evaluation.most_erased:
+        return {"per_class": None, "confusion": None, "calibration": None}
+    confusions, calibration = observers
+    counts = confusions.counts.cpu()
+    return {
+        "per_class": (counts.diagonal() / counts.sum(1).clamp(min=1)).tolist(),
+        "confusion": counts.tolist(),
+        "calibration": calibration.summary(),
+    }
+
+
+def costs(model: CodedModel, groups: GroupLoader) -> dict[str, Any]:
+    """Return what a code costs: workers and parameters beyond the base model's, and a parity query's multiply-adds.
+
+    Returns:
+        'extra_workers', of k; 'extra_parameters', of networks and coders, each once; 'multiply_adds' of a parity query
+        (of a coded query, where the base model answers it) as a multiple of a query's.
+    """
+    query = next(groups.every_query(1))[1]
+    base = multiply_adds(model.base_model, query)
+    parity = [multiply_adds(network, query) for network in set(model.parity_models)]
+    own = {id(parameter) for parameter in model.base_model.parameters()}
+    extra = {id(parameter): parameter.numel() for parameter in model.parameters() if id(parameter) not in own}
+    return {
+        "extra_workers": model.r / model.k,
+        "extra_parameters": sum(extra.values()),
+        "multiply_adds": max(parity, default=base) / base,
+    }
+
+
+@torch.no_grad()
+def multiply_adds(network: nn.Module, query: Tensor) -> int:
+    """Count the multiply-adds of matrix products and convolutions with which a network answers one query, (1, *Q)."""
+    with FlopCounterMode(display=False) as counter:
+        network(query)
+    return counter.get_total_flops() // 2
+
+
+def _panel(model: CodedModel, groups: GroupLoader, task: Task, classes: Sequence[str] | None) -> list[dict[str, Any]]:
+    shape = model.encoder.query_shape
+    if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] * shape[2] > _MOST_PIXELS:
+        return []
+    batch = next(iter(next(iter(groups))))
+    queries, targets = batch.queries[:_PANEL_GROUPS], batch.targets[:_PANEL_GROUPS]
+    base_outputs, parity_outputs = model.outputs(queries)
+    base_queries, parity_queries = model.encoder.dispatch(queries)
+    predictions = base_outputs[:, : model.k] if model.encoder.systematic else model.base_outputs(queries)
+    coded = parity_queries if model.encoder.systematic else base_queries
+    rebuilt = model.decoder.rebuild_each(base_outputs, parity_outputs) if model.decoder.tolerance else None
+    said = {"base": predictions, "decoded": rebuilt}
+    right = None if rebuilt is None else task.measure(rebuilt, targets)[..., 0] > 0.5
+    panel = []
+    for group in range(len(queries)):
+        low, high = queries[group].amin(), queries[group].amax()
+        panel.append(
+            {
+                "queries": [_image(query, low, high) for query in queries[group]],
+                "parity_queries": [_image(query, query.amin(), query.amax()) for query in coded[group]],
+                "targets": _words(targets[group], classes),
+                "parity": [
+                    _words(outputs[None], classes)[0] if outputs.shape == task.prediction_shape else "–"
+                    for outputs in parity_outputs[group]
+                ],
+                **{
+                    name: ["–"] * model.k if outputs is None else _words(outputs[group], classes)
+                    for name, outputs in said.items()
+                },
+                "wrong": [False] * model.k if right is None else (~right[group]).tolist(),
+            }
+        )
+    return panel
+
+
+def _image(query: Tensor, low: Tensor, high: Tensor) -> Any:
+    scaled = ((query - low) / (high - low).clamp(min=1e-6) * 255).clamp(0, 255).byte().cpu()
+    return scaled[0].numpy() if len(scaled) == 1 else scaled.permute(1, 2, 0).numpy()
+
+
+def _words(values: Tensor, classes: Sequence[str] | None) -> list[str]:
+    """Name classes (k,), the classes of logits (k, C), or boxes (k, 4)."""
+    if classes is None:
+        return [", ".join(f"{number:.2f}" for number in box) for box in values.tolist()]
+    numbers = values.argmax(-1) if values.is_floating_point() else values
+    return [classes[number] for number in numbers.tolist()]
+
+
+@torch.no_grad()
+def timings(
+    candidates: Sequence[Candidate], loader: Callable[[int], GroupLoader], rounds: int = 50
+) -> list[dict[str, Any]]:
+    """Measure encoding and decoding, output 0 unavailable, beside one query's pass through the base model.
+
+    Args:
+        candidates: the codes.
+        loader: gives the groups of k queries.
+        rounds: of each; medians are returned. A round is one call, or of a single group as many as take a millisecond.
+
+    Returns:
+        For each code and each G: 'name', 'k', 'r', 'G', and in milliseconds for each of the G groups 'encode_ms' and
+        'decode_ms'; 'forward_ms' of one query.
+    """
+    rows = []
+    for candidate in candidates:
+        model = candidate.model
+        if not model.decoder.tolerance:
+            continue
+        queries = next(iter(next(iter(loader(model.k))))).queries
+        forward = _milliseconds(partial(model.base_model, queries[0, :1]), rounds)
+        for count in _TIMED_GROUPS:
+            groups = queries[torch.arange(count, device=queries.device) % len(queries)]
+            outputs = model.outputs(groups)
+            available = torch.ones(count, model.n, dtype=torch.bool)
+            available[:, 0] = False
+            encode = _milliseconds(partial(model.encoder.dispatch, groups), rounds)
+            decode = _milliseconds(partial(model.decoder, *outputs, available), rounds)
+            rows.append(
+                {
+                    "name": candidate.name, "k": model.k, "r": model.r, "G": count,
+                    "encode_ms": encode / count, "decode_ms": decode / count, "forward_ms": forward,
+                }
+            )  # fmt: skip
+    return rows
+
+
+def _milliseconds(call: Callable[[], Any], rounds: int) -> float:
+    """Return the median time of a call, the device's work included."""
+
+    def once(times: int) -> float:
+        begun = time.perf_counter()
+        for _ in range(times):
+            call()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return (time.perf_counter() - begun) * 1e3 / times
+
+    once(3)
+    times = max(1, int(1 / max(once(1), 1e-3)))
+    return median(once(times) for _ in range(rounds))

@@ -1,0 +1,154 @@
+"""The tables of a report, as cells that a page and a text show alike."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+NOTHING = "–"
+
+Numbers = Mapping[str, Any]
+
+
+class Cell(NamedTuple):
+    """What a cell says, and smaller, what goes with it."""
+
+    text: str
+    detail: str = ""
+
+
+class Table(NamedTuple):
+    """A caption, the columns' heads, and rows of as many cells; each row begins with a name."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: list[list[Cell]]
+
+
+def accuracy_table(comparison: Numbers) -> Table:
+    """Return what each code costs and what it gives, by increasing k."""
+    codes = sorted(comparison["codes"], key=lambda code: code["k"])
+    erased = erasures_of(codes)
+    head = ["code", "(k, r)", "extra workers", "extra parameters", "multiply-adds of a parity query", "A_a"]
+    for e in erased:
+        head += [f"A_d({e})", f"A_d({e}), worst position", f"reconstruction accuracy ({e})"]
+    head += [*(f"A_o({f:g})" for f in comparison["unavailable"]), "mean squared error"]
+    show = Measure(comparison["measure"])
+    return Table(
+        f"What each code costs and gives. Accuracies {show.in_words}, with 95 % confidence intervals; extra workers in "
+        "% of k; multiply-adds as a multiple of those of a query.",
+        tuple(head),
+        [_accuracy_row(code, comparison["unavailable"], erased, show) for code in codes],
+    )
+
+
+def timing_table(comparison: Numbers) -> Table:
+    """Return how long encoding and decoding take."""
+    rows = []
+    for line in comparison["timing"]:
+        encode, decode = line["encode_ms"], line["decode_ms"]
+        both = encode + decode if number(encode) is not None and number(decode) is not None else None
+        times = (encode, decode, both, line["forward_ms"])
+        rows.append([Cell(str(line["name"])), Cell(f"({line['k']}, {line['r']})"), Cell(str(line["G"]))])
+        rows[-1] += [Cell(_microseconds(time)) for time in times]
+    return Table(
+        "Median times in microseconds: encoding and decoding per group when G groups are coded at once, and for "
+        "comparison one query's forward pass through the base model.",
+        ("code", "(k, r)", "G", "encode", "decode", "both", "forward pass"),
+        rows,
+    )
+
+
+def flat_rows(comparison: Numbers) -> tuple[list[str], list[list[str]]]:
+    """Return columns and rows of results.csv: one row for each code, empty where there is no number."""
+    erased = erasures_of(comparison["codes"])
+    plain = ("name", "kind", "k", "r", "n", "groups", "queries_left_over", "extra_workers", "extra_parameters")
+    columns = [*plain, "multiply_adds", "A_a", "A_a_low", "A_a_high"]
+    for e in erased:
+        columns += [f"A_d_{e}{part}" for part in ("", "_low", "_high", "_worst", "_worst_position")]
+        columns += [f"reconstruction_{e}{part}" for part in ("", "_low", "_high")]
+    for f in comparison["unavailable"]:
+        columns += [f"A_o_{f:g}{part}" for part in ("", "_low", "_high", "_standard_error")]
+    rows = []
+    for code in comparison["codes"]:
+        row = [str(code[column]) for column in plain[:-2]]
+        row += [form(code["extra_workers"], ".6f", ""), form(code["extra_parameters"], ".0f", "")]
+        row += [form(code["multiply_adds"], ".6g", ""), *_parts(code["A_a"], ("value", "low", "high"))]
+        for e in erased:
+            row += _parts(code["A_d"].get(str(e)), ("value", "low", "high", "worst"))
+            row.append(form((code["A_d"].get(str(e)) or {}).get("worst_position"), ".0f", ""))
+            row += _parts(code["reconstruction"].get(str(e)), ("value", "low", "high"))
+        for f in comparison["unavailable"]:
+            row += _parts(at(code["A_o"], f), ("value", "low", "high", "standard_error"))
+        rows.append([*row, form(code["mse"], ".6g", "")])
+    return [*columns, "mse"], rows
+
+
+def number(value: Any) -> float | None:
+    """Return a finite number, or None for whatever is none."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def form(value: Any, spec: str, nothing: str = NOTHING) -> str:
+    """Return a finite number in a format, or what stands for none."""
+    finite = number(value)
+    return nothing if finite is None else format(finite, spec)
+
+
+def at(by_f: Mapping[str, Any], f: float) -> Any:
+    """Return what a mapping by f, as text, has for a number f; None if nothing."""
+    return next((value for key, value in by_f.items() if f"{float(key):g}" == f"{f:g}"), None)
+
+
+def erasures_of(codes: Sequence[Numbers]) -> list[int]:
+    """Return every e for which a code has an A_d(e)."""
+    return sorted({int(e) for code in codes for e in code["A_d"]})
+
+
+class Measure:
+    """How accuracies are written: top-1 accuracy in %, mean IoU as it is."""
+
+    def __init__(self, name: str) -> None:
+        iou = name == "iou"
+        self.name = "mean IoU" if iou else "top-1 accuracy"
+        self.in_words = "as mean IoU" if iou else "in %"
+        self._scale, self._spec = (1.0, ".4f") if iou else (100.0, ".2f")
+
+    def __call__(self, value: Any) -> str:
+        """Return an accuracy as text."""
+        finite = number(value)
+        return form(finite if finite is None else self._scale * finite, self._spec)
+
+    def cell(self, entry: Numbers | None) -> Cell:
+        """Return a value with its confidence interval, or with the error of its sampling."""
+        if entry is None or number(entry["value"]) is None:
+            return Cell(NOTHING)
+        text = self(entry["value"])
+        if number(entry.get("low")) is not None and number(entry.get("high")) is not None:
+            return Cell(text, f"{self(entry['low'])}–{self(entry['high'])}")
+        return Cell(text, f"± {self(1.96 * error)}" if (error := number(entry.get("standard_error"))) else "")
+
+
+def _accuracy_row(code: Numbers, unavailable: Sequence[float], erased: Sequence[int], show: Measure) -> list[Cell]:
+    row = [Cell(str(code["name"]), code["kind"]), Cell(f"({code['k']}, {code['r']})")]
+    row += [Cell(form(100 * code["extra_workers"], ".3g") + " %"), Cell(form(code["extra_parameters"], ",.0f"))]
+    row += [Cell(form(code["multiply_adds"], ".3g")), show.cell(code["A_a"])]
+    for e in erased:
+        degraded = code["A_d"].get(str(e))
+        row.append(show.cell(degraded))
+        position = degraded and degraded.get("worst_position")
+        row.append(Cell(show(degraded["worst"]), f"position {position}") if position is not None else Cell(NOTHING))
+        row.append(show.cell(code["reconstruction"].get(str(e))))
+    row += [show.cell(at(code["A_o"], f)) for f in unavailable]
+    return [*row, Cell(form(code["mse"], ".4g"))]
+
+
+def _microseconds(milliseconds: Any) -> str:
+    finite = number(milliseconds)
+    if finite is None:
+        return NOTHING
+    time = 1e3 * finite
+    return format(time, ".3f" if time < 1 else ".1f" if time < 100 else ",.0f")
+
+
+def _parts(entry: Numbers | None, names: Sequence[str]) -> list[str]:
+    return [form((entry or {}).get(name), ".6f", "") for name in names]
