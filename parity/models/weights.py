@@ -3,8 +3,10 @@
 Files are torch state dicts (``torch.load(..., weights_only=True)``), Lightning checkpoints, or safetensors.
 """
 
+import errno
 import hashlib
 import pickle
+import warnings
 import zipfile
 import zlib
 from collections.abc import Container
@@ -53,14 +55,18 @@ def _is_whole(path: Path) -> bool:
     with path.open("rb") as file:
         zipped = file.read(4) == b"PK\3\4"
         length = file.seek(0, 2)
-        file.seek(max(0, length - _SEAL_LENGTH))
+        file.seek(max(0, length - 64))
         end = file.read()
-        if end.startswith(_SEAL):
-            return end.removeprefix(_SEAL) == f"{_checksum(file, length - 8):08x}".encode()
+        if end[-_SEAL_LENGTH:].startswith(_SEAL):
+            return end[-8:] == f"{_checksum(file, length - 8):08x}".encode()
     if not zipped:
         return True
+    if end[-22:-18] != b"PK\5\6" or end[-2:] != b"\0\0":  # what torch writes ends with no comment, or with a seal
+        return False
     with zipfile.ZipFile(path) as archive:
-        return not archive.comment and archive.testzip() is None  # what torch writes has no comment
+        # Parts that torch reads otherwise than Python: it returns whatever is in memory for those marked as folders.
+        plain = all(part.file_size == part.compress_size and not part.external_attr & 16 for part in archive.infolist())
+        return plain and archive.testzip() is None
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -77,7 +83,8 @@ def read_file(path: Path) -> dict[str, Any]:
     try:
         if not _is_whole(path):
             raise DamagedFileError(f"{path} is damaged: its bytes are not those that were written.")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of unusual pickles: what is wrong ends in one sentence
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except DamagedFileError:
         raise
     except pickle.UnpicklingError as error:
@@ -88,6 +95,8 @@ def read_file(path: Path) -> dict[str, Any]:
             ) from error
         raise DamagedFileError(f"{path} is damaged or was not written by torch.save.") from error
     except OSError as error:
+        if error.errno == errno.EINVAL:  # sent to a place before the file's beginning
+            raise DamagedFileError(f"{path} is damaged, cut off or was not written by torch.save.") from error
         raise ParityError(f"{path} cannot be read: {error.strerror}.") from error
     except Exception as error:  # torch.load raises whatever the damaged bytes lead it to
         raise DamagedFileError(f"{path} is damaged, cut off or was not written by torch.save.") from error

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 _NOTHING, _SAVE, _STOP = range(3)
 
+_STEPS = "epoch_loop.manual_optimization.optim_step_progress"
+"""Lightning's name for the state of its counter of optimiser steps."""
+
 
 class Checkpoints(Checkpoint):
     """Saves ``last.ckpt`` after every epoch, ``best.ckpt`` where a metric is higher than ever, ``epoch_<N>.ckpt``.
@@ -162,7 +165,9 @@ class Checkpoints(Checkpoint):
     ) -> None:
         # To Lightning, a run that goes on within an epoch begins that epoch; bursts already trained on come empty.
         if self._within_epoch:
-            checkpoint["loops"], checkpoint["epoch"] = self._loops, trainer.current_epoch - 1
+            steps = checkpoint["loops"]["fit_loop"][_STEPS]
+            checkpoint["loops"], checkpoint["epoch"] = deepcopy(self._loops), trainer.current_epoch - 1
+            checkpoint["loops"]["fit_loop"][_STEPS] = steps
         else:
             self._loops = deepcopy(checkpoint["loops"])
 
@@ -321,6 +326,8 @@ def _check_progress(checkpoint: dict[str, Any]) -> None:
     for name in ("fit_loop", "validate_loop"):
         if not isinstance(checkpoint["loops"][name], dict):
             raise TypeError(f"no loop '{name}'")
+    if checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["ready"] != checkpoint["epoch"] + 1:
+        raise ValueError("its epoch is not that of its loops")
     own = checkpoint["callbacks"][Checkpoints.__name__]
     if own["best_epoch"] is not None:
         float(own["best_value"])

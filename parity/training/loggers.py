@@ -52,6 +52,9 @@ class EpochTable(Logger):
             {name: repr(float(value)) for name, value in metrics.items() if name != "epoch"}
         )
 
+    def finalize(self, status: str) -> None:
+        """Do nothing: each epoch was saved when it was logged, and a run that ends in an error has nothing to add."""
+
     @rank_zero_only
     def save(self) -> None:
         if not self._rows:

@@ -56,10 +56,9 @@ class TrainingJob:
         log.info("SLURM job %s on %s, start %d", _job_id(), socket.gethostname(), _restarts() + 1)
         try:
             self.main(args)
-        except Stopped as stop:
+        except Stopped:
             for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
                 signal.signal(signum, signal.SIG_IGN)  # other ranks may still be closing: let none die now
-            log.info("stopped by %s, after saving", stop.signal.name)
             raise
 
     def _has_begun(self) -> bool:
