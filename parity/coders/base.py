@@ -74,7 +74,7 @@ class Encoder(nn.Module):
             ParityError: these are not groups of k queries.
         """
         self.check(queries)
-        return queries, self(queries)
+        return queries, self.forward(queries)
 
     def check(self, queries: Tensor) -> None:
         """Make sure that these are groups of k queries, (G, k, *Q).
@@ -162,6 +162,10 @@ class Decoder(nn.Module):
         available = pattern.to(base_outputs.device, non_blocking=True)
         return self.decode(base_outputs, parity_outputs, available.expand(len(base_outputs), -1))
 
+    def decode_one(self, base_outputs: Tensor, parity_outputs: Tensor, pattern: tuple[bool, ...]) -> Tensor:
+        """Rebuild a single group, as a server does: the same as ``decode_under``, for what knows a faster way."""
+        return self.decode_under(base_outputs, parity_outputs, torch.tensor(pattern))
+
     def rebuild_each(self, base_outputs: Tensor, parity_outputs: Tensor) -> Tensor:
         """Rebuild every prediction as if its output alone were unavailable: what A_d is counted on.
 
@@ -204,8 +208,8 @@ class Decoder(nn.Module):
                 f"available must be a bool tensor (G, n) = ({groups}, {self.n}), True where an output arrived, "
                 f"but is {available.dtype} {tuple(available.shape)}."
             )
-        if groups == 1 and tuple((pattern := available[0]).tolist()) in self._decodable:
-            return self.decode_under(base_outputs, parity_outputs, pattern)
+        if groups == 1 and (pattern := tuple(available.tolist()[0])) in self._decodable:
+            return self.decode_one(base_outputs, parity_outputs, pattern)
         decodable = self.can_decode(available)
         if not decodable.all():
             row = int((~decodable).nonzero()[0])
@@ -214,7 +218,7 @@ class Decoder(nn.Module):
                 f"{erasures.describe(available[row])}; ask can_decode(available) beforehand."
             )
         if groups == 1 and len(self._decodable) < _MOST_KNOWN:
-            self._decodable.add(tuple(available[0].tolist()))
+            self._decodable.add(pattern)
         return self.decode(base_outputs, parity_outputs, available.to(base_outputs.device, non_blocking=True))
 
 

@@ -112,10 +112,16 @@ class LinearDecoder(SystematicDecoder):
         return available.sum(1) >= self.k
 
     def decode_under(self, base_outputs: Tensor, parity_outputs: Tensor, pattern: Tensor) -> Tensor:
-        key = tuple(pattern.tolist())
-        if (plan := self._plans.get(key)) is None or plan.matrix.device != base_outputs.device:
-            plan = self._plans[key] = self._plan(pattern)
-        if not len(plan.missing):
+        return self._decode(base_outputs, parity_outputs, tuple(pattern.tolist()))
+
+    def decode_one(self, base_outputs: Tensor, parity_outputs: Tensor, pattern: tuple[bool, ...]) -> Tensor:
+        return self._decode(base_outputs, parity_outputs, pattern)
+
+    def _decode(self, base_outputs: Tensor, parity_outputs: Tensor, pattern: tuple[bool, ...]) -> Tensor:
+        plan = self._plans.get(pattern)
+        if plan is None or plan.matrix.device != base_outputs.device:
+            plan = self._plans[pattern] = self._plan(torch.tensor(pattern))
+        if not plan.missing.shape[0]:
             return base_outputs
         arrived = torch.cat([base_outputs, parity_outputs], dim=1).index_select(1, plan.arrived)
         return base_outputs.index_copy(1, plan.missing, combine(plan.matrix, arrived))

@@ -1,5 +1,6 @@
 """Linear combinations of queries or outputs, in the precision of what is combined."""
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -8,14 +9,13 @@ from torch import Tensor
 
 def combine(matrix: Tensor, parts: Tensor) -> Tensor:
     """Combine the parts of every group with one matrix: (a, b) x (G, b, *S) -> (G, a, *S)."""
-    (groups, count), size = parts.shape[:2], parts.shape[2:]
-    matrix = matrix.to(parts.dtype)
+    groups, count, *size = parts.shape
+    if matrix.dtype != parts.dtype:
+        matrix = matrix.to(parts.dtype)
     with _full_precision(parts):
         if groups == 1:  # the fastest way for what a server does
-            combined = torch.mm(matrix, parts.reshape(count, size.numel()))
-        else:
-            combined = torch.matmul(matrix, parts.reshape(groups, count, size.numel()))
-    return combined.view(groups, matrix.shape[0], *size)
+            return torch.mm(matrix, parts.reshape(count, math.prod(size))).view(1, len(matrix), *size)
+        return torch.matmul(matrix, parts.reshape(groups, count, math.prod(size))).view(groups, len(matrix), *size)
 
 
 def combine_each(matrices: Tensor, parts: Tensor) -> Tensor:
@@ -25,7 +25,10 @@ def combine_each(matrices: Tensor, parts: Tensor) -> Tensor:
         return torch.bmm(matrices.to(parts.dtype), flat).view(*matrices.shape[:2], *parts.shape[2:])
 
 
+_AS_IT_IS = nullcontext()
+
+
 def _full_precision(parts: Tensor) -> AbstractContextManager[None]:
     """A code is exact, whatever precision its models run in."""
-    kind = parts.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    kind = "cuda" if parts.is_cuda else "cpu" if parts.is_cpu else parts.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else _AS_IT_IS

@@ -261,14 +261,19 @@ def timings(
         if not model.decoder.tolerance:
             continue
         queries = next(iter(next(iter(loader(model.k))))).queries
-        forward = _milliseconds(partial(model.base_model, queries[0, :1]), rounds)
         for count in _TIMED_GROUPS:
             groups = queries[torch.arange(count, device=queries.device) % len(queries)]
             outputs = model.outputs(groups)
             available = torch.ones(count, model.n, dtype=torch.bool)
             available[:, 0] = False
-            encode = _milliseconds(partial(model.encoder.dispatch, groups), rounds)
-            decode = _milliseconds(partial(model.decoder, *outputs, available), rounds)
+            encode, decode, forward = _milliseconds(
+                [
+                    partial(model.encoder.dispatch, groups),
+                    partial(model.decoder, *outputs, available),
+                    partial(model.base_model, queries[0, :1]),
+                ],
+                rounds,
+            )
             rows.append(
                 {
                     "name": candidate.name, "k": model.k, "r": model.r, "G": count,
@@ -278,10 +283,10 @@ def timings(
     return rows
 
 
-def _milliseconds(call: Callable[[], Any], rounds: int) -> float:
-    """Return the median time of a call, the device's work included."""
+def _milliseconds(calls: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
+    """Return the median time of each call, the device's work included; they take turns."""
 
-    def once(times: int) -> float:
+    def once(call: Callable[[], Any], times: int) -> float:
         begun = time.perf_counter()
         for _ in range(times):
             call()
@@ -289,6 +294,8 @@ def _milliseconds(call: Callable[[], Any], rounds: int) -> float:
             torch.cuda.synchronize()
         return (time.perf_counter() - begun) * 1e3 / times
 
-    once(3)
-    times = max(1, int(1 / max(once(1), 1e-3)))
-    return median(once(times) for _ in range(rounds))
+    for call in calls:
+        once(call, 3)  # what is new to it takes longer
+    times = [max(1, int(1 / max(once(call, 3), 1e-3))) for call in calls]
+    found = [[once(call, number) for call, number in zip(calls, times, strict=True)] for _ in range(rounds)]
+    return [median(column) for column in zip(*found, strict=True)]
