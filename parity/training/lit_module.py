@@ -8,14 +8,13 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
 from parity.coded_model import CodedModel
 from parity.data import Burst, GroupBatch, GroupLoader
 from parity.errors import ParityError
 from parity.training import ranks
 from parity.training.losses import loss_terms
-from parity.training.metrics import Accuracy, BaseAccuracy, ReconstructionAccuracy, with_prefix
+from parity.training.metrics import Accuracy, BaseAccuracy, MeanLoss, ReconstructionAccuracy, with_prefix
 from parity.training.optimizers import OptimizerFactory, ScheduleFactory
 from parity.training.predictions import BasePredictions, base_predictions
 
@@ -37,7 +36,7 @@ class SplitMetrics(nn.Module):
     def __init__(self, accuracy: Accuracy) -> None:
         super().__init__()
         self.accuracy = accuracy
-        self.loss = MeanMetric(nan_strategy="disable")
+        self.loss = MeanLoss()
 
     def result(self) -> dict[str, Tensor]:
         """Return all values by name, and start anew."""

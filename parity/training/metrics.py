@@ -41,6 +41,31 @@ class MeanMeasures(Metric):
         return values
 
 
+class MeanLoss(Metric):
+    """Mean of batches' losses, each counted as often as it has groups; exact under DDP.
+
+    torchmetrics' ``MeanMetric`` waits for the device to look for NaN, and without that forgets the weights.
+    """
+
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("sum", torch.zeros((), dtype=torch.double), dist_reduce_fx="sum")
+        self.add_state("groups", torch.zeros((), dtype=torch.double), dist_reduce_fx="sum")
+        self.sum: Tensor
+        self.groups: Tensor
+
+    def update(self, losses: Tensor, groups: Tensor | int) -> None:
+        """Take in the losses of batches, () or (B,), and their numbers of groups, alike."""
+        self.sum += (losses.double() * groups).sum()
+        self.groups += groups if isinstance(groups, int) else groups.sum()
+
+    def compute(self) -> Tensor:
+        """Return the mean: float32 ()."""
+        return (self.sum / self.groups).float()
+
+
 class Accuracy(nn.Module):
     """What is counted of one split: ``update`` it with a batch's outputs, ``compute`` all values by name, ``reset``."""
 

@@ -103,6 +103,7 @@ def test_a_loss_that_breaks_on_one_rank_stops_both(tmp_path: Path) -> None:
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_rank_takes_the_other_along_and_both_go_on(two: Path, tmp_path: Path, rank: int) -> None:
     with pytest.raises(AssertionError):  # whatever the status: it is none of success

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
 from parity.tasks import Classification
-from parity.training.metrics import BaseAccuracy, MeanMeasures, ReconstructionAccuracy, with_prefix
+from parity.training.metrics import BaseAccuracy, MeanLoss, MeanMeasures, ReconstructionAccuracy, with_prefix
 
 NAN = math.nan
 
@@ -145,3 +145,10 @@ def test_names_are_those_that_the_class_count_allows() -> None:
 
 def test_with_prefix_names_the_split() -> None:
     assert with_prefix("val", {"top1": torch.tensor(0.5)}) == {"val/top1": torch.tensor(0.5)}
+
+
+def test_a_loss_counts_as_often_as_its_batch_has_groups() -> None:
+    loss = MeanLoss()
+    loss.update(torch.tensor(1.0), 3)
+    loss.update(torch.tensor([5.0, 7.0]), torch.tensor([1, 2]))
+    assert float(loss.compute()) == pytest.approx((3 * 1 + 5 + 2 * 7) / 6)

@@ -46,7 +46,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What ``train.py`` is asked beside the experiment: none of it changes what a run computes."""
+    """What ``train.py`` is asked beside the experiment: none of it changes what a run computes.
+
+    Raises:
+        ParityError: what makes no sense.
+    """
 
     hardware: Hardware = field(default_factory=Hardware)
     resume: bool = True
@@ -67,6 +71,16 @@ class RunOptions:
     wandb_name: str | None = None
     wandb_checkpoint: bool = False
     callbacks: Sequence[pl.Callback] = ()
+
+    def __post_init__(self) -> None:
+        if self.checkpoint_every is not None and self.checkpoint_every < 1:
+            raise ParityError(f"checkpoints are kept every 1 epoch or more, not every {self.checkpoint_every}.")
+        if self.save_every_minutes is not None and self.save_every_minutes <= 0:
+            raise ParityError(f"a run is saved every so many minutes, not every {self.save_every_minutes:g}.")
+        if self.grace <= 0:
+            raise ParityError(f"a signal leaves some seconds of grace to save in, not {self.grace:g}.")
+        if self.resume_from is not None and not self.resume:
+            raise ParityError("a run is resumed from a checkpoint or started anew, not both.")
 
     @property
     def leaves_nothing(self) -> bool:
@@ -189,17 +203,9 @@ def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, 
     experiment.check_config()
     _, trainer_args = split_trainer_args(experiment.config["trainer"])
     trainer = make_trainer(options.hardware, logger=False, enable_checkpointing=False, **trainer_args)
-    if options.checkpoint_every is not None and options.checkpoint_every < 1:
-        raise ParityError(f"checkpoints are kept every 1 epoch or more, not every {options.checkpoint_every}.")
-    if options.save_every_minutes is not None and options.save_every_minutes <= 0:
-        raise ParityError(f"a run is saved every so many minutes, not every {options.save_every_minutes:g}.")
-    if options.grace <= 0:
-        raise ParityError(f"a signal leaves some seconds of grace to save in, not {options.grace:g}.")
     if not options.leaves_nothing:
         check_writable(experiment.save_dir)
     if options.resume_from is not None:
-        if not options.resume:
-            raise ParityError("a run is resumed from a checkpoint or started anew, not both.")
         check_checkpoint(options.resume_from)
     for split in ("train", "val"):
         datamodule.loader(split)
