@@ -74,7 +74,7 @@ class Encoder(nn.Module):
             ParityError: these are not groups of k queries.
         """
         self.check(queries)
-        return queries, self.forward(queries)
+        return queries, self(queries)
 
     def check(self, queries: Tensor) -> None:
         """Make sure that these are groups of k queries, (G, k, *Q).

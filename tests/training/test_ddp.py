@@ -83,7 +83,10 @@ def test_accuracies_are_exact_where_ranks_have_not_the_same_number_of_groups(nor
         assert results[1][name] == pytest.approx(value, rel=1e-6), name
 
 
-@pytest.mark.parametrize("where", [[0, 1, 1], [1, 1, 0]], ids=["rank 0", "rank 1"])
+@pytest.mark.parametrize(
+    "where",
+    [pytest.param([0, 1, 1], id="rank 0"), pytest.param([1, 1, 0], id="rank 1", marks=pytest.mark.slow)],
+)
 def test_a_signal_to_one_rank_stops_both_and_they_go_on(normed: Path, tmp_path: Path, where: list[int]) -> None:
     assert "stopped by SIGTERM" in run(tmp_path, 2, norm=True, status=3, terminate=where)
     content = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
