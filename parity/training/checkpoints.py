@@ -143,9 +143,7 @@ class Checkpoints(Checkpoint):
         last = self.folder / "last.ckpt"
         if ranks.rank() != 0:
             trainer.save_checkpoint(last)  # waits for rank 0, writes nothing
-            ranks.together(_nothing)
-        else:
-            ranks.together(lambda: self._write(trainer, last, names))
+        ranks.on_first(lambda: self._write(trainer, last, names))
         self._saved_at = time.monotonic()
 
     def _write(self, trainer: pl.Trainer, last: Path, names: list[str]) -> None:
@@ -196,10 +194,6 @@ class DirectCheckpointIO(TorchCheckpointIO):
                 if isinstance(error.__context__, OSError):  # what the disk said
                     raise error.__context__ from error
                 raise
-
-
-def _nothing() -> None:
-    pass
 
 
 def _also_as(whole: Path, path: Path) -> None:

@@ -106,17 +106,3 @@ def on_first(function: Callable[[], T]) -> T:
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]
-
-
-def together(function: Callable[[], T]) -> T:
-    """Call a function on every rank; if one of them raises a ``ParityError``, all do."""
-    result, error = None, None
-    try:
-        result = function()
-    except ParityError as raised:
-        error = raised
-        error.everywhere = True
-    for elsewhere in gather(error):
-        if elsewhere is not None:
-            raise error or elsewhere
-    return result  # type: ignore[return-value]  # it has one
