@@ -1,8 +1,9 @@
 """Network architectures, and the loading of published weights."""
 
 from parity.models.box_network import BoxNetwork
-from parity.models.initialisation import InOrder, LastBias, NormalLinear, XavierConvolution
+from parity.models.initialisation import FromBaseModel, InOrder, LastBias, NormalLinear, XavierConvolution
 from parity.models.mlp import MLP
+from parity.models.per_cell import PerCell
 from parity.models.resnet import ResNet
 from parity.models.speech import VGG11, LeNet
 from parity.models.torchvision_model import torchvision_model
@@ -12,10 +13,12 @@ __all__ = [
     "MLP",
     "VGG11",
     "BoxNetwork",
+    "FromBaseModel",
     "InOrder",
     "LastBias",
     "LeNet",
     "NormalLinear",
+    "PerCell",
     "ResNet",
     "XavierConvolution",
     "load_into",

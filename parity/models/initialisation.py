@@ -1,4 +1,4 @@
-"""How parity models start: objects that a config passes as ``parity_init``."""
+"""How parity models start: objects that a config passes as ``parity_init``; ``FromBaseModel`` as ``parity_start``."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from parity.errors import ParityError
+from parity.models.per_cell import PerCell
 
 
 @dataclass(frozen=True)
@@ -74,3 +75,31 @@ class InOrder:
     def __call__(self, network: nn.Module) -> None:
         for initialise in self.initialisers:
             initialise(network)
+
+
+@dataclass(frozen=True)
+class FromBaseModel:
+    """Starts a parity model from the base model's weights, of ``parity_start``: what has the same name and shape.
+
+    A last layer that is k times as high, for a prediction at each position, gets the base model's k times over.
+
+    Raises:
+        ParityError: when called with networks that have nothing in common.
+    """
+
+    def __call__(self, parity_model: nn.Module, base_model: nn.Module) -> None:
+        target = parity_model.network if isinstance(parity_model, PerCell) else parity_model
+        own, start = target.state_dict(), {}
+        for name, value in base_model.state_dict().items():
+            if name not in own:
+                continue
+            copies = len(own[name]) // max(len(value), 1) if value.dim() else 1
+            tiled = torch.cat([value] * copies) if copies > 1 else value
+            if own[name].shape == tiled.shape:
+                start[name] = tiled
+        if not start:
+            raise ParityError(
+                f"{type(target).__name__} has no weights of the names and shapes of the base model's: it cannot start "
+                "from them."
+            )
+        target.load_state_dict(start, strict=False)

@@ -4,7 +4,17 @@ from torch import nn
 from torchvision.models import resnet18
 
 from parity.errors import ParityError
-from parity.models import MLP, InOrder, LastBias, NormalLinear, ResNet, XavierConvolution, torchvision_model
+from parity.models import (
+    MLP,
+    FromBaseModel,
+    InOrder,
+    LastBias,
+    NormalLinear,
+    PerCell,
+    ResNet,
+    XavierConvolution,
+    torchvision_model,
+)
 
 
 def test_normal_linear_draws_weights_and_clears_biases_of_linear_layers_alone() -> None:
@@ -82,3 +92,34 @@ def test_in_order_applies_one_after_another() -> None:
     assert first.layers[-1].bias.tolist() == [1.0, 2.0]
     assert second.layers[-1].bias.tolist() == [0.0, 0.0]
     assert not first.layers[0].bias.any()
+
+
+def test_a_parity_model_starts_from_the_base_model_where_they_have_weights_in_common() -> None:
+    base = MLP((1, 4, 4), (3,), hidden=(8, 5))
+    wider = MLP((1, 4, 4), (2, 3), hidden=(8, 5))
+    FromBaseModel()(wider, base)
+    for name, value in base.state_dict().items():
+        copies = 2 if name.startswith("layers.4") else 1
+        assert torch.equal(wider.state_dict()[name], torch.cat([value] * copies))
+    queries = torch.rand(6, 1, 4, 4)
+    assert torch.allclose(wider(queries), base(queries).unsqueeze(1).expand(-1, 2, -1))
+
+
+def test_the_network_in_a_cell_starts_from_what_fits_its_smaller_queries() -> None:
+    base = MLP((1, 4, 4), (3,), hidden=(8, 5))
+    cells = PerCell((1, 4, 4), (2, 3), MLP, hidden=(8, 5))
+    first = cells.network.layers[0].weight.detach().clone()
+    FromBaseModel()(cells, base)
+    assert torch.equal(cells.network.layers[0].weight, first)  # 8 x 8 here, 8 x 16 there
+    for name, value in base.state_dict().items():
+        if name != "layers.0.weight":
+            assert torch.equal(cells.network.state_dict()[name], value)
+    resnet = ResNet((3, 8, 8), (4,), blocks=(1, 1), widths=(4, 6))
+    cells = PerCell((3, 8, 8), (4, 4), ResNet, blocks=(1, 1), widths=(4, 6))
+    FromBaseModel()(cells, resnet)
+    assert all(torch.equal(value, cells.network.state_dict()[name]) for name, value in resnet.state_dict().items())
+
+
+def test_networks_with_nothing_in_common_are_told_apart() -> None:
+    with pytest.raises(ParityError, match="cannot start"):
+        FromBaseModel()(MLP((4,), (3,), hidden=(2,)), ResNet((3, 8, 8), (4,), blocks=(1,), widths=(4,)))

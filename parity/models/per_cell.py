@@ -1,0 +1,42 @@
+"""One network for all cells of a grid: a parity model that answers each of k small images on its own."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from parity.grids import Grid
+
+
+class PerCell(nn.Module):
+    """Parts a parity query of ``GridEncoder`` into its cells and answers each with the same network.
+
+    All positions train the same weights, and k cells of a k-th of a query's pixels cost a convolutional network what
+    one query costs it.
+
+    Args:
+        query_shape: shape Q of a parity query, (C, H, W).
+        prediction_shape: (k, *P).
+        cell_network: makes the network: called with a cell's shape (C, h, w) and P, and
+        arguments: its keyword arguments.
+
+    Raises:
+        ParityError: the queries are no images, or too small for k cells.
+    """
+
+    def __init__(
+        self,
+        query_shape: Sequence[int],
+        prediction_shape: Sequence[int],
+        cell_network: Callable[..., nn.Module],
+        **arguments: Any,
+    ) -> None:
+        super().__init__()
+        k, *shape = prediction_shape
+        self.grid = Grid(k, query_shape)
+        self.network = cell_network(self.grid.cell_shape, tuple(shape), **arguments)
+
+    def forward(self, queries: Tensor) -> Tensor:
+        """Predict: (B, C, H, W) -> (B, k, *P)."""
+        cells = self.grid.split(queries)
+        return self.network(cells.flatten(0, 1)).unflatten(0, cells.shape[:2])
