@@ -1,5 +1,6 @@
 """Augmentation of whole batches on the device, every query in a random way of its own."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -28,3 +29,31 @@ class RandomCropAndFlip:
         columns = left + torch.where(mirrored, width - 1 - columns, columns)
         pixels = (top + rows).unsqueeze(2) * padded.shape[3] + columns.unsqueeze(1)  # (B, H, W), of a padded channel
         return padded.flatten(2).gather(2, pixels.flatten(1).unsqueeze(1).expand(-1, channels, -1)).view(images.shape)
+
+
+@dataclass(frozen=True)
+class RandomAffine:
+    """Turns, stretches, shears and moves each image; what comes in from outside is zeros.
+
+    Args:
+        degrees: turned by up to so many, either way.
+        stretch: each side made longer or shorter by up to this share.
+        shear: rows moved along by up to this share of their distance from the middle.
+        shift: moved by up to these shares of the height and of the width.
+    """
+
+    degrees: float = 15.0
+    stretch: float = 0.15
+    shear: float = 0.2
+    shift: tuple[float, float] = (0.09, 0.09)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Augment: images (B, C, H, W) of any type -> the same shape, in float32 with the values' own scale."""
+        draws = torch.rand(6, len(images), device=images.device) * 2 - 1
+        angle, shear = draws[0] * math.radians(self.degrees), draws[1] * self.shear
+        tall, wide = 1 + draws[2] * self.stretch, 1 + draws[3] * self.stretch
+        down, right = 2 * draws[4] * self.shift[0], 2 * draws[5] * self.shift[1]
+        cos, sin = angle.cos(), angle.sin()
+        rows = (cos * wide, shear - sin * wide, right, sin * tall, cos * tall, down)
+        grid = functional.affine_grid(torch.stack(rows, dim=1).view(-1, 2, 3), list(images.shape), align_corners=False)
+        return functional.grid_sample(images.float(), grid, align_corners=False)

@@ -20,6 +20,8 @@ FIXED_SEED = 0
 
 _CLASSES: dict[str, type["GroupDataModule"]] = {}
 
+Augmentation = Callable[[Tensor], Tensor]
+
 
 class GroupDataModule(pl.LightningDataModule):
     """Deals out coding groups of one data set. Subclasses are found by their name, ``<Dataset>DataModule``.
@@ -153,13 +155,27 @@ class TensorDataModule(GroupDataModule):
 
     Args:
         k, batch_size, num_validation, steps_per_epoch, seed: as in ``GroupDataModule``.
+        augmentation: of training queries, in place of the data set's own: stored (B, *Q) -> (B, *Q), on the device,
+            each in a random way of its own. The base model answers what comes out of it.
 
     Raises:
         ParityError: (from ``loader``) the data is not there, or too few queries are left for a group.
     """
 
-    AUGMENTATION: ClassVar[Callable[[Tensor], Tensor] | None] = None
-    """Of training queries: stored (B, *Q) -> (B, *Q), on the device, each in a random way of its own."""
+    AUGMENTATION: ClassVar[Augmentation | None] = None
+    """The data set's own, by default."""
+
+    def __init__(
+        self,
+        k: int = 1,
+        batch_size: int = 64,
+        num_validation: int | None = None,
+        steps_per_epoch: int | None = None,
+        seed: int = 0,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        super().__init__(k, batch_size, num_validation, steps_per_epoch, seed)
+        self.augmentation = augmentation or type(self).AUGMENTATION
 
     @functools.cached_property
     def _loaded(self) -> dict[bool, tuple[Tensor, Tensor]]:
@@ -182,7 +198,7 @@ class TensorDataModule(GroupDataModule):
         if queries.device != device:
             queries, targets = queries.to(device), targets.to(device)
             self._loaded[split != "test"] = queries, targets
-        augment = type(self).AUGMENTATION if split == "train" else None
+        augment = self.augmentation if split == "train" else None
         return TensorLoader(queries, targets, self.sampler(split), self.scaling(), split, augment)
 
     def _tensors(self, split: str) -> tuple[Tensor, Tensor]:

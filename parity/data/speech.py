@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from parity import settings
 from parity.data.cache import cached
-from parity.data.datamodule import TensorDataModule
+from parity.data.datamodule import Augmentation, TensorDataModule
 from parity.errors import ParityError
 from parity.tasks import Classification, Task
 
@@ -61,7 +61,7 @@ class SpokenWords(TensorDataModule):
     Spectrograms are computed by the first run and kept in ``DATA_ROOT/.cache``, which may be deleted at any time.
 
     Args:
-        k, batch_size, steps_per_epoch, seed: as in ``GroupDataModule``.
+        k, batch_size, steps_per_epoch, seed, augmentation: as in ``TensorDataModule``.
         num_validation: not used: ``validation_list.txt`` names the validation clips.
 
     Raises:
@@ -142,7 +142,7 @@ class SpeechCommandsDataModule(SpokenWords):
     ``DATA_ROOT``; or in ``DATA_ROOT/SpeechCommands`` itself.
 
     Args:
-        k, batch_size, num_validation, steps_per_epoch, seed: as in ``SpokenWords``.
+        k, batch_size, num_validation, steps_per_epoch, seed, augmentation: as in ``SpokenWords``.
         version: '0.01' or '0.02'.
 
     Raises:
@@ -161,9 +161,10 @@ class SpeechCommandsDataModule(SpokenWords):
         num_validation: int | None = None,
         steps_per_epoch: int | None = None,
         seed: int = 0,
+        augmentation: Augmentation | None = None,
         version: str = "0.01",
     ) -> None:
-        super().__init__(k, batch_size, num_validation, steps_per_epoch, seed)
+        super().__init__(k, batch_size, num_validation, steps_per_epoch, seed, augmentation)
         if version not in self.WORDS:
             raise ParityError(f"Speech Commands has the versions '0.01' and '0.02', not {version!r}.")
         self.version = version

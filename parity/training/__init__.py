@@ -10,9 +10,11 @@ from parity.training.losses import (
     ReconstructionLoss,
     SquaredError,
     WeightedSum,
+    parities_alone,
+    up_to_r_missing,
 )
 from parity.training.metrics import BaseAccuracy, ReconstructionAccuracy
-from parity.training.optimizers import SGD, Adam, OneCycle
+from parity.training.optimizers import SGD, AdaptiveClipping, Adam, AdamW, Cosine, OneCycle
 
 __all__ = [
     "SGD",

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from parity import erasures
 from parity.coders import Decoder
+from parity.errors import ParityError
 
 
 class CodeLoss(Protocol):
@@ -63,12 +64,27 @@ class SquaredError(nn.Module):
 
 
 class KLDivergence(nn.Module):
-    """Divergence of what is rebuilt from the reference's class probabilities: sum over classes of p log(p / q)."""
+    """Divergence of what is rebuilt from the reference's class probabilities: sum over classes of p log(p / q).
+
+    Args:
+        temperature: T, by which both logits are divided first; the divergence is multiplied by T^2, so that gradients
+            keep their size (Hinton, Vinyals, Dean: "Distilling the Knowledge in a Neural Network", 2015, section 2).
+            It does nothing to a class as reference.
+    """
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.temperature = temperature
 
     def forward(self, rebuilt: Tensor, reference: Tensor) -> Tensor:
         """Compare: logits (B, C), logits (B, C) or classes (B,) -> (B,)."""
-        probabilities = _probabilities(reference, rebuilt)
-        return functional.kl_div(rebuilt.log_softmax(-1), probabilities, reduction="none").sum(-1)
+        if not reference.is_floating_point():
+            return functional.cross_entropy(rebuilt, reference, reduction="none")
+        logs, probabilities = (rebuilt / self.temperature).log_softmax(-1), (reference / self.temperature).softmax(-1)
+        return functional.kl_div(logs, probabilities, reduction="none").sum(-1) * self.temperature**2
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature:g}"
 
 
 class CrossEntropy(nn.Module):
@@ -85,23 +101,43 @@ def _probabilities(reference: Tensor, rebuilt: Tensor) -> Tensor:
     return functional.one_hot(reference, rebuilt.shape[-1]).to(rebuilt.dtype)
 
 
+Patterns = Callable[[int, int], Tensor]
+
+
+def up_to_r_missing(k: int, r: int) -> Tensor:
+    """Return the patterns in which 1 to r of the k predictions, and nothing else, are missing: bool (E, n)."""
+    return torch.cat([erasures.missing_predictions(k, k + r, erased) for erased in range(1, min(k, r) + 1)])
+
+
+def parities_alone(k: int, r: int) -> Tensor:
+    """Return the patterns in which all k predictions are missing and one parity output or more arrived: bool (E, n)."""
+    arrived = torch.cat([erasures.patterns(r, erased) for erased in range(r)])
+    return torch.cat([arrived.new_zeros(len(arrived), k), arrived], dim=1)
+
+
 class ReconstructionLoss(nn.Module):
     """Distance between what is rebuilt and what the base model said; the mean over the predictions that are missing.
 
-    Kosaian, Rashmi, Venkataraman: "Learning a Code" (arXiv 1806.01259), section 3. Every group is decoded under all
-    patterns in which 1 to r of its predictions, and nothing else, are missing.
+    Kosaian, Rashmi, Venkataraman: "Learning a Code" (arXiv 1806.01259), section 3.
 
     Args:
         distance: e.g. ``SquaredError()``, ``KLDivergence()``, ``CrossEntropy()``.
+        patterns: the erasure patterns that every group is decoded under: (k, r) -> bool (E, n), in each of which a
+            prediction is missing. By default those in which 1 to r of the predictions, and nothing else, are; for a
+            positional code ``parities_alone`` trains all positions at once.
     """
 
-    def __init__(self, distance: Distance) -> None:
+    def __init__(self, distance: Distance, patterns: Patterns = up_to_r_missing) -> None:
         super().__init__()
-        self.distance = distance
+        self.distance, self.patterns = distance, patterns
 
     def forward(self, decoder: Decoder, predictions: Tensor, parity_outputs: Tensor, targets: Tensor) -> Tensor:
-        """Compute the loss of a batch; see the head of this file."""
-        patterns = _trained_patterns(decoder.k, decoder.n, decoder.r, predictions.device)
+        """Compute the loss of a batch; see the head of this file.
+
+        Raises:
+            ParityError: the code cannot rebuild all that is missing under one of the patterns.
+        """
+        patterns = _trained_patterns(self.patterns, decoder, predictions.device)
         groups, count = len(predictions), len(patterns)
         rebuilt = decoder.decode(
             predictions.repeat_interleave(count, dim=0),
@@ -118,10 +154,13 @@ class ReconstructionLoss(nn.Module):
         return predictions
 
 
-@functools.cache
-def _trained_patterns(k: int, n: int, r: int, device: torch.device) -> Tensor:
-    missing = [erasures.missing_predictions(k, n, erased) for erased in range(1, min(k, r) + 1)]
-    return torch.cat(missing).to(device)
+@functools.lru_cache(maxsize=16)
+def _trained_patterns(patterns: Patterns, decoder: Decoder, device: torch.device) -> Tensor:
+    chosen = patterns(decoder.k, decoder.r).to(device)
+    if not (decodable := decoder.can_decode(chosen)).all():
+        pattern = erasures.describe(chosen[(~decodable).nonzero()[0, 0]])
+        raise ParityError(f"{type(decoder).__name__} cannot be trained on {patterns.__name__}: {pattern}.")
+    return chosen
 
 
 class LabelReconstructionLoss(ReconstructionLoss):

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import nn
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
 
 
 class OptimizerFactory(Protocol):
@@ -27,6 +27,18 @@ class Adam:
 
 
 @dataclass(frozen=True)
+class AdamW:
+    """``torch.optim.AdamW`` with these settings."""
+
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, betas=self.betas)
+
+
+@dataclass(frozen=True)
 class SGD:
     """``torch.optim.SGD`` with these settings."""
 
@@ -39,6 +51,45 @@ class SGD:
         return torch.optim.SGD(
             parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov
         )
+
+
+@dataclass(frozen=True)
+class AdaptiveClipping:
+    """Another optimiser, with gradients clipped in proportion to the weights that they change.
+
+    Brock, De, Smith, Simonyan: "High-Performance Large-Scale Image Recognition Without Normalization" (2021), equation
+    3: the gradient of a unit (a row of a weight matrix, a filter, a whole vector) is scaled down to ``clip`` times the
+    norm of its weights where it is longer; norms below ``eps`` count as that.
+
+    Args:
+        optimizer: makes the optimiser.
+        clip: the longest gradient, in norms of the weights.
+        eps: the smallest norm that weights are taken to have.
+    """
+
+    optimizer: OptimizerFactory
+    clip: float = 0.01
+    eps: float = 1e-3
+
+    def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        optimizer = self.optimizer(parameters)
+        optimizer.register_step_pre_hook(self._clip)
+        return optimizer
+
+    @torch.no_grad()
+    def _clip(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    longest = _unit_norms(parameter).clamp(min=self.eps) * self.clip
+                    norms = _unit_norms(parameter.grad).clamp(min=1e-12)
+                    parameter.grad.mul_((longest / norms).clamp(max=1))
+
+
+def _unit_norms(values: Tensor) -> Tensor:
+    if values.dim() < 2:
+        return values.norm()
+    return values.flatten(1).norm(dim=1).view(-1, *(1,) * (values.dim() - 1))
 
 
 class ScheduleFactory(Protocol):
@@ -59,3 +110,20 @@ class OneCycle:
     def __call__(self, optimizer: torch.optim.Optimizer, total_steps: int) -> LRScheduler:
         highest = [group["lr"] for group in optimizer.param_groups]
         return OneCycleLR(optimizer, highest, total_steps, pct_start=self.warm_up, cycle_momentum=False)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """The learning rate rises in a line over a share of all steps, then falls to nothing along half a cosine.
+
+    Loshchilov, Hutter: "SGDR" (2017), equation 5, without restarts.
+    """
+
+    warm_up: float = 0.05
+
+    def __call__(self, optimizer: torch.optim.Optimizer, total_steps: int) -> LRScheduler:
+        rising = round(self.warm_up * total_steps)
+        falling = CosineAnnealingLR(optimizer, max(total_steps - rising, 1))
+        if not rising:
+            return falling
+        return SequentialLR(optimizer, [LinearLR(optimizer, 1 / (rising + 1), 1.0, rising), falling], [rising])

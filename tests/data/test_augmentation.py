@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from parity.data.augmentation import RandomCropAndFlip
+from parity.data.augmentation import RandomAffine, RandomCropAndFlip
 
 
 def windows(image: Tensor, padding: int) -> dict[tuple[int, int, bool], Tensor]:
@@ -74,3 +74,51 @@ def test_torchs_seed_decides() -> None:
 
 def test_an_empty_batch() -> None:
     assert RandomCropAndFlip(4)(random_images(0, 3, 8, 8)).shape == (0, 3, 8, 8)
+
+
+def affine_of(**only: object) -> RandomAffine:
+    return RandomAffine(**{**dict(degrees=0.0, stretch=0.0, shear=0.0, shift=(0.0, 0.0)), **only})
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 7, 9), (3, 3, 8, 8)])
+def test_nothing_random_leaves_images_as_they_are(shape: tuple[int, ...]) -> None:
+    images = torch.randint(256, shape, dtype=torch.uint8)
+    augmented = affine_of()(images)
+    assert augmented.dtype == torch.float32
+    assert torch.allclose(augmented, images.float(), atol=1e-3)
+
+
+def middle(images: Tensor) -> Tensor:
+    """Return the mean place of what is bright, row and column from the middle in pixels: (B, 2)."""
+    mass = images[:, 0] / images[:, 0].sum((1, 2), keepdim=True)
+    places = torch.arange(images.shape[-1]) - (images.shape[-1] - 1) / 2
+    return torch.stack([mass.sum(2) @ places, mass.sum(1) @ places], dim=1)
+
+
+def test_images_are_moved_by_up_to_a_share_of_their_sides_each_in_its_own_way() -> None:
+    images = torch.zeros(400, 1, 41, 41)
+    images[:, :, 20, 20] = 1
+    moved = middle(affine_of(shift=(0.2, 0.1))(images))
+    assert len(moved.unique(dim=0)) > 390
+    assert moved.abs().amax(0).tolist() == pytest.approx([0.2 * 41, 0.1 * 41], rel=0.05)
+    assert moved.mean(0).abs().max() < 0.6
+
+
+def test_images_are_turned_by_up_to_so_many_degrees_and_keep_their_size() -> None:
+    images = torch.zeros(400, 1, 41, 41)
+    images[:, :, 19:22, 34:37] = 1  # 15 right of the middle
+    places = middle(affine_of(degrees=30.0)(images))
+    angles = torch.rad2deg(torch.atan2(places[:, 0], places[:, 1]))
+    assert angles.abs().max() == pytest.approx(30, abs=1)
+    assert angles.std() == pytest.approx(30 / 3**0.5, rel=0.15)
+    assert torch.allclose(places.norm(dim=1), torch.tensor(15.0), atol=0.3)
+
+
+def test_sides_are_stretched_each_on_its_own() -> None:
+    ramp = torch.arange(41.0) - 20
+    images = torch.stack([ramp[:, None].expand(41, 41), ramp.expand(41, 41)]).expand(400, -1, -1, -1)
+    stretched = affine_of(stretch=0.25)(images)
+    factors = torch.stack([stretched[:, 0].diff(dim=1)[:, 20, 20], stretched[:, 1].diff(dim=2)[:, 20, 20]], dim=1)
+    assert factors.amin(0).tolist() == pytest.approx([0.75, 0.75], abs=0.01)  # of a pixel that one pixel shows
+    assert factors.amax(0).tolist() == pytest.approx([1.25, 1.25], abs=0.01)
+    assert torch.corrcoef(factors.T)[0, 1].abs() < 0.15

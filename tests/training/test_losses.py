@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from parity.coders import LinearDecoder, MLPDecoder
+from parity.errors import ParityError
 from parity.training.losses import (
     CrossEntropy,
     KLDivergence,
@@ -14,6 +15,7 @@ from parity.training.losses import (
     ReconstructionLoss,
     SquaredError,
     WeightedSum,
+    parities_alone,
 )
 
 GROUPS, CLASSES = 5, 4
@@ -101,3 +103,20 @@ def test_perfect_reconstructions_lose_nothing() -> None:
     parity_outputs = decoder.parity_targets(predictions)
     for distance in (SquaredError(), KLDivergence()):
         assert ReconstructionLoss(distance)(decoder, predictions, parity_outputs, labels).item() < 1e-6
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_a_temperature_softens_both_and_keeps_the_size_of_gradients(temperature: float) -> None:
+    rebuilt, reference = torch.randn(GROUPS, CLASSES), torch.randn(GROUPS, CLASSES)
+    divergence = KLDivergence(temperature)(rebuilt, reference)
+    for value, a, b in zip(divergence.tolist(), rebuilt.tolist(), reference.tolist(), strict=True):
+        softened = [[x / temperature for x in logits] for logits in (a, b)]
+        assert value == pytest.approx(temperature**2 * kl_divergence(*softened), abs=1e-5)
+    labels = torch.randint(CLASSES, (GROUPS,))
+    assert torch.equal(KLDivergence(temperature)(rebuilt, labels), CrossEntropy()(rebuilt, labels))
+
+
+def test_patterns_that_a_code_cannot_rebuild_are_refused() -> None:
+    loss = ReconstructionLoss(SquaredError(), parities_alone)
+    with pytest.raises(ParityError, match="LinearDecoder cannot be trained on parities_alone: outputs 0 and 1 of 3"):
+        loss(LinearDecoder(2, 1, (CLASSES,)), *example(2, 1))

@@ -26,7 +26,7 @@ BASE_DIRECTORY = "experiments"
 TRAINABLE = ("encoder", "parity_models", "decoder")
 PARITY_MODELS = ("parity_models",)
 
-_EACH_RUN_ITS_OWN = {"batch_size", "num_validation", "steps_per_epoch", "num_workers"}
+_EACH_RUN_ITS_OWN = {"augmentation", "batch_size", "num_validation", "steps_per_epoch", "num_workers"}
 """Keys of ``data`` that a parity experiment and its base model need not agree on."""
 
 _DEFAULTS = dict(trainer=dict(precision="32-true", gradient_clip_val=None, accumulate_grad_batches=1))
@@ -114,7 +114,7 @@ class Experiment:
         overrides = {
             path: value
             for path, value in self.overrides.items()
-            if path.startswith("data.") and path.removeprefix("data.") not in _EACH_RUN_ITS_OWN
+            if path.startswith("data.") and path.split(".")[1] not in _EACH_RUN_ITS_OWN
         }
         experiment = Experiment(self.dataset, base, base_directory=self.base_directory, overrides=overrides)
         if not experiment.is_base:
@@ -186,6 +186,12 @@ class Experiment:
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise ParityError(f"nothing in {' and '.join(trained)} can be trained: there are no parameters.")
         return model
+
+    def start_parity_models(self, model: CodedModel) -> None:
+        """Let the parity models begin from the base model's weights, where the config says how (``parity_start``)."""
+        if (start := self.config.get("parity_start")) is not None:
+            for parity_model in model.parity_models:
+                start(parity_model, model.base_model)
 
     def available_checkpoints(self) -> list[str]:
         """Return what ``reload`` can name: 'best', 'last', and 'epoch_<N>' in order."""

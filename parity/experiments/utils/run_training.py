@@ -152,6 +152,7 @@ def _train_alone(
     model = experiment.get_model()
     if isinstance(model, CodedModel) and base_state is not None:
         load_into(model.base_model, *base_state)
+        experiment.start_parity_models(model)
     identity = experiment.identity(fingerprint(model.base_model) if isinstance(model, CodedModel) else None)
     module, trainer_args = lit_module(experiment, datamodule, model, options)
     resume_from, done, steps = ranks.on_first(lambda: _resume_from(experiment, options, identity, module))
