@@ -115,6 +115,34 @@ class CodeEvaluation:
         sums = getattr(self, against)[rows][:, :, self._column(measure)] * hit
         return float(sums[:, position].sum() / hit[:, position].sum() / self.groups)
 
+    def can_miss(self, predictions: int) -> bool:
+        """Say whether all patterns can be rebuilt in which so many predictions, and no parity output, are missing."""
+        return bool(self.rebuildable[self._missing_rows(predictions)].all())
+
+    def missing(self, predictions: int, against: str = "overall") -> float:
+        """Return the accuracy of what is rebuilt where so many of the k predictions, and no parity output, are missing.
+
+        The mean over all these patterns, of a systematic code with at most 12 outputs; for one missing prediction it is
+        A_d(1). A code that can rebuild any number of predictions is measured by it beyond A_d(r).
+
+        Args:
+            predictions: how many are missing, 1 to k.
+            against: 'overall' (true labels) or 'reconstruction' (the base model).
+
+        Raises:
+            ParityError: some of these patterns cannot be rebuilt.
+        """
+        if not self.can_miss(predictions):
+            raise ParityError(f"this code cannot rebuild {predictions} of {self.k} predictions under every pattern.")
+        rows = self._missing_rows(predictions)
+        sums = getattr(self, against)[rows][:, :, 0] * self.rebuilt[rows]
+        return float(sums.sum(1).mean() / predictions / self.groups)
+
+    def _missing_rows(self, predictions: int) -> Tensor:
+        patterns = self.patterns.clone()
+        patterns[: self.separate] = True  # the same ones come again
+        return ((~patterns[:, : self.k]).sum(1) == predictions) & patterns[:, self.k :].all(1)
+
     def mean_squared_error(self, erased: int = 1) -> float:
         """Return the mean squared error of reconstructions, over P and over what A_d(e) is averaged over."""
         rows, hit = self._rows_and_hit(erased)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from parity import erasures
 from parity.coded_model import CodedModel
-from parity.coders import LinearDecoder, LinearEncoder, coefficients
+from parity.coders import GridEncoder, LinearDecoder, LinearEncoder, PositionalDecoder, coefficients
 from parity.data import GroupSampler, TensorLoader
 from parity.data.digits import DigitsDataModule
 from parity.data.loaders import Scaling
@@ -359,3 +359,29 @@ def test_a_o_of_a_code_that_rebuilds_every_prediction() -> None:
     assert evaluation.overall_accuracy(0.5) == pytest.approx(0.125 + 0.875 * 0.5)
     with pytest.raises(ParityError, match="cannot rebuild every pattern of 1"):
         evaluation.degraded(1)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_any_number_of_missing_predictions_is_measured_where_it_can_be_rebuilt(digits, paired: bool) -> None:
+    encoder, decoder = GridEncoder(2, 2, (1, 8, 8)), PositionalDecoder(2, 2, (10,))
+    networks = [MLP((1, 8, 8), (2, 10), hidden=(30,)) for _ in range(2)]
+    model = CodedModel(base_model(digits), encoder, networks, decoder)
+    evaluation = evaluate_code(model, loader(digits, 2), TASK, DEFAULT_PREDICTION, paired)
+    right, agrees = [], []
+    for indices in loader(digits, 2).sampler.groups():
+        queries = digits[0][indices][None] / 16
+        with torch.no_grad():
+            base, parity = model.outputs(queries)
+        said = parity[0].mean(0).argmax(-1)
+        right.append(said == digits[1][indices])
+        agrees.append(said == base[0].argmax(-1))
+    for predictions in (1, 2):  # what is read at a position does not depend on what else is missing
+        assert evaluation.can_miss(predictions)
+        assert evaluation.missing(predictions) == pytest.approx(torch.cat(right).float().mean().item())
+        agreement = evaluation.missing(predictions, "reconstruction")
+        assert agreement == pytest.approx(torch.cat(agrees).float().mean().item())
+    linear = evaluate_code(coded_model(3, 1, digits), loader(digits, 3), TASK, DEFAULT_PREDICTION)
+    assert linear.missing(1) == pytest.approx(sum(linear.degraded_at(1, position) for position in range(3)) / 3)
+    assert not linear.can_miss(2)
+    with pytest.raises(ParityError, match="cannot rebuild 2 of 3 predictions"):
+        linear.missing(2)
