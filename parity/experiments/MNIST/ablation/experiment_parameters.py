@@ -1,0 +1,80 @@
+"""What each part of the positional codes' recipe brings, on MNIST at k = 4: every entry changes one thing.
+
+    python benchmarks/better_codes.py --table ablation
+
+``sum`` is the addition code with the training settings of the rest. Up to ``grid_augmented`` the parity model is of the
+base model's own architecture, with a wider last layer where it says a prediction for each position.
+"""
+
+from torch import nn
+
+from parity.coders import (
+    CombiningDecoder,
+    GridEncoder,
+    KeyedSumEncoder,
+    LearnedGridEncoder,
+    LinearDecoder,
+    LinearEncoder,
+    PositionalDecoder,
+)
+from parity.data.augmentation import RandomAffine
+from parity.experiments.MNIST.positional.experiment_parameters import HIDDEN, QUERIES, TRAINING
+from parity.experiments.utils import update_config
+from parity.models import MLP, PerCell
+from parity.training import (
+    AdamW,
+    CrossEntropy,
+    KLDivergence,
+    LabelReconstructionLoss,
+    ParityTargetLoss,
+    ReconstructionLoss,
+    SquaredError,
+    parities_alone,
+)
+
+K = 4
+
+KL = KLDivergence(temperature=4.0)
+
+SUM = dict(
+    base="mlp_base",
+    code=dict(k=K, r=1, encoder=LinearEncoder, decoder=LinearDecoder),
+    model=dict(network=MLP, hidden=(200, 100)),
+    data=dict(num_validation=5000, batch_size=QUERIES // K),
+    loss=ParityTargetLoss(nn.MSELoss()),
+    optimizer=AdamW(lr=5e-3, weight_decay=0.0),
+    schedule=TRAINING["schedule"],
+    trainer=dict(max_epochs=20),
+)
+RECONSTRUCTED = update_config(SUM, dict(loss=ReconstructionLoss(KL)))
+KEYED = update_config(RECONSTRUCTED, dict(code=dict(encoder=KeyedSumEncoder)))
+POSITIONS = update_config(
+    KEYED, dict(code=dict(decoder=PositionalDecoder), loss=ReconstructionLoss(KL, parities_alone))
+)
+COMBINED = update_config(
+    KEYED,
+    dict(code=dict(decoder=CombiningDecoder), loss=ReconstructionLoss(KL), trained=("parity_models", "decoder")),
+)
+GRID = update_config(POSITIONS, dict(code=dict(encoder=GridEncoder)))
+AUGMENTED = update_config(GRID, dict(data=dict(augmentation=RandomAffine())))
+CELLS = update_config(AUGMENTED, dict(model=dict(network=PerCell, cell_network=MLP, hidden=HIDDEN[K])))
+LEARNED = update_config(CELLS, dict(code=dict(encoder=LearnedGridEncoder), trained=("encoder", "parity_models")))
+SQUARED = update_config(LEARNED, dict(loss=ReconstructionLoss(SquaredError(), parities_alone)))
+LABELS = update_config(LEARNED, dict(loss=LabelReconstructionLoss(CrossEntropy(), parities_alone)))
+
+STEPS = dict(
+    sum=("addition, squared error of the sum", SUM),
+    sum_rebuilt=("the same, KL on the reconstructions", RECONSTRUCTED),
+    keyed=("sum of position-permuted queries", KEYED),
+    keyed_positions=("the same, one prediction for each position", POSITIONS),
+    keyed_combined=("the same, and a learned correction by the predictions that arrived", COMBINED),
+    grid=("grid, one prediction for each position", GRID),
+    grid_augmented=("the same, augmentation that the base model answers too", AUGMENTED),
+    grid_cells=("the same, one network for all cells", CELLS),
+    learned_cells=("the same, learned resampling: the code ``cells``", LEARNED),
+    learned_cells_mse=("that with squared error in place of KL", SQUARED),
+    learned_cells_labels=("that with cross-entropy against true labels in place of KL", LABELS),
+)
+"""What each entry is, and its config, by the end of its name."""
+
+CONFIGS = {f"mlp_k{K}_{name}": config for name, (_, config) in STEPS.items()}

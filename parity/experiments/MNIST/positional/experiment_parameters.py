@@ -1,0 +1,48 @@
+"""Positional codes on MNIST: k small images with learned resampling, one small network that answers each of them.
+
+python train.py --dataset MNIST --experiment_name 'mlp_k*_cells*'
+"""
+
+from typing import Any
+
+from parity.coders import LearnedGridEncoder, PositionalDecoder
+from parity.data.augmentation import RandomAffine
+from parity.experiments.utils import update_config
+from parity.models import MLP, PerCell
+from parity.training import AdamW, KLDivergence, OneCycle, ReconstructionLoss, parities_alone
+
+POSITIONAL = dict(
+    code=dict(r=1, encoder=LearnedGridEncoder, decoder=PositionalDecoder),
+    trained=("encoder", "parity_models"),
+    loss=ReconstructionLoss(KLDivergence(temperature=4.0), parities_alone),
+)
+"""What makes a code of any data set a positional one; a config adds ``model`` and ``base``."""
+
+TRAINING = dict(
+    data=dict(num_validation=5000, augmentation=RandomAffine()),
+    optimizer=AdamW(lr=1e-2, weight_decay=0.0),
+    schedule=OneCycle(),
+    trainer=dict(max_epochs=50),
+)
+
+DEFAULTS = update_config(
+    update_config(POSITIONAL, TRAINING), dict(base="mlp_base", model=dict(network=PerCell, cell_network=MLP))
+)
+
+QUERIES = 512
+"""In a batch, whatever k is."""
+
+HIDDEN = {2: (190, 100), 3: (220, 95), 4: (180, 70), 8: (160, 65)}
+"""Widths of the network in a cell of 28 x 14, 14 x 14 or 9 x 9 pixels, by k: at most 1.10 x the base model's cost."""
+
+CODES = ((2, 1), (3, 1), (4, 1), (8, 1), (4, 2))
+"""(k, r)"""
+
+
+def cells(k: int, r: int = 1) -> dict[str, Any]:
+    """Return the config of the (k, r) code."""
+    changes = dict(code=dict(k=k, r=r), data=dict(batch_size=QUERIES // k), model=dict(hidden=HIDDEN[k]))
+    return update_config(DEFAULTS, changes)
+
+
+CONFIGS = {f"mlp_k{k}_cells{f'_r{r}' if r > 1 else ''}": cells(k, r) for k, r in CODES}
