@@ -138,10 +138,10 @@ class CodeEvaluation:
         sums = getattr(self, against)[rows][:, :, 0] * self.rebuilt[rows]
         return float(sums.sum(1).mean() / predictions / self.groups)
 
-    def _missing_rows(self, predictions: int) -> Tensor:
-        patterns = self.patterns.clone()
-        patterns[: self.separate] = True  # the same ones come again
-        return ((~patterns[:, : self.k]).sum(1) == predictions) & patterns[:, self.k :].all(1)
+    def _missing_rows(self, predictions: int) -> list[int]:
+        wanted = ((~self.patterns[:, : self.k]).sum(1) == predictions) & self.patterns[:, self.k :].all(1)
+        rows = {tuple(self.patterns[row].tolist()): row for row in wanted.nonzero().flatten().tolist()}
+        return list(rows.values())  # each pattern once: where workers fail in pairs, some come twice
 
     def mean_squared_error(self, erased: int = 1) -> float:
         """Return the mean squared error of reconstructions, over P and over what A_d(e) is averaged over."""
