@@ -16,16 +16,12 @@ from parity.models import FromBaseModel, PerCell
 from parity.training import KLDivergence, ReconstructionLoss, parities_alone
 
 CODES: Codes = dict(cells=(LearnedGridEncoder, (2, 3, 4)))
+KL_CODES: Codes = dict(cells_kl=(LearnedGridEncoder, (2, 3, 4)))
 
-PER_CELL = update_config(
-    POSITIONAL,
-    dict(
-        loss=ReconstructionLoss(KLDivergence(temperature=2.0), parities_alone),
-        model=dict(network=PerCell),
-        parity_init=None,
-        parity_start=FromBaseModel(),
-    ),
-)
+PER_CELL = update_config(POSITIONAL, dict(model=dict(network=PerCell), parity_init=None, parity_start=FromBaseModel()))
+
+LIKE_BASE_MODEL = dict(loss=ReconstructionLoss(KLDivergence(temperature=2.0), parities_alone))
+"""Trains a parity model to say what the base model says, in place of what is true."""
 
 
 def cells_of(config: Config) -> dict[str, Any]:
@@ -40,6 +36,7 @@ RESNET18 = dict(optimizer=original.CIFAR_BASE["optimizer"], schedule=original.CI
 
 CONFIGS = {
     **parity_configs("small_resnet", cells_of(SMALL_PARITY), CODES),
+    **parity_configs("small_resnet", update_config(cells_of(SMALL_PARITY), LIKE_BASE_MODEL), KL_CODES),
     **parity_configs("resnet18", update_config(cells_of(original.PARITY), RESNET18), CODES),
 }
 """ResNet-18's parity models are trained as their base model is, for as many epochs as the config they come from."""

@@ -71,9 +71,9 @@ STEPS = dict(
     grid=("grid, one prediction for each position", GRID),
     grid_augmented=("the same, augmentation that the base model answers too", AUGMENTED),
     grid_cells=("the same, one network for all cells", CELLS),
-    learned_cells=("the same, learned resampling: the code ``cells``", LEARNED),
+    learned_cells=("the same, learned resampling: the code `cells_kl`", LEARNED),
     learned_cells_mse=("that with squared error in place of KL", SQUARED),
-    learned_cells_labels=("that with cross-entropy against true labels in place of KL", LABELS),
+    learned_cells_labels=("that with cross-entropy against true labels in place of KL: the code `cells`", LABELS),
 )
 """What each entry is, and its config, by the end of its name."""
 

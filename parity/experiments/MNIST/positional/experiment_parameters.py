@@ -9,14 +9,25 @@ from parity.coders import LearnedGridEncoder, PositionalDecoder
 from parity.data.augmentation import RandomAffine
 from parity.experiments.utils import update_config
 from parity.models import MLP, PerCell
-from parity.training import AdamW, KLDivergence, OneCycle, ReconstructionLoss, parities_alone
+from parity.training import (
+    AdamW,
+    CrossEntropy,
+    KLDivergence,
+    LabelReconstructionLoss,
+    OneCycle,
+    ReconstructionLoss,
+    parities_alone,
+)
 
 POSITIONAL = dict(
     code=dict(r=1, encoder=LearnedGridEncoder, decoder=PositionalDecoder),
     trained=("encoder", "parity_models"),
-    loss=ReconstructionLoss(KLDivergence(temperature=4.0), parities_alone),
+    loss=LabelReconstructionLoss(CrossEntropy(), parities_alone),
 )
 """What makes a code of any data set a positional one; a config adds ``model`` and ``base``."""
+
+LIKE_BASE_MODEL = ReconstructionLoss(KLDivergence(temperature=4.0), parities_alone)
+"""Trains a parity model to say what the base model says, right or wrong, in place of what is true."""
 
 TRAINING = dict(
     data=dict(num_validation=5000, augmentation=RandomAffine()),
@@ -45,4 +56,8 @@ def cells(k: int, r: int = 1) -> dict[str, Any]:
     return update_config(DEFAULTS, changes)
 
 
-CONFIGS = {f"mlp_k{k}_cells{f'_r{r}' if r > 1 else ''}": cells(k, r) for k, r in CODES}
+CONFIGS = {
+    f"mlp_k{k}_{code}{f'_r{r}' if r > 1 else ''}": update_config(cells(k, r), dict(loss=loss))
+    for code, loss in (("cells", DEFAULTS["loss"]), ("cells_kl", LIKE_BASE_MODEL))
+    for k, r in CODES
+}

@@ -3,15 +3,12 @@
 python train.py --dataset SpeechCommands --experiment_name lenet_k2_cells
 """
 
-from parity.coders import LearnedGridEncoder
 from parity.data.augmentation import RandomAffine
-from parity.experiments.CIFAR10.positional.experiment_parameters import cells_of
-from parity.experiments.MNIST.original.experiment_parameters import Codes, parity_configs
+from parity.experiments.CIFAR10.positional.experiment_parameters import CODES, KL_CODES, LIKE_BASE_MODEL, cells_of
+from parity.experiments.MNIST.original.experiment_parameters import parity_configs
 from parity.experiments.SpeechCommands.original.experiment_parameters import SPOKEN_WORDS
 from parity.experiments.utils import update_config
 from parity.training import Adam, OneCycle
-
-CODES: Codes = dict(cells=(LearnedGridEncoder, (2, 3, 4)))
 
 MOVED = RandomAffine(degrees=0.0, stretch=0.1, shear=0.0, shift=(0.02, 0.1))
 """Spectrograms are moved in time more than in frequency, and stretched."""
@@ -20,12 +17,10 @@ TRAINING = dict(
     data=dict(augmentation=MOVED), optimizer=Adam(lr=1e-3), schedule=OneCycle(), trainer=dict(max_epochs=100)
 )
 
-WORD_CELLS = {
-    name: config
-    for network in ("vgg11", "lenet")
-    for name, config in parity_configs(
-        network, update_config(cells_of(SPOKEN_WORDS[f"{network}_k2_add"]), TRAINING), CODES
-    ).items()
-}
+WORD_CELLS = {}
+for network in ("vgg11", "lenet"):
+    config = update_config(cells_of(SPOKEN_WORDS[f"{network}_k2_add"]), TRAINING)
+    WORD_CELLS |= parity_configs(network, config, CODES)
+    WORD_CELLS |= parity_configs(network, update_config(config, LIKE_BASE_MODEL), KL_CODES)
 
 CONFIGS = {name: update_config(config, dict(data=dict(version="0.01"))) for name, config in WORD_CELLS.items()}
