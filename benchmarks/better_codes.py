@@ -27,7 +27,7 @@ import pytorch_lightning as pl
 
 from parity.coded_model import CodedModel
 from parity.evaluation import evaluate_code
-from parity.evaluation.comparison import multiply_adds
+from parity.evaluation.comparison import parity_model_costs
 from parity.experiments import Experiment
 from parity.experiments.MNIST.ablation.experiment_parameters import STEPS, K
 from parity.experiments.utils.command_line import run_command
@@ -113,7 +113,7 @@ def evaluated(experiment: Experiment, args: argparse.Namespace) -> dict[str, Any
     assert isinstance(model, CodedModel)
     loader = datamodule.loader("test")
     query = next(loader.every_query(1))[1]
-    parity_model, base = model.parity_models[0], model.base_model
+    adds, parameters = parity_model_costs(model, query)
     evaluation = evaluate_code(model, loader, datamodule.task, datamodule.default_prediction())
     missing = [count for count in range(1, model.k + 1) if evaluation.can_miss(count)]
     return {
@@ -125,13 +125,9 @@ def evaluated(experiment: Experiment, args: argparse.Namespace) -> dict[str, Any
         "A_a": evaluation.a_a,
         "missing": {str(count): evaluation.missing(count) for count in missing},
         "reconstruction": {str(count): evaluation.missing(count, "reconstruction") for count in missing},
-        "multiply_adds": multiply_adds(parity_model, query) / multiply_adds(base, query),
-        "parameters": _parameters(parity_model) / _parameters(base),
+        "multiply_adds": adds,
+        "parameters": parameters,
     }
-
-
-def _parameters(network: Any) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def spread(values: Sequence[float]) -> str:

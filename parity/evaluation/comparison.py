@@ -187,9 +187,29 @@ def costs(model: CodedModel, groups: GroupLoader) -> dict[str, Any]:
 @torch.no_grad()
 def multiply_adds(network: nn.Module, query: Tensor) -> int:
     """Count the multiply-adds of matrix products and convolutions with which a network answers one query, (1, *Q)."""
+    was_training = network.training
+    network.eval()  # batch normalisation would learn from the query
     with FlopCounterMode(display=False) as counter:
         network(query)
+    network.train(was_training)
     return counter.get_total_flops() // 2
+
+
+def parity_model_costs(model: CodedModel, query: Tensor) -> tuple[float, float]:
+    """Return what the largest parity model needs, as multiples of the base model's: multiply-adds, and parameters.
+
+    Args:
+        model: with a parity model or more.
+        query: one, (1, *Q).
+    """
+    base_adds, base_size = multiply_adds(model.base_model, query), _size(model.base_model)
+    networks = set(model.parity_models)
+    adds = max(multiply_adds(network, query) for network in networks)
+    return adds / base_adds, max(map(_size, networks)) / base_size
+
+
+def _size(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _panel(model: CodedModel, groups: GroupLoader, task: Task, classes: Sequence[str] | None) -> list[dict[str, Any]]:
