@@ -22,6 +22,7 @@ def get_parser() -> argparse.ArgumentParser:
     add_experiment_arguments(parser)
     parser.add_argument("--experiment_name", metavar="NAME")
     parser.add_argument("--reload", default="best", help="best, last or epoch_<N> (default: %(default)s)")
+    parser.add_argument("--ema", action="store_true", help="the averaged weights of that checkpoint")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="evaluate these weights instead of the run's")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="(default: %(default)s)")
     parser.add_argument("--batch_size", type=int, help="coding groups in a batch (default: 4 times the config's)")
@@ -83,6 +84,7 @@ def evaluate(args: argparse.Namespace) -> None:
     results: dict[str, Any] = run_evaluation(
         experiment,
         reload=args.reload,
+        ema=args.ema,
         weights=args.weights,
         split=args.split,
         batch_size=args.batch_size,
@@ -90,7 +92,7 @@ def evaluate(args: argparse.Namespace) -> None:
     )
     show(results)
     if args.weights is None:
-        write_json(experiment.save_dir / f"evaluation_{args.split}_{args.reload}.json", results)
+        write_json(experiment.save_dir / f"evaluation_{args.split}_{args.reload}{'_ema' * args.ema}.json", results)
     if args.json:
         write_json(args.json, results)
 
@@ -127,6 +129,7 @@ def compare(args: argparse.Namespace) -> None:
         default_class=args.default_class,
         split=args.split,
         reload=args.reload,
+        ema=args.ema,
         accelerator=args.accelerator,
     )
     show_comparison(results)

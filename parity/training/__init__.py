@@ -1,5 +1,7 @@
-"""Training: LightningModules, losses, metrics, callbacks, and the one training loop, ``fit``."""
+"""Training: ``train_model``, policies, losses, metrics, LightningModules, and the one training loop, ``fit``."""
 
+from parity.training.averaging import EMA
+from parity.training.defaults import TargetsAndReconstructions
 from parity.training.fit import Hardware, evaluate_on_test, fit
 from parity.training.lit_module import BaseLitModule, ParityLitModule, StepOptions
 from parity.training.losses import (
@@ -14,13 +16,18 @@ from parity.training.losses import (
     up_to_r_missing,
 )
 from parity.training.metrics import BaseAccuracy, ReconstructionAccuracy
-from parity.training.optimizers import SGD, AdaptiveClipping, Adam, AdamW, Cosine, OneCycle
+from parity.training.optimizers import SGD, Adam, AdamW, AdaptiveClipping, Cosine, OneCycle
+from parity.training.train_model import load_trained, train_model
 
 __all__ = [
+    "EMA",
     "SGD",
     "Adam",
+    "AdamW",
+    "AdaptiveClipping",
     "BaseAccuracy",
     "BaseLitModule",
+    "Cosine",
     "CrossEntropy",
     "Hardware",
     "KLDivergence",
@@ -32,7 +39,12 @@ __all__ = [
     "ReconstructionLoss",
     "SquaredError",
     "StepOptions",
+    "TargetsAndReconstructions",
     "WeightedSum",
     "evaluate_on_test",
     "fit",
+    "load_trained",
+    "parities_alone",
+    "train_model",
+    "up_to_r_missing",
 ]

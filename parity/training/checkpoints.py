@@ -15,16 +15,21 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
-from torch import Tensor
+from torch import Tensor, nn
 
-from parity.errors import DamagedFileError, ParityError
+from parity.coded_model import CodedModel
+from parity.errors import DamagedFileError, ParityError, did_you_mean
 from parity.models.weights import read_file, seal
 from parity.training import ranks
 from parity.training.files import written_whole
 from parity.training.lit_module import BurstModule
+from parity.training.random_states import put_random_states, random_states, set_random_states
 from parity.training.signals import StopSignals
 
 log = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
+"""In a run's folder: that of its checkpoints."""
 
 _NOTHING, _SAVE, _STOP = range(3)
 
@@ -40,26 +45,25 @@ class Checkpoints(Checkpoint):
     the run, and now and then in long epochs. What every rank needs to go on exactly there is in it: the random
     generators' states and what it has counted so far.
 
+    The best epoch is the one of the highest ``module.monitor``, or of the lowest where that is a loss.
+
     Args:
-        folder: where they go.
-        monitor: name of a logged validation metric, of which more is better.
+        folder: where they go; None saves nothing.
         every: keep ``epoch_<N>.ckpt`` of every so-manieth epoch; None keeps none.
         stop: says when to stop.
         minutes: save within an epoch when the last time is so long ago; None never.
     """
 
-    def __init__(
-        self, folder: Path, monitor: str, every: int | None, stop: StopSignals, minutes: float | None = None
-    ) -> None:
+    def __init__(self, folder: Path | None, every: int | None, stop: StopSignals, minutes: float | None = None) -> None:
         super().__init__()
-        self.folder, self.monitor, self.every = folder, monitor, every
+        self.folder, self.every = folder, every
         self.stop, self.minutes = stop, minutes
         self.best_value: float | None = None
         self.best_epoch: int | None = None
         """Epoch of ``best.ckpt``, counted from 1."""
         self._ranks: list[dict[str, Any]] = []
         self._loops: dict[str, Any] = {}
-        self._within_epoch = False
+        self._epoch_is_open = self._within_epoch = False
         self._saved_at = 0.0
         self.has_begun = False
         """Whether training has: what it goes on with was accepted by everything then."""
@@ -68,7 +72,7 @@ class Checkpoints(Checkpoint):
         assert isinstance(pl_module, BurstModule)
         self._saved_at = time.monotonic()
         self._loops = self._loops or _loops_before_any_epoch(trainer)
-        if not (self.folder / "best.ckpt").exists():
+        if self.folder is not None and not (self.folder / "best.ckpt").exists():
             self.best_value = None  # going on from another folder's checkpoint
         if self._ranks:
             _set_rank_state(self._own_state(), pl_module)
@@ -114,11 +118,9 @@ class Checkpoints(Checkpoint):
         if wish == _NOTHING:
             return
         assert isinstance(pl_module, BurstModule)
-        if not trainer.fast_dev_run and pl_module.step_losses:  # type: ignore[attr-defined]
+        if self._saves(trainer) and pl_module.step_losses:
             pl_module.check_losses()
-            self._within_epoch = True
-            self._save(trainer, pl_module, [])
-            self._within_epoch = False
+            self._save_unfinished(trainer, pl_module, within_epoch=True)
             if ranks.rank() == 0:
                 log.info("saved after step %d of epoch %d", len(pl_module.step_losses), trainer.current_epoch + 1)
         if wish == _STOP:
@@ -129,16 +131,32 @@ class Checkpoints(Checkpoint):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it from outside the class
             return
         epoch = trainer.current_epoch + 1
-        value = float(trainer.callback_metrics[self.monitor])
+        value = _monitored(trainer, pl_module.monitor)
         names = [f"epoch_{epoch}.ckpt"] if self.every and epoch % self.every == 0 else []
-        if self.best_value is None or value > self.best_value:
+        if self.best_value is None or value > self.best_value or pl_module.monitor is None:
             self.best_value, self.best_epoch = value, epoch
             names.append("best.ckpt")
-        self._save(trainer, pl_module, names)
+        if self._saves(trainer):
+            self._save(trainer, pl_module, names)
         if ranks.highest(int(self.stop.received is not None)):
             self.stop.end()
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, BurstModule)
+        if pl_module.ended_before_an_epoch and self._saves(trainer):
+            self._save_unfinished(trainer, pl_module, within_epoch=False)
+
+    def _saves(self, trainer: pl.Trainer) -> bool:
+        return self.folder is not None and not trainer.fast_dev_run  # type: ignore[attr-defined]
+
+    def _save_unfinished(self, trainer: pl.Trainer, pl_module: BurstModule, within_epoch: bool) -> None:
+        """Save while an epoch has begun, within it or as if it had not."""
+        self._epoch_is_open, self._within_epoch = True, within_epoch
+        self._save(trainer, pl_module, [])
+        self._epoch_is_open = self._within_epoch = False
+
     def _save(self, trainer: pl.Trainer, pl_module: BurstModule, names: list[str]) -> None:
+        assert self.folder is not None, "there is where to save"
         self._ranks = ranks.gather(_rank_state(pl_module, self._within_epoch))
         last = self.folder / "last.ckpt"
         if ranks.rank() != 0:
@@ -154,15 +172,15 @@ class Checkpoints(Checkpoint):
                 trainer.strategy.barrier()  # where the other ranks are
                 raise
             for name in names:
-                _also_as(whole, self.folder / name)
+                _also_as(whole, last.with_name(name))
             if last.exists():
-                _also_as(last, self.folder / "previous.ckpt")
+                _also_as(last, last.with_name("previous.ckpt"))
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         # To Lightning, a run that goes on within an epoch begins that epoch; bursts already trained on come empty.
-        if self._within_epoch:
+        if self._epoch_is_open:
             steps = checkpoint["loops"]["fit_loop"][_STEPS]
             checkpoint["loops"], checkpoint["epoch"] = deepcopy(self._loops), trainer.current_epoch - 1
             checkpoint["loops"]["fit_loop"][_STEPS] = steps
@@ -194,6 +212,16 @@ class DirectCheckpointIO(TorchCheckpointIO):
                 if isinstance(error.__context__, OSError):  # what the disk said
                     raise error.__context__ from error
                 raise
+
+
+def _monitored(trainer: pl.Trainer, monitor: str | None) -> float:
+    """Return what the epoch is compared by: more is better."""
+    if monitor is None:
+        return 0.0
+    if monitor not in trainer.callback_metrics:
+        raise ParityError(f"nothing is logged as '{monitor}': {did_you_mean(monitor, trainer.callback_metrics)}")
+    value = float(trainer.callback_metrics[monitor])
+    return -value if monitor.endswith("/loss") else value
 
 
 def _also_as(whole: Path, path: Path) -> None:
@@ -262,7 +290,7 @@ def newest_whole(folder: Path, check: Callable[[Path], dict[str, Any]]) -> tuple
         names = ", ".join(path.name for path, _ in damaged)
         raise ParityError(
             f"every checkpoint in {folder} is damaged ({names}): nothing was deleted. Start anew with "
-            "--force-no-resume, or give this run another --run_name."
+            "--force-no-resume (train_model: resume=False), or give this run another folder (--run_name)."
         )
     return None
 
@@ -307,6 +335,7 @@ def check_checkpoint(path: Path, module: BurstModule | None = None) -> dict[str,
             )
         try:
             _check_progress(checkpoint)
+            module.check_state(checkpoint)
             _check_optimizer(checkpoint["optimizer_states"][0], module)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             why = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -330,7 +359,7 @@ def _check_progress(checkpoint: dict[str, Any]) -> None:
     for rank in own["ranks"]:
         if not {"epoch", "buffers"} <= rank.keys() or "cuda" not in rank["random"]:
             raise KeyError("epoch, buffers or cuda")
-        _set_random_states(rank["random"], random.Random(), np.random.RandomState(), torch.Generator())
+        put_random_states(rank["random"], random.Random(), np.random.RandomState(), torch.Generator())
 
 
 _SHAPED_AS_PARAMETER = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
@@ -349,32 +378,31 @@ def _check_optimizer(state: dict[str, Any], module: BurstModule) -> None:
                 raise ValueError(f"the optimiser's '{name}' has shape {shape}, expected {expected}")
 
 
+def model_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the model's part of a LightningModule's state dict."""
+    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+
+
+def stopped_early(checkpoint: dict[str, Any]) -> str | None:
+    """Return why a policy has ended the run that a checkpoint was saved by; None where it goes on from there."""
+    finished = checkpoint["callbacks"][Checkpoints.__name__]["ranks"][0]["epoch"] is None
+    return checkpoint["policies"]["stopped"] if finished and "policies" in checkpoint else None
+
+
+def check_base_model(state: dict[str, Tensor], model: nn.Module, source: Path) -> None:
+    """Make sure that a checkpoint was trained for this very base model.
+
+    Raises:
+        ParityError: the base model's weights differ.
+    """
+    if not isinstance(model, CodedModel):
+        return
+    for name, value in model.base_model.state_dict().items():
+        if not torch.equal(state[f"model.base_model.{name}"], value.cpu()):
+            raise ParityError(f"{source} was trained for a base model of other weights ('{name}' differs).")
+
+
 def steps_within_epoch(checkpoint: dict[str, Any]) -> int:
     """Return how many steps of an unfinished epoch a checkpoint knows of; 0 if it was saved at an epoch's end."""
     epoch = checkpoint["callbacks"][Checkpoints.__name__]["ranks"][0]["epoch"]
     return 0 if epoch is None else len(epoch["groups"])
-
-
-def random_states() -> dict[str, Any]:
-    """Return the states of this process's random generators, as plain types and tensors."""
-    algorithm, keys, *rest = np.random.get_state(legacy=True)
-    return {
-        "python": random.getstate(),
-        "numpy": (algorithm, np.asarray(keys).tolist(), *rest),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
-    }
-
-
-def set_random_states(states: dict[str, Any]) -> None:
-    """Set all random generators to what ``random_states`` returned."""
-    _set_random_states(states, random, np.random, torch.default_generator)
-    if states["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
-
-
-def _set_random_states(states: dict[str, Any], of_python: Any, of_numpy: Any, of_torch: torch.Generator) -> None:
-    version, keys, gauss = states["python"]
-    of_python.setstate((version, tuple(keys), gauss))
-    of_numpy.set_state(tuple(states["numpy"]))
-    of_torch.set_state(states["torch"])

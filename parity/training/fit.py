@@ -17,7 +17,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from parity.data import GroupDataModule
 from parity.errors import ParityError
 from parity.training import ranks
-from parity.training.checkpoints import Checkpoints, DirectCheckpointIO, check_checkpoint
+from parity.training.checkpoints import CHECKPOINTS, Checkpoints, DirectCheckpointIO, check_checkpoint, stopped_early
 from parity.training.lit_module import BurstModule, StepOptions
 from parity.training.precision import DirectPrecision, wants_step_hooks
 from parity.training.signals import StopSignals
@@ -103,12 +103,13 @@ def _register_nothing() -> None:
 def fit(
     module: BurstModule,
     datamodule: GroupDataModule,
-    folder: Path,
+    folder: Path | None,
     trainer_args: Mapping[str, Any],
     *,
     hardware: Hardware = Hardware(),
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[pl.Callback] = (),
+    checkpoints_path: Path | None = None,
     checkpoint_every: int | None = None,
     save_every_minutes: float | None = None,
     resume_from: Path | None = None,
@@ -116,15 +117,17 @@ def fit(
 ) -> Checkpoints:
     """Train until ``trainer_args["max_epochs"]``; every epoch leaves a checkpoint in ``folder / "checkpoints"``.
 
-    Test data is read only if ``datamodule.validation_splits`` has it.
+    Test data is read only if ``datamodule.validation_splits`` has it. A policy of the module may end training earlier;
+    going on from there trains no more.
 
     Args:
         module: what is trained, and how its steps are taken.
         datamodule: the data.
-        folder: of the run.
+        folder: of the run; None saves nothing.
         trainer_args: for Lightning's Trainer.
         hardware: where.
         loggers, callbacks: of Lightning, beside the checkpoints.
+        checkpoints_path: where checkpoints go; by default the folder's ``checkpoints``.
         checkpoint_every: also keep the checkpoint of every so-manieth epoch.
         save_every_minutes: also save within an epoch, when the last time is so long ago.
         resume_from: a checkpoint of such a run, to go on from exactly where it was saved.
@@ -139,9 +142,12 @@ def fit(
         KeyboardInterrupt: Ctrl-C, if nobody hears signals; the last finished epoch's checkpoint is there.
     """
     if resume_from is not None:
-        check_checkpoint(resume_from, module)
+        checkpoint = check_checkpoint(resume_from, module)
+        if stopped_early(checkpoint):
+            trainer_args = {**trainer_args, "max_epochs": checkpoint["epoch"] + 1}
     stop = stop or StopSignals()
-    checkpoints = Checkpoints(folder / "checkpoints", module.monitor, checkpoint_every, stop, save_every_minutes)
+    checkpoints_path = checkpoints_path or (folder / CHECKPOINTS if folder is not None else None)
+    checkpoints = Checkpoints(checkpoints_path, checkpoint_every, stop, save_every_minutes)
     plugins: list[Any] = [DirectCheckpointIO()]
     if trainer_args.get("precision", "32-true") == "32-true" and not wants_step_hooks(callbacks):
         plugins.append(DirectPrecision())
@@ -152,7 +158,7 @@ def fit(
         logger=list(loggers) or False,
         callbacks=[*callbacks, checkpoints],
         enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
-        default_root_dir=folder,
+        default_root_dir=checkpoints_path,
         **trainer_args,
     )
     ranks.join(trainer)
@@ -190,6 +196,8 @@ def _quieten() -> None:
         "ignore", message=".*It is recommended to use `self.log.*sync_dist.*"
     )  # metrics are in sync
     warnings.filterwarnings("ignore", message=".*number of training batches.*smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message=".*Total length of `list` across ranks is zero.*")  # no validation data
+    warnings.filterwarnings("ignore", message=".*sampler has shuffling enabled.*")  # a user may wish so
     warnings.filterwarnings("ignore", message=".*The `srun` command is available on your system.*")
     # Lightning makes torch ask NVML whether there is a GPU, so that forked processes can still start CUDA. Optimisers
     # ask in every step; without a GPU each answer opens a missing library, 0.1 ms or a tenth of a small network's step.

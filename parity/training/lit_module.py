@@ -1,8 +1,9 @@
 """The LightningModules: one step, its loss and its accuracies, for base models and for coded models."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -13,10 +14,13 @@ from parity.coded_model import CodedModel
 from parity.data import Burst, GroupBatch, GroupLoader
 from parity.errors import ParityError
 from parity.training import ranks
+from parity.training.averaging import EMA, RunningAverage
+from parity.training.batches import BatchLoader
 from parity.training.losses import loss_terms
-from parity.training.metrics import Accuracy, BaseAccuracy, MeanLoss, ReconstructionAccuracy, with_prefix
+from parity.training.metrics import Accuracy, MeanLoss, with_prefix
 from parity.training.optimizers import OptimizerFactory, ScheduleFactory
 from parity.training.predictions import BasePredictions, base_predictions
+from parity.training.running_policies import RunningPolicies
 
 SPLITS = ("train", "val", "test")
 
@@ -53,25 +57,49 @@ class BurstModule(pl.LightningModule):
     waits for the device: losses stay there until the epoch ends, and accuracies are counted there, once a burst.
 
     Args:
+        model: what is trained.
+        loss: what is minimised, called with tensors and the values of policies.
         accuracy: what is counted, for each split on its own.
         optimizer: makes the optimiser of whatever has ``requires_grad``.
         schedule: makes the schedule of its learning rate, which moves on with every step; None leaves it constant.
         options: how steps are taken.
+        policies: values that change with time, by keyword: ``lr`` and ``weight_decay`` go to the optimiser, others to
+            ``batch_terms`` where it takes them, else to the loss.
+        averaging: of the weights; None for none.
+
+    Raises:
+        ParityError: nothing takes a policy's value, or a schedule and a policy both set the learning rate.
     """
 
-    model: nn.Module
+    LOSS_ARGUMENTS: ClassVar[int] = 2
+    """Tensors, and other things, that the loss is always called with."""
 
     def __init__(
         self,
+        model: nn.Module,
+        loss: Callable[..., Tensor],
         accuracy: Accuracy,
         optimizer: OptimizerFactory,
         schedule: ScheduleFactory | None = None,
         options: StepOptions = StepOptions(),
+        policies: Mapping[str, Any] = MappingProxyType({}),
+        averaging: EMA | None = None,
     ) -> None:
         super().__init__()
+        if schedule is not None and "lr" in policies:
+            raise ParityError("a schedule and the policy 'lr' both set the learning rate: leave out one of them.")
+        if not isinstance(averaging, EMA | None):
+            raise ParityError(f"averaging is an EMA, e.g. EMA(decay=0.999), not {averaging!r}.")
         self.automatic_optimization = False
+        self.model, self.loss = model, loss
+        self.policies = RunningPolicies(policies, self.batch_terms, loss, self.LOSS_ARGUMENTS)
+        self.averaging = averaging
+        self.average: RunningAverage | None = None
+        self.ended_before_an_epoch = False
+        """Whether a policy has ended training when it was told of an epoch's start."""
         self.optimizer_factory, self.schedule_factory, self.options = optimizer, schedule, options
-        self.monitor = f"val/{accuracy.monitor}"
+        self.monitor: str | None = f"val/{accuracy.monitor}"
+        """Logged name of what the best checkpoint is chosen by; None takes every epoch for the best."""
         self.shown = {f"val {label}": f"val/{name}" for label, name in accuracy.shown.items()}
         """What a progress bar shows after an epoch: names of logged values by their labels."""
         self.metrics = {split: SplitMetrics(deepcopy(accuracy)) for split in SPLITS}
@@ -87,14 +115,23 @@ class BurstModule(pl.LightningModule):
         self._step_groups: list[int] = []
         self._grad_norms: list[Tensor] = []
         self._term_names: list[str] = []
+        self._fetched: list[float] = []
 
     def batch_terms(self, batch: GroupBatch, split: str) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
         """Return what the loss of a batch is the sum of, and what ``count`` needs of it, in tensors that begin with G.
+
+        An override may take more keywords, for the values of policies that are named like them.
 
         Returns:
             Scalars by their names, always the same; and the tensors.
         """
         raise NotImplementedError
+
+    def loss_terms(self, *arguments: Any) -> dict[str, Tensor]:
+        """Return what the loss is the sum of, by name, with the values that policies send it."""
+        if self.policies.for_loss:
+            return {type(self.loss).__name__: self.loss(*arguments, **self.policies.for_loss)}
+        return loss_terms(self.loss, *arguments)
 
     def count(self, split: str, *outputs: Tensor) -> None:
         """Count accuracies of one or several batches' outputs, put together."""
@@ -111,18 +148,60 @@ class BurstModule(pl.LightningModule):
         steps = -(-train_loader(self.trainer).num_steps // self.options.accumulate_grad_batches)
         return [optimizer], [self.schedule_factory(optimizer, steps * (self.trainer.max_epochs or 1))]
 
+    def on_train_start(self) -> None:
+        if self.averaging is not None:
+            self.average = self.average or RunningAverage(self.averaging, self.model)
+            self.average.follow()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.policies:
+            checkpoint["policies"] = self.policies.state_dict()
+        if self.average is not None:
+            checkpoint["average"] = self.average.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.check_state(checkpoint)
+        if self.policies:
+            self.policies.load_state_dict(checkpoint["policies"])
+        if self.averaging is not None:
+            self.average = RunningAverage(self.averaging, self.model)
+            self.average.load_state_dict(checkpoint["average"])
+
+    def check_state(self, checkpoint: Mapping[str, Any]) -> None:
+        """Make sure that a checkpoint has what policies and the average go on with.
+
+        Raises:
+            ValueError, LookupError, TypeError, AttributeError: it has not.
+        """
+        if self.policies:
+            self.policies.check_state(checkpoint["policies"])
+        if self.averaging is not None:
+            RunningAverage(self.averaging, self.model).check_state(checkpoint["average"])
+
     def on_train_epoch_start(self) -> None:
         self._begin_epoch()
-        if self._resumed is not None:
-            self._set_epoch_state(self._resumed)
-            self._resumed = None
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None:
+            self._set_epoch_state(resumed)
+        if self.policies:
+            self.policies.epoch_started(self.current_epoch, self.trainer.optimizers[0], resumed is not None)
+            if self.policies.stopped and resumed is None:
+                self._end_before_the_epoch()
+
+    def _end_before_the_epoch(self) -> None:
+        if self.current_epoch == 0:
+            raise ParityError(f"training was stopped before its first epoch by the policy {self.policies.stopped}.")
+        self.ended_before_an_epoch = True
+        raise StopIteration  # Lightning's way out of its loop of epochs
 
     def training_step(self, burst: Burst, burst_index: int) -> None:
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer), "there is one optimiser"
         outputs = []
-        for batch in burst:
-            terms, output = self.batch_terms(batch, "train")
+        for batch in () if self.policies.stopped else burst:
+            if self.policies.hear_steps:
+                self.policies.step_started(self.current_epoch, len(self.step_losses))
+            terms, output = self.batch_terms(batch, "train", **self.policies.for_step)
             self._term_names = list(terms)
             values = list(terms.values())
             if len(values) > 1:
@@ -132,7 +211,11 @@ class BurstModule(pl.LightningModule):
             self.step_losses.append(loss.detach())
             self._step_groups.append(len(batch.indices))
             outputs.append(output)
-        if outputs:  # none where the epoch was resumed after this burst
+            if self.policies.hear_steps:
+                self.policies.step_finished(self.current_epoch, len(self.step_losses) - 1, self.step_losses[-1])
+                if self.policies.stopped:
+                    break
+        if outputs:  # none where the epoch was resumed, or stopped, before this burst
             with torch.no_grad():
                 self.count("train", *map(torch.cat, zip(*outputs, strict=True)))
 
@@ -149,6 +232,8 @@ class BurstModule(pl.LightningModule):
             self.clip_gradients(optimizer.optimizer, value, self.options.gradient_clip_algorithm)
         optimizer.step()
         optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update()
         if (schedule := self.lr_schedulers()) is not None:
             schedule.step()  # type: ignore[union-attr]  # there is one
 
@@ -158,6 +243,8 @@ class BurstModule(pl.LightningModule):
         Raises:
             ParityError: one is not, on this rank or on another; the step and the term are in the message.
         """
+        if self.policies.accept_any_loss:
+            return
         losses = torch.stack(self.step_losses)
         broken = (~losses.isfinite()).nonzero().flatten().tolist()
         found = (broken[0], f"{float(losses[broken[0]])}", self._broken_terms(broken[0])) if broken else None
@@ -183,6 +270,8 @@ class BurstModule(pl.LightningModule):
         }
         state["groups"], state["term_names"] = self._step_groups, self._term_names
         state["accuracy"] = self.metrics["train"].accuracy.state()
+        if isinstance(loader := train_loader(self.trainer), BatchLoader):
+            state["data"] = loader.epoch_start
         if len(self.step_losses) % self.options.accumulate_grad_batches:
             state["gradients"] = [
                 None if parameter.grad is None else parameter.grad.cpu() for parameter in self.trainable_parameters()
@@ -194,15 +283,13 @@ class BurstModule(pl.LightningModule):
 
     def resume_epoch(self, state: dict[str, Any]) -> None:
         """Let the epoch that begins next be the one that ``epoch_state`` tells of."""
-        self._resumed = state
-        train_loader(self.trainer).go_on_after(len(state["groups"]))
+        self._resumed, loader = state, train_loader(self.trainer)
+        loader.go_on_after(len(state["groups"]))
+        if isinstance(loader, BatchLoader):
+            loader.epoch_start = state["data"]
 
     def _set_epoch_state(self, state: dict[str, Any]) -> None:
-        for name, values in (
-            ("losses", self.step_losses),
-            ("terms", self._step_terms),
-            ("grad_norms", self._grad_norms),
-        ):
+        for name, values in self._step_values().items():
             if state[name] is not None:
                 values.extend(state[name].to(self.device).unbind())
         self._step_groups, self._term_names = list(state["groups"]), list(state["term_names"])
@@ -219,10 +306,19 @@ class BurstModule(pl.LightningModule):
             values["train/grad_norm"] = torch.stack(self._grad_norms).mean()
         self.log_dict(values, logger=False)
         logged = {name: float(value) for name, value in values.items()} | {"lr": self._learning_rate()}
+        if self.policies:
+            metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items() if name != "step"}
+            logged |= self.policies.epoch_finished(self.current_epoch, self._train_losses(), metrics | logged)
+            self.trainer.should_stop = self.trainer.should_stop or self.policies.stopped is not None
         # Lightning would hand them to the loggers after the checkpoint is saved: a run killed between would lose them.
         for logger in self.trainer.loggers:
             logger.log_metrics(logged, step=self.current_epoch + 1)
             logger.save()
+
+    def _train_losses(self) -> list[float]:
+        """Return the losses of this epoch's steps, fetched from the device once."""
+        self._fetched = self._fetched or torch.stack(self.step_losses).tolist()
+        return self._fetched
 
     def _learning_rate(self) -> float:
         """Return the learning rate that the next step would take."""
@@ -231,13 +327,15 @@ class BurstModule(pl.LightningModule):
     def _evaluation_step(self, burst: Burst, split: str) -> None:
         outputs = []
         for batch in burst:
-            terms, output = self.batch_terms(batch, split)
+            terms, output = self.batch_terms(batch, split, **self.policies.for_step)
             self.metrics[split].loss.update(_sum(list(terms.values())), len(batch.indices))
             outputs.append(output)
         self.count(split, *map(torch.cat, zip(*outputs, strict=True)))
 
     def on_validation_start(self) -> None:
         ranks.share_buffers(self.model)
+        if self.policies and self.step_losses:
+            self.policies.validation_started(self.current_epoch, self._train_losses())
 
     def validation_step(self, burst: Burst, burst_index: int, dataloader_idx: int = 0) -> None:
         self._evaluation_step(burst, self.validation_loaders()[dataloader_idx].split)
@@ -264,30 +362,12 @@ class BurstModule(pl.LightningModule):
 
 
 class BaseLitModule(BurstModule):
-    """Trains a base model on (query, target) pairs.
-
-    Args:
-        model: network, (B, *Q) -> (B, *P).
-        loss: (predictions (B, *P), targets (B, ...)) -> scalar.
-        accuracy, optimizer, schedule, options: as in ``BurstModule``.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        loss: Callable[[Tensor, Tensor], Tensor],
-        accuracy: BaseAccuracy,
-        optimizer: OptimizerFactory,
-        schedule: ScheduleFactory | None = None,
-        options: StepOptions = StepOptions(),
-    ) -> None:
-        super().__init__(accuracy, optimizer, schedule, options)
-        self.model, self.loss = model, loss
+    """Trains a base model on (query, target) pairs; its loss is called with predictions (B, *P), targets (B, ...)."""
 
     def batch_terms(self, batch: GroupBatch, split: str) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
         targets = batch.targets.flatten(0, 1)
         predictions = self.model(batch.queries.flatten(0, 1)).float()
-        return loss_terms(self.loss, predictions, targets), (predictions.detach(), targets)
+        return self.loss_terms(predictions, targets), (predictions.detach(), targets)
 
     def count(self, split: str, *outputs: Tensor) -> None:
         self.metrics[split].accuracy.update(*outputs)
@@ -296,32 +376,23 @@ class BaseLitModule(BurstModule):
 class ParityLitModule(BurstModule):
     """Trains what is trainable in a coded model: its base model never is, and stays in eval mode.
 
-    Args:
-        model: the coded model.
-        loss: (decoder, predictions (G, k, *P), parity outputs (G, r, *P'), targets (G, k, ...)) -> scalar.
-        accuracy, optimizer, schedule, options: as in ``BurstModule``.
+    Its loss is called with decoder, predictions (G, k, *P), parity outputs (G, r, *P'), targets (G, k, ...).
     """
+
+    LOSS_ARGUMENTS = 4
 
     model: CodedModel
 
-    def __init__(
-        self,
-        model: CodedModel,
-        loss: Callable[..., Tensor],
-        accuracy: ReconstructionAccuracy,
-        optimizer: OptimizerFactory,
-        schedule: ScheduleFactory | None = None,
-        options: StepOptions = StepOptions(),
-    ) -> None:
-        super().__init__(accuracy, optimizer, schedule, options)
+    def __init__(self, model: CodedModel, *arguments: Any, **keywords: Any) -> None:
         model.base_model.requires_grad_(False)
-        self.model, self.loss = model, loss
+        super().__init__(model, *arguments, **keywords)
         self._predictions: dict[str, BasePredictions] = {}
 
     def on_fit_start(self) -> None:
         self._predictions = {}
 
     def on_train_start(self) -> None:
+        super().on_train_start()
         self._ask_base_model([train_loader(self.trainer)])
 
     def on_validation_start(self) -> None:
@@ -341,7 +412,7 @@ class ParityLitModule(BurstModule):
         predictions = self._predictions[split](batch).float()
         _, parity_queries = self.model.encoder.dispatch(batch.queries)
         parity_outputs = self.model.parity_outputs(parity_queries).float()
-        terms = loss_terms(self.loss, self.model.decoder, predictions, parity_outputs, batch.targets)
+        terms = self.loss_terms(self.model.decoder, predictions, parity_outputs, batch.targets)
         return terms, (predictions, parity_outputs.detach(), batch.targets)
 
     def count(self, split: str, *outputs: Tensor) -> None:

@@ -86,7 +86,7 @@ class RunLock:
             else:
                 raise ParityError(
                     f"{self.path.parent} is being written by another process, {_describe(owner)}: wait for it, stop "
-                    "it, or give this run another --run_name."
+                    "it, or give this run another folder (--run_name)."
                 )
 
     def _taken(self) -> bool:

@@ -32,13 +32,15 @@ class TrainingProgress(ProgressBar):
         self.shown, self.refresh_rate = shown, max(1, refresh_rate)
         self.console = console or Console()
         self._bars: Progress | None = None
+        self._cell: Any = None
+        """In a notebook: what the bars are shown by."""
 
     def disable(self) -> None:
         """Lightning's wish on ranks other than 0."""
         self.console = Console(quiet=True)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not self.console.is_terminal:
+        if not self.console.is_terminal and not self.console.is_jupyter:
             return
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -53,7 +55,10 @@ class TrainingProgress(ProgressBar):
         self._epochs = self._bars.add_task("epochs", total=trainer.max_epochs, completed=done, values="")
         self._steps = self._bars.add_task("steps", total=train_loader(trainer).num_steps, values="")
         self._drawn_at, self._drawn_when = 0, time.monotonic()
-        self._bars.start()
+        if self.console.is_jupyter:
+            self._cell = _shown_in_notebook(self._bars)
+        else:
+            self._bars.start()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -69,7 +74,14 @@ class TrainingProgress(ProgressBar):
         assert self._bars is not None
         self._drawn_at, self._drawn_when = steps, time.monotonic()
         self._bars.update(self._steps, completed=steps, values=values)
-        self._bars.refresh()
+        self._refresh()
+
+    def _refresh(self) -> None:
+        assert self._bars is not None
+        if self._cell is None:
+            self._bars.refresh()
+        else:
+            self._cell.update(self._bars)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Called before the LightningModule logs the epoch's loss, after it logged validation.
@@ -94,5 +106,15 @@ class TrainingProgress(ProgressBar):
 
     def _stop(self) -> None:
         if self._bars is not None:
-            self._bars.stop()
-            self._bars = None
+            if self._cell is None:
+                self._bars.stop()
+            else:
+                self._refresh()
+            self._bars = self._cell = None
+
+
+def _shown_in_notebook(bars: Progress) -> Any:
+    """Show bars below a cell, and return what updates them there; rich's own way needs ipywidgets."""
+    from IPython.display import display
+
+    return display(bars, display_id=True)

@@ -86,5 +86,22 @@ class StopSignals:
             sys.stderr.write(f"\n{self.received.name}: saving, then stopping; once more stops at once.\n")
 
 
+class Interrupts(StopSignals):
+    """For a process that lives on, as a notebook's: listens to Ctrl-C alone, and a second one interrupts at once."""
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {signal.SIGINT: signal.signal(signal.SIGINT, self._hear)}
+        return self
+
+    def _hear(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:  # a DataLoader's process: this one is still to take what it has read
+            return
+        if self.received is not None or not self._later:
+            raise KeyboardInterrupt
+        self.received = signal.SIGINT
+        sys.stderr.write("\ninterrupted: saving, then stopping; once more stops at once.\n")
+
+
 def _end(signum: signal.Signals) -> None:
     os._exit(128 + signum)

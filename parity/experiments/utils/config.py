@@ -6,6 +6,8 @@ Keys of a config:
 ``model``         ``network``, a constructor called with (query_shape, prediction_shape), and its further arguments
 ``optimizer``     factory, called with the parameters
 ``schedule``      optional: factory of the learning rate's schedule, called with (optimizer, number of steps)
+``policies``      optional: values that change with time, by keyword, ``dict(lr=Exponential(...))``; docs/training.md
+``averaging``     optional: ``EMA(decay=0.999)`` keeps a running mean of what is trained, beside it
 ``loss``          what is minimised
 ``trainer``       arguments of Lightning's Trainer: ``max_epochs``, ``precision``, ``gradient_clip_val``, ...
 ``base``          parity experiments: the base model, by its experiment's name or as a file of weights
@@ -17,13 +19,14 @@ Keys of a config:
 
 import ast
 import dataclasses
-import functools
 from collections.abc import Iterator, Mapping
-from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any
 
 from parity.errors import ParityError, did_you_mean
+from parity.plain import differences, to_plain
+
+__all__ = ["Config", "apply_overrides", "differences", "frozen", "to_plain", "update_config"]
 
 Config = Mapping[str, Any]
 
@@ -44,32 +47,6 @@ def _is_dict(value: Any) -> bool:
 def frozen(config: Config) -> Config:
     """Return a view of a copy that nobody can change."""
     return MappingProxyType({key: frozen(value) if _is_dict(value) else value for key, value in config.items()})
-
-
-def to_plain(value: Any) -> Any:
-    """Turn a config into what JSON can hold: objects by their name and parameters."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_plain(item) for item in value]
-    if isinstance(value, functools.partial):
-        return {"object": _name(value.func), "args": to_plain(value.args), **to_plain(value.keywords)}
-    if isinstance(value, PurePath):
-        return str(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"object": _name(type(value)), **fields}
-    if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
-        return _name(value)
-    own = {**getattr(value, "__dict__", {}), **getattr(value, "_modules", {})}
-    parameters = {name: to_plain(item) for name, item in own.items() if not name.startswith("_") and name != "training"}
-    return {"object": _name(type(value)), **(parameters or {"as": " ".join(repr(value).split())})}
-
-
-def _name(thing: Any) -> str:
-    return f"{thing.__module__}.{thing.__qualname__}"
 
 
 def apply_overrides(config: Config, overrides: Config) -> dict[str, Any]:
@@ -131,12 +108,3 @@ def _as_type_of(old: Any, new: Any, path: str) -> Any:
 
 def _described(value: Any) -> str:
     return f"of type {type(value).__name__} ({value!r})"
-
-
-def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    """Name what differs between two plain configs, a line each: 'code.k: 2 -> 3'."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            yield from differences(old.get(key, "(none)"), new.get(key, "(none)"), f"{path}.{key}" if path else key)
-    elif old != new:
-        yield f"{path}: {old} -> {new}"

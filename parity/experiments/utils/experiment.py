@@ -4,7 +4,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from parity.coded_model import CodedModel
 from parity.data import GroupDataModule, get_datamodule_class
@@ -12,14 +12,14 @@ from parity.errors import ParityError, did_you_mean
 from parity.experiments.utils import catalogue
 from parity.experiments.utils.config import Config, apply_overrides, differences, frozen, to_plain, update_config
 from parity.models import load_into
-from parity.training.checkpoints import check_checkpoint
+from parity.training.averaging import averaged
+from parity.training.checkpoints import CHECKPOINTS, check_checkpoint, model_weights
 from parity.training.files import read_json
 from parity.training.loggers import read_table
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.csv"
 TEST_FILE = "test_metrics.json"
-CHECKPOINTS = "checkpoints"
 
 BASE_DIRECTORY = "experiments"
 
@@ -216,21 +216,22 @@ class Experiment:
         directory = "" if str(self.base_directory) == BASE_DIRECTORY else f" --base_directory {self.base_directory}"
         return f"python train.py --dataset {self.dataset} --experiment_name {self.experiment_name}{directory}"
 
-    def load_trained_model(self, reload: str = "best") -> nn.Module:
+    def load_trained_model(self, reload: str = "best", ema: bool = False) -> nn.Module:
         """Make the model and load what was trained, in eval mode.
 
         Args:
             reload: 'best', 'last' or 'epoch_<N>'.
+            ema: load the averaged weights of that time; the config asks for averaging.
 
         Returns:
             A ``CodedModel``, called with (queries, available), or a base experiment's network.
 
         Raises:
-            ParityError: there is no such checkpoint, or it is damaged or of another model.
+            ParityError: there is no such checkpoint, it is damaged or of another model, or has no averaged weights.
         """
         path = self.checkpoint(reload)
-        model = self.get_model()
-        load_into(model, model_weights(check_checkpoint(path)["state_dict"]), path)
+        model, checkpoint = self.get_model(), check_checkpoint(path)
+        load_into(model, model_weights(averaged(checkpoint, path) if ema else checkpoint["state_dict"]), path)
         return model.eval().requires_grad_(False)
 
     def evaluate(self, split: str = "test", reload: str = "best", **options: Any) -> "pd.DataFrame":
@@ -330,8 +331,3 @@ class Experiment:
                 f"the run in {folder} was started with something else: {'; '.join(changes)}. "
                 "Give this one another --run_name, or start anew with --force-no-resume."
             )
-
-
-def model_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the model's part of a LightningModule's state dict."""
-    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}

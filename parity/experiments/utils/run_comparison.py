@@ -46,6 +46,7 @@ def run_comparison(
     default_class: int | None = None,
     split: str = "test",
     reload: str = "best",
+    ema: bool = False,
     accelerator: str = "auto",
 ) -> dict[str, Any]:
     """Compare what experiments have trained, on the base model that they share.
@@ -60,6 +61,7 @@ def run_comparison(
         default_class: what a user is told where nothing can be rebuilt; by default the most frequent class.
         split: 'test' or 'val'.
         reload: which checkpoints.
+        ema: the averaged weights of parity experiments' checkpoints.
         accelerator: as Lightning names it.
 
     Returns:
@@ -72,7 +74,9 @@ def run_comparison(
         if not 0 <= f <= 1:
             raise ParityError(f"--unavailable takes probabilities, from 0 to 1, not {f:g}.")
     device = make_trainer(Hardware(accelerator), logger=False, enable_checkpointing=False).strategy.root_device
-    models = [experiment.load_trained_model(reload).to(device) for experiment in experiments]
+    models = [
+        experiment.load_trained_model(reload, ema and not experiment.is_base).to(device) for experiment in experiments
+    ]
     base, base_model = _base(experiments, models)
     trained = [
         (experiment, model)

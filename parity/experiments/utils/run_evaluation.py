@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from parity.coded_model import CodedModel
+from parity.errors import ParityError
 from parity.evaluation import evaluate_base, evaluate_code
-from parity.experiments.utils.experiment import Experiment, model_weights
+from parity.experiments.utils.experiment import Experiment
 from parity.models import load_into, read_weights
+from parity.training.checkpoints import model_weights
 from parity.training.fit import Hardware, make_trainer
 
 
@@ -19,6 +21,7 @@ def run_evaluation(
     experiment: Experiment,
     *,
     reload: str = "best",
+    ema: bool = False,
     weights: Path | None = None,
     split: str = "test",
     batch_size: int | None = None,
@@ -29,6 +32,7 @@ def run_evaluation(
     Args:
         experiment: whose run.
         reload: 'best', 'last' or 'epoch_<N>'.
+        ema: evaluate the averaged weights of that checkpoint.
         weights: a file of weights to evaluate instead of a checkpoint: of the network of a base experiment, or of the
             whole coded model.
         split: 'test' or 'val'.
@@ -42,10 +46,12 @@ def run_evaluation(
     Raises:
         ParityError: there is no such checkpoint, it does not fit, or the data is not there.
     """
+    if ema and weights is not None:
+        raise ParityError("averaged weights are those of a run's checkpoint: leave out --ema or --weights.")
     trainer = make_trainer(Hardware(accelerator), logger=False, enable_checkpointing=False)
     datamodule = experiment.get_datamodule(batch_size=batch_size or larger_batches(experiment))
     if weights is None:
-        source, model = experiment.checkpoint(reload), experiment.load_trained_model(reload)
+        source, model = experiment.checkpoint(reload), experiment.load_trained_model(reload, ema)
     else:
         source, model = weights, experiment.get_model()
         state = read_weights(weights)
@@ -58,7 +64,7 @@ def run_evaluation(
     results = {
         "dataset": experiment.dataset,
         "experiment_name": experiment.experiment_name,
-        "weights": str(source),
+        "weights": f"{source} (averaged)" if ema else str(source),
         "split": split,
         "base": base | {"in_words": datamodule.task.describe(base, base["queries"])},
     }

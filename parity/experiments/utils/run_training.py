@@ -19,18 +19,25 @@ from parity.coded_model import CodedModel
 from parity.data import GroupDataModule
 from parity.errors import ParityError
 from parity.evaluation import evaluate_base
+from parity.evaluation.comparison import parity_model_costs
 from parity.experiments.utils.experiment import (
-    CHECKPOINTS,
     CONFIG_FILE,
     METRICS_FILE,
     TEST_FILE,
     Experiment,
-    model_weights,
 )
 from parity.models import load_into, read_weights
 from parity.models.weights import fingerprint
 from parity.training import ranks
-from parity.training.checkpoints import check_checkpoint, newest_whole, steps_within_epoch
+from parity.training.checkpoints import (
+    CHECKPOINTS,
+    check_base_model,
+    check_checkpoint,
+    model_weights,
+    newest_whole,
+    steps_within_epoch,
+    stopped_early,
+)
 from parity.training.files import DISK_IS_FULL, check_writable, disk_errors, remove_temporaries, write_json
 from parity.training.fit import Hardware, evaluate_on_test, fit, make_trainer, split_trainer_args
 from parity.training.lit_module import BurstModule, lit_module_class
@@ -155,14 +162,15 @@ def _train_alone(
         experiment.start_parity_models(model)
     identity = experiment.identity(fingerprint(model.base_model) if isinstance(model, CodedModel) else None)
     module, trainer_args = lit_module(experiment, datamodule, model, options)
-    resume_from, done, steps = ranks.on_first(lambda: _resume_from(experiment, options, identity, module))
+    resume_from, done, steps, stopped = ranks.on_first(lambda: _resume_from(experiment, options, identity, module))
 
     _announce(experiment, datamodule, model, options)
     if resume_from is not None:
         if done > trainer_args["max_epochs"]:
             raise ParityError(f"{resume_from} is of epoch {done}, beyond trainer.max_epochs.")
-        if done >= trainer_args["max_epochs"] and ranks.on_first((experiment.save_dir / TEST_FILE).exists):
-            log.info("this run is finished, after %d epochs: nothing to do (%s)", done, experiment.save_dir)
+        if (done >= trainer_args["max_epochs"] or stopped) and ranks.on_first((experiment.save_dir / TEST_FILE).exists):
+            why = f", stopped by {stopped}" if stopped else ""
+            log.info("this run is finished, after %d epochs%s: nothing to do (%s)", done, why, experiment.save_dir)
             return experiment.load_test_metrics()
         within = f" and {steps} steps" if steps else ""
         log.info("going on after epoch %d%s of %d, from %s", done, within, trainer_args["max_epochs"], resume_from)
@@ -175,7 +183,7 @@ def _train_alone(
     loggers: list[Logger] = []
     if not options.leaves_nothing:
         ranks.on_first(lambda: _begin(experiment.save_dir, identity, options.resume))
-        loggers = _loggers(experiment, options, done, module.monitor)
+        loggers = _loggers(experiment, options, done, str(module.monitor))
     checkpoints = fit(
         module,
         datamodule,
@@ -189,6 +197,8 @@ def _train_alone(
         resume_from=resume_from,
         stop=stop,
     )
+    if module.policies.stopped:
+        log.info("training was stopped by %s", module.policies.stopped)
     if options.leaves_nothing:
         log.info("a dry run: nothing was written")
         return {}
@@ -203,6 +213,8 @@ def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, 
         check_wandb_project(options.wandb_project, options.wandb_id)
     experiment.check_config()
     _, trainer_args = split_trainer_args(experiment.config["trainer"])
+    model = experiment.get_model()
+    lit_module(experiment, datamodule, model, options)
     trainer = make_trainer(options.hardware, logger=False, enable_checkpointing=False, **trainer_args)
     if not options.leaves_nothing:
         check_writable(experiment.save_dir)
@@ -211,7 +223,7 @@ def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, 
     for split in ("train", "val"):
         datamodule.loader(split)
     try:
-        experiment.config["optimizer"](experiment.get_model().parameters())
+        experiment.config["optimizer"](model.parameters())
     except ValueError as error:
         raise ParityError(f"the optimiser of {experiment.experiment_name} cannot be made: {error}.") from error
     return trainer
@@ -247,29 +259,20 @@ def _base_weights(
 
 def _resume_from(
     experiment: Experiment, options: RunOptions, identity: dict[str, Any], module: BurstModule
-) -> tuple[Path | None, int, int]:
-    """Return the checkpoint to go on from, the epochs finished there and the steps beyond; None and zeros to begin."""
+) -> tuple[Path | None, int, int, str | None]:
+    """Return the checkpoint to go on from, epochs finished, steps beyond and why it was stopped; None to begin."""
     if not options.resume or options.leaves_nothing:
-        return None, 0, 0
+        return None, 0, 0, None
     experiment.check_identity(identity)
     found = newest_whole(experiment.save_dir / CHECKPOINTS, partial(check_checkpoint, module=module))
     if found is None and options.resume_from is not None:  # else this run has begun already, perhaps from there
         experiment.check_identity(identity, options.resume_from.parents[1])
         found = options.resume_from, check_checkpoint(options.resume_from, module)
     if found is None:
-        return None, 0, 0
+        return None, 0, 0, None
     path, checkpoint = found
-    _check_base_model(checkpoint["state_dict"], module.model, path)
-    return path, checkpoint["epoch"] + 1, steps_within_epoch(checkpoint)
-
-
-def _check_base_model(state: dict[str, torch.Tensor], model: nn.Module, source: Path) -> None:
-    """Make sure that a checkpoint was trained for this very base model."""
-    if not isinstance(model, CodedModel):
-        return
-    for name, value in model.base_model.state_dict().items():
-        if not torch.equal(state[f"model.base_model.{name}"], value.cpu()):
-            raise ParityError(f"{source} was trained for a base model of other weights ('{name}' differs).")
+    check_base_model(checkpoint["state_dict"], module.model, path)
+    return path, checkpoint["epoch"] + 1, steps_within_epoch(checkpoint), stopped_early(checkpoint)
 
 
 def lit_module(
@@ -283,18 +286,18 @@ def lit_module(
         accuracy = BaseAccuracy(datamodule.task)
     config = experiment.config
     module = lit_module_class(model)(
-        model, config["loss"], accuracy, config["optimizer"], config.get("schedule"), steps
-    )
+        model, config["loss"], accuracy, config["optimizer"], config.get("schedule"), steps,
+        config.get("policies", {}), config.get("averaging"),
+    )  # fmt: skip
     return module, trainer_args
 
 
 def _announce(experiment: Experiment, datamodule: GroupDataModule, model: nn.Module, options: RunOptions) -> None:
     loader, config = datamodule.loader("train"), experiment.config
     if isinstance(model, CodedModel):
-        code = config["code"]
         what = (
             f"parity model of {experiment.dataset} {experiment.experiment_name}: (k, r) = ({model.k}, {model.r}), "
-            f"{code['encoder'].__name__}, {code['decoder'].__name__}"
+            f"{type(model.encoder).__name__}, {type(model.decoder).__name__}"
         )
     else:
         what = f"base model {experiment.dataset} {experiment.experiment_name}"
@@ -303,6 +306,10 @@ def _announce(experiment: Experiment, datamodule: GroupDataModule, model: nn.Mod
         what, config["trainer"]["max_epochs"], loader.num_steps, datamodule.batch_size, experiment.save_dir,
     )  # fmt: skip
     if isinstance(model, CodedModel):
+        if model.parity_models:
+            query = torch.zeros(1, *datamodule.query_shape)
+            log.info("a parity model has %.2f x the base model's multiply-adds, %.2f x its parameters",
+                     *parity_model_costs(model, query))  # fmt: skip
         # The base model is finished: measuring it on test data checks data, scaling and weights, and chooses nothing.
         # Training data that is augmented is not gone through only for this.
         base_model = model.base_model.to(datamodule.device)
@@ -358,7 +365,7 @@ def _test(
             logger.log_metrics(metrics, step=best_epoch)
             logger.save()
     ranks.on_first(lambda: write_json(experiment.save_dir / TEST_FILE, {"epoch": best_epoch, "metrics": metrics}))
-    names = [name.replace("val/", "test/") for name in dict.fromkeys([*module.shown.values(), module.monitor])]
+    names = [name.replace("val/", "test/") for name in dict.fromkeys([*module.shown.values(), str(module.monitor)])]
     log.info("best epoch %d: %s", best_epoch, ", ".join(f"{name} {metrics[name]:.4f}" for name in names))
     return metrics
 

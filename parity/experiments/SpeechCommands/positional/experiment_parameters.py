@@ -3,6 +3,8 @@
 python train.py --dataset SpeechCommands --experiment_name lenet_k2_cells
 """
 
+from typing import Any
+
 from parity.data.augmentation import RandomAffine
 from parity.experiments.CIFAR10.positional.experiment_parameters import CODES, KL_CODES, LIKE_BASE_MODEL, cells_of
 from parity.experiments.MNIST.original.experiment_parameters import parity_configs
@@ -17,7 +19,7 @@ TRAINING = dict(
     data=dict(augmentation=MOVED), optimizer=Adam(lr=1e-3), schedule=OneCycle(), trainer=dict(max_epochs=100)
 )
 
-WORD_CELLS = {}
+WORD_CELLS: dict[str, Any] = {}
 for network in ("vgg11", "lenet"):
     config = update_config(cells_of(SPOKEN_WORDS[f"{network}_k2_add"]), TRAINING)
     WORD_CELLS |= parity_configs(network, config, CODES)

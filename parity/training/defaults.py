@@ -1,0 +1,131 @@
+"""What a training needs and was not told: the loss and the task, by the model and the data."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parity.coded_model import CodedModel
+from parity.coders import Decoder
+from parity.errors import ParityError
+from parity.tasks import Classification, Task
+from parity.training.batches import as_groups
+from parity.training.losses import ParityTargetLoss, ReconstructionLoss, SquaredError
+from parity.training.metrics import Accuracy, BaseAccuracy, ReconstructionAccuracy
+
+
+class TargetsAndReconstructions(nn.Module):
+    """Squared distance of parity predictions from their exact targets, and of what is rebuilt from base predictions.
+
+    ``parity_weight * ParityTargetLoss(nn.MSELoss()) + reconstruction_weight * ReconstructionLoss(SquaredError())``;
+    the weights are keywords, so that policies can change them. A term of weight 0 is not computed.
+
+    Args:
+        parity_weight, reconstruction_weight: where no policy says otherwise.
+    """
+
+    def __init__(self, parity_weight: float = 1.0, reconstruction_weight: float = 0.0) -> None:
+        super().__init__()
+        self.parity_weight, self.reconstruction_weight = parity_weight, reconstruction_weight
+        self.parity, self.reconstruction = ParityTargetLoss(nn.MSELoss()), ReconstructionLoss(SquaredError())
+
+    def forward(
+        self,
+        decoder: Decoder,
+        predictions: Tensor,
+        parity_outputs: Tensor,
+        targets: Tensor,
+        *,
+        parity_weight: float | None = None,
+        reconstruction_weight: float | None = None,
+    ) -> Tensor:
+        """Compute the loss of a batch; see ``parity.training.losses``."""
+        weighted = (
+            (self.parity_weight if parity_weight is None else parity_weight, self.parity),
+            (
+                self.reconstruction_weight if reconstruction_weight is None else reconstruction_weight,
+                self.reconstruction,
+            ),
+        )
+        terms = [
+            weight * loss(decoder, predictions, parity_outputs, targets) for weight, loss in weighted if weight != 0
+        ]
+        return sum(terms[1:], terms[0]) if terms else 0 * parity_outputs.sum()
+
+
+def default_criterion(model: nn.Module, task: Task | None) -> nn.Module:
+    """Return what is minimised: exact parity targets where the decoder has them, else what is rebuilt.
+
+    A base model's is the cross-entropy of a classification, else the squared error.
+    """
+    if not isinstance(model, CodedModel):
+        return nn.CrossEntropyLoss() if isinstance(task, Classification) else nn.MSELoss()
+    if type(model.decoder).parity_targets is Decoder.parity_targets:
+        return TargetsAndReconstructions(parity_weight=0.0, reconstruction_weight=1.0)
+    return TargetsAndReconstructions()
+
+
+def inferred_task(model: nn.Module, batch: Any) -> Task | None:
+    """Return the classification that a batch's integer targets are of; None where they are none.
+
+    Args:
+        model: a coded model, or a network that is asked once, in eval mode.
+        batch: (queries, targets).
+
+    Raises:
+        ParityError: the network cannot answer its queries.
+    """
+    groups = as_groups(batch, isinstance(model, CodedModel))
+    if groups.targets.is_floating_point():
+        return None
+    if isinstance(model, CodedModel):
+        shape = tuple(model.decoder.prediction_shape)
+    else:
+        parameter = next(model.parameters(), torch.empty(0))
+        try:
+            with torch.no_grad(), evaluating(model):
+                shape = tuple(model(groups.queries[:1, 0].to(parameter.device)).shape[1:])
+        except (RuntimeError, ValueError, TypeError) as error:
+            query = tuple(groups.queries.shape[2:])
+            why = " ".join(str(error).split())
+            raise ParityError(
+                f"the network cannot answer the first batch, of queries of shape {query}: {why}."
+            ) from error
+    return Classification(shape[0]) if len(shape) == 1 else None
+
+
+def accuracy_of(model: nn.Module, task: Task | None) -> Accuracy:
+    """Return what is counted while a model is trained."""
+    if task is None:
+        return Uncounted()
+    return ReconstructionAccuracy(task, model.k) if isinstance(model, CodedModel) else BaseAccuracy(task)
+
+
+class Uncounted(Accuracy):
+    """The accuracy where nobody knows the task: there is the loss alone."""
+
+    monitor = "loss"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown = {"loss": "loss"}
+
+    def update(self, *outputs: Tensor) -> None:
+        """Count nothing."""
+
+    def compute(self) -> dict[str, Tensor]:
+        return {}
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Within this block the model is in eval mode; then each part of it is in the mode that it was."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

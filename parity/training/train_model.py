@@ -1,0 +1,225 @@
+"""Training in one call, from a notebook as from a script: the same loop as ``train.py``'s."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities.model_helpers import is_overridden
+from torch import Tensor, nn
+
+from parity.coded_model import CodedModel
+from parity.data import GroupDataModule
+from parity.errors import ParityError, Stopped
+from parity.models import load_into
+from parity.plain import to_plain
+from parity.tasks import Task
+from parity.training.averaging import EMA, averaged
+from parity.training.batches import BatchData, first_batch
+from parity.training.checkpoints import check_checkpoint, model_weights
+from parity.training.defaults import accuracy_of, default_criterion, inferred_task
+from parity.training.fit import Hardware, fit, split_trainer_args
+from parity.training.folders import Folders
+from parity.training.lit_module import BurstModule, lit_module_class
+from parity.training.optimizers import Adam, OptimizerFactory, ScheduleFactory
+from parity.training.progress import TrainingProgress
+from parity.training.running_policies import OF_OPTIMIZER
+from parity.training.signals import Interrupts
+from parity.training.validation import Validate, Validation
+
+log = logging.getLogger(__name__)
+
+
+def train_model(
+    model: nn.Module,
+    data: GroupDataModule | pl.LightningDataModule | Iterable[Any],
+    max_epochs: int,
+    *,
+    criterion: Callable[..., Tensor] | None = None,
+    optimizer: OptimizerFactory | None = None,
+    schedule: ScheduleFactory | None = None,
+    log_path: str | Path | None = None,
+    checkpoints_path: str | Path | None = None,
+    validate: Validate | None = None,
+    val_data: Iterable[Any] | None = None,
+    monitor: str | None = None,
+    steps_per_epoch: int | None = None,
+    accumulate_grad_batches: int = 1,
+    gradient_clip_val: float | None = None,
+    gradient_clip_algorithm: str = "norm",
+    averaging: EMA | None = None,
+    task: Task | None = None,
+    lit_module: type[BurstModule] | None = None,
+    accelerator: str = "auto",
+    precision: str = "32-true",
+    checkpoint_every: int | None = None,
+    save_every_minutes: float | None = 30.0,
+    resume: bool = True,
+    progress: bool = True,
+    callbacks: Sequence[pl.Callback] = (),
+    **policies: Any,
+) -> None:
+    """Train a model; it has the last step's weights then, and is in eval mode.
+
+    The same call after a crash, a kill or a ``KeyboardInterrupt`` goes on from ``checkpoints_path``, and ends with the
+    weights of an uninterrupted call: with our datamodules, and with any iterable that yields the same batches again
+    when the global random generators are in the same state, as a list or a shuffling ``DataLoader`` does. An iterator
+    cannot be gone through again: what is resumed takes the batches that it yields next. After the last epoch, or where
+    a policy ended the training, the same call loads the last weights and does nothing else; with a larger
+    ``max_epochs`` and no schedule it trains on, unless a policy ended it.
+
+    Args:
+        model: a ``CodedModel``, whose parameters with ``requires_grad`` are trained, but for its base model's; or a
+            network, (B, *Q) -> (B, *P), to train as a base model.
+        data: a datamodule; or an iterable of (queries, targets): of groups (G, k, *Q), (G, k, ...) for a coded model,
+            else (B, *Q), (B, ...). Without a length it needs ``steps_per_epoch``.
+        max_epochs: how long.
+        criterion: as a config's ``loss``, e.g. ``ParityTargetLoss(nn.MSELoss())``; by default
+            ``TargetsAndReconstructions`` for a coded model, cross-entropy for a classification, else squared error.
+        optimizer: a factory, called with the parameters; by default ``Adam`` with the numbers that ``lr`` and
+            ``weight_decay`` are.
+        schedule: a factory of the learning rate's schedule, called with (optimizer, number of steps).
+        log_path: for TensorBoard's files and ``metrics.csv``; None logs nothing.
+        checkpoints_path: for ``last.ckpt``, ``best.ckpt``, ...; None saves nothing.
+        validate: called after each epoch with the model in eval mode; the numbers that it returns by name are logged
+            as ``val/<name>``.
+        val_data: as ``data``, to validate on after each epoch; our datamodules have their own.
+        monitor: logged name of what the best epoch has most of (of a loss, least); by default the accuracy on
+            validation data, else the first number of ``validate``, else every epoch is the best so far.
+        steps_per_epoch: of an iterable that has no end, or is cut off there.
+        accumulate_grad_batches, gradient_clip_val, gradient_clip_algorithm, accelerator, precision: as Lightning's.
+        averaging: of the weights, e.g. ``EMA(0.999)``; ``load_trained(..., ema=True)`` loads it.
+        task: what predictions are measured by; by default the datamodule's, or a classification where targets are
+            integers, else the loss alone is measured.
+        lit_module: a subclass of ``ParityLitModule`` or ``BaseLitModule`` whose ``batch_terms`` is overridden.
+        checkpoint_every: also keep ``epoch_<N>.ckpt`` of every so-manieth epoch.
+        save_every_minutes: also save within an epoch, when the last time is so long ago.
+        resume: go on with what is there; False removes it and starts anew.
+        progress: show a progress bar.
+        callbacks: of Lightning.
+        **policies: values and ``Policy`` objects: ``lr`` and ``weight_decay`` go to the optimiser, others to the
+            keyword of the criterion (or of an overridden ``batch_terms``) that is named like them.
+
+    Raises:
+        ParityError: bad input of any kind; nothing was trained then.
+        KeyboardInterrupt: Ctrl-C, or a notebook's stop button; it is saved within the epoch.
+    """
+    if optimizer is None:
+        numbers = [name for name in OF_OPTIMIZER if isinstance(policies.get(name), int | float)]
+        optimizer = Adam(**{name: policies.pop(name) for name in numbers})
+    datamodule, task = _as_datamodule(data, val_data, model, task, steps_per_epoch)
+    criterion = default_criterion(model, task) if criterion is None else criterion
+    trainer = dict(
+        max_epochs=max_epochs, precision=precision, accumulate_grad_batches=accumulate_grad_batches,
+        gradient_clip_val=gradient_clip_val, gradient_clip_algorithm=gradient_clip_algorithm,
+    )  # fmt: skip
+    options, trainer_args = split_trainer_args(trainer)
+    module = (lit_module or lit_module_class(model))(
+        model, criterion, accuracy_of(model, task), optimizer, schedule, options, policies, averaging
+    )
+    _check_optimizer(module)
+    if not datamodule.validation_splits:
+        module.monitor, module.shown = None, {}
+    module.monitor = monitor or module.monitor
+    settings = to_plain(
+        dict(
+            trainer,
+            model=type(model),
+            lit_module=type(module),
+            criterion=criterion,
+            optimizer=optimizer,
+            schedule=schedule,
+            policies=policies,
+            averaging=averaging,
+            data=_described(datamodule, data),
+        )
+    )
+    folders = Folders.of(checkpoints_path, log_path)
+    bars = TrainingProgress(module.shown)
+    say: Callable[[str], None] = bars.console.print if progress else log.info
+    listeners = [*([Validation(validate)] if validate else []), *([bars] if progress else []), *callbacks]
+    with _interrupted() as stop, folders.held():
+        beginning = folders.begin(module, settings, resume)
+        if beginning.finished is None:
+            fit(
+                module, datamodule, None, trainer_args, hardware=Hardware(accelerator),
+                loggers=folders.loggers(beginning.done), callbacks=listeners, checkpoints_path=folders.checkpoints,
+                checkpoint_every=checkpoint_every, save_every_minutes=save_every_minutes,
+                resume_from=beginning.resume_from, stop=stop,
+            )  # fmt: skip
+        if beginning.finished or module.policies.stopped:
+            say(beginning.finished or f"training was stopped by {module.policies.stopped}")
+    model.eval()
+
+
+@contextmanager
+def _interrupted() -> Iterator[Interrupts]:
+    """Within this block Ctrl-C ends where it was saved, and is the ``KeyboardInterrupt`` that it always was."""
+    try:
+        with Interrupts() as stop:
+            yield stop
+    except Stopped as stopped:
+        raise KeyboardInterrupt from stopped
+
+
+def load_trained(model: nn.Module, checkpoints_path: str | Path, reload: str = "best", ema: bool = False) -> nn.Module:
+    """Load what ``train_model`` has saved into a model of the same shapes, in eval mode.
+
+    Args:
+        model: as it was given to ``train_model``.
+        checkpoints_path: likewise.
+        reload: 'best', 'last' or 'epoch_<N>'.
+        ema: load the averaged weights.
+
+    Raises:
+        ParityError: there is no such checkpoint, or it has no averaged weights.
+    """
+    path = Path(checkpoints_path).expanduser() / f"{reload}.ckpt"
+    checkpoint = check_checkpoint(path)
+    state = averaged(checkpoint, path) if ema else checkpoint["state_dict"]
+    load_into(model, model_weights(state), path)
+    return model.eval()
+
+
+def _as_datamodule(
+    data: Any, val_data: Iterable[Any] | None, model: nn.Module, task: Task | None, steps_per_epoch: int | None
+) -> tuple[GroupDataModule, Task | None]:
+    """Return the data as one of our datamodules, and the task."""
+    k = model.k if isinstance(model, CodedModel) else None
+    if isinstance(data, GroupDataModule):
+        if val_data is not None or steps_per_epoch is not None:
+            what = "validation data" if val_data is not None else "steps_per_epoch"
+            raise ParityError(f"{type(data).__name__} has its own {what}: leave out the argument.")
+        if k is not None and data.k != k:
+            raise ParityError(f"the model has groups of k = {k}, and {type(data).__name__} of k = {data.k}.")
+        return data, task or data.task
+    if isinstance(data, pl.LightningDataModule):
+        data.prepare_data()
+        data.setup("fit")
+        if val_data is None and is_overridden("val_dataloader", data, pl.LightningDataModule):
+            val_data = data.val_dataloader()
+        data = data.train_dataloader()
+    if not isinstance(data, Iterable):
+        raise ParityError(f"data is a datamodule or an iterable of batches, not a {type(data).__name__}.")
+    first, batches = first_batch(data)
+    datamodule = BatchData(batches, val_data, k, steps_per_epoch)
+    return datamodule, task or inferred_task(model, first)
+
+
+def _described(datamodule: GroupDataModule, data: Any) -> dict[str, Any]:
+    names = (
+        () if isinstance(datamodule, BatchData) else ("k", "batch_size", "num_validation", "steps_per_epoch", "seed")
+    )
+    return {"object": type(data).__name__, **{name: getattr(datamodule, name) for name in names}}
+
+
+def _check_optimizer(module: BurstModule) -> None:
+    parameters = list(module.trainable_parameters())
+    if not parameters:
+        raise ParityError("nothing in the model can be trained: no parameter has requires_grad.")
+    try:
+        module.optimizer_factory(parameters)
+    except ValueError as error:
+        raise ParityError(f"the optimiser cannot be made: {error}.") from error
