@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -132,6 +132,21 @@ class Resources:
         )
 
 
+class Submitted(Protocol):
+    """What a job does: trains an experiment, or runs a share of a study (``parity.analyses.submission.Share``)."""
+
+    @property
+    def save_dir(self) -> Path: ...
+    @property
+    def base_directory(self) -> Path: ...
+    @property
+    def dataset(self) -> str: ...
+    @property
+    def run_name(self) -> str: ...
+    @property
+    def experiment_name(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Submission:
     """What one sbatch submits: a job, or an array with a job for each of several experiments.
@@ -142,7 +157,7 @@ class Submission:
         resources: of each job.
     """
 
-    experiments: Sequence["Experiment"]
+    experiments: Sequence[Submitted]
     arguments: Sequence[argparse.Namespace]
     resources: Resources
 

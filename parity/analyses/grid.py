@@ -1,0 +1,171 @@
+"""Grids: the trials that a study's axes span. Light to import, so that a mistyped option is answered at once."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from parity.errors import ParityError
+
+DATASETS = MappingProxyType({"two_moons": "TwoMoons", "two_circles": "TwoCircles"})
+"""Names of data sets by those of tasks, where they are not the same."""
+
+RULES = ("bp", "pc")
+OPTIMIZERS = ("sgd", "adamw")
+ADAMW_MOMENTUM = 0.9
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One short training. What does not concern its learning rule is None.
+
+    Args:
+        task: 'two_moons', 'two_circles', or the name of a data set of images, e.g. 'MNIST'.
+        parity: a parity model of k = 2 is trained, of the task's base model; else a base model is.
+        rule: 'bp', backpropagation, or 'pc', predictive coding.
+        width: of each hidden layer.
+        hidden_layers: how many.
+        constant_layer_size: queries are resized, and classes added that never occur, until all layers have this width.
+        activation, weight_init: as ``parity.models.layered_mlp`` names them.
+        optimizer: 'sgd' or 'adamw'.
+        momentum: of SGD; AdamW's first beta.
+        lr: learning rate of the weights.
+        state_lr, steps, state_init: of predictive coding: gamma, T, and how hidden states begin.
+        epochs, batch_size, steps_per_epoch: how long; None is all of the data.
+        seed: of everything random.
+    """
+
+    task: str = "two_moons"
+    parity: bool = False
+    rule: str = "pc"
+    width: int = 128
+    hidden_layers: int = 2
+    constant_layer_size: bool = False
+    activation: str = "leaky_relu"
+    weight_init: str = "default"
+    optimizer: str = "adamw"
+    momentum: float = ADAMW_MOMENTUM
+    lr: float = 0.003
+    state_lr: float | None = 0.1
+    steps: int | None = 8
+    state_init: str | None = "forward"
+    epochs: int = 8
+    batch_size: int = 64
+    steps_per_epoch: int | None = None
+    seed: int = 0
+
+    @property
+    def dataset(self) -> str:
+        """Name of the task's data set."""
+        return DATASETS.get(self.task, self.task)
+
+    @property
+    def id(self) -> str:
+        """What the trial's files are called: the same for the same settings, in every study."""
+        return _hash(asdict(self), 16)
+
+
+class Length(NamedTuple):
+    """How long trials of a task take by default."""
+
+    epochs: int
+    batch_size: int
+    steps_per_epoch: int | None
+
+
+_LENGTHS = {task: Length(epochs=8, batch_size=64, steps_per_epoch=None) for task in DATASETS}
+_LENGTH_OF_IMAGES = Length(epochs=4, batch_size=64, steps_per_epoch=100)
+
+Axes = Mapping[str, Any]
+"""Values by the names of a study's options: tuples of what is varied, ``seeds``, and scalars of what is not."""
+
+DEFAULTS: Axes = MappingProxyType(
+    dict(
+        task=("two_moons",),
+        rule=("pc",),
+        parity=False,
+        widths=(32, 128, 512),
+        hidden_layers=2,
+        constant_layer_size=False,
+        activation=("leaky_relu",),
+        weight_init=("default",),
+        optimizer=OPTIMIZERS,
+        momentum=(0.9,),
+        lr=(0.003,),
+        state_lr=(0.1,),
+        steps=8,
+        state_init=("forward",),
+        epochs=None,
+        batch_size=None,
+        steps_per_epoch=None,
+        seeds=2,
+    )
+)
+
+
+def trials_of(axes: Axes) -> list[Trial]:
+    """Return all trials of a grid, each once: what a rule or an optimiser does not have is no axis for it.
+
+    Args:
+        axes: as ``DEFAULTS`` has them; what they leave out is as there.
+
+    Raises:
+        ParityError: numbers that make no sense, or axes that exclude each other.
+    """
+    axes = {**DEFAULTS, **axes}
+    _check(axes)
+    trials = []
+    for task, parity, rule, width, activation, weight_init, optimizer, momentum, lr, state_lr, state_init, seed in (
+        itertools.product(
+            axes["task"], (False, True) if axes["parity"] else (False,), axes["rule"], axes["widths"],
+            axes["activation"], axes["weight_init"], axes["optimizer"], axes["momentum"], axes["lr"],
+            axes["state_lr"], axes["state_init"], range(axes["seeds"]),
+        )
+    ):  # fmt: skip
+        length = _LENGTHS.get(task, _LENGTH_OF_IMAGES)
+        trial = Trial(
+            task=task, parity=parity, rule=rule, width=width, hidden_layers=axes["hidden_layers"],
+            constant_layer_size=axes["constant_layer_size"], activation=activation, weight_init=weight_init,
+            optimizer=optimizer, momentum=momentum, lr=lr, state_lr=state_lr, steps=axes["steps"],
+            state_init=state_init, seed=seed,
+            **{name: axes[name] if axes[name] is not None else default for name, default in length._asdict().items()},
+        )  # fmt: skip
+        if optimizer == "adamw":
+            trial = replace(trial, momentum=ADAMW_MOMENTUM)
+        if rule == "bp":
+            trial = replace(trial, state_lr=None, steps=None, state_init=None)
+        trials.append(trial)
+    return list(dict.fromkeys(trials))
+
+
+def _check(axes: Axes) -> None:
+    for name in ("widths", "hidden_layers", "seeds", "epochs", "batch_size", "steps_per_epoch"):
+        values = axes[name] if isinstance(axes[name], Sequence) else [axes[name]]
+        if any(value is not None and value < 1 for value in values):
+            raise ParityError(f"--{name} counts from 1: {' '.join(map(str, values))} does not.")
+    for name in ("lr", "state_lr"):
+        if any(value <= 0 for value in axes[name]):
+            raise ParityError(f"--{name} takes learning rates above 0, not {' '.join(map(str, axes[name]))}.")
+    if any(not 0 <= value < 1 for value in axes["momentum"]):
+        raise ParityError(f"--momentum takes numbers from 0 to below 1, not {' '.join(map(str, axes['momentum']))}.")
+    if axes["steps"] < 0:
+        raise ParityError(f"--steps counts steps of inference from 0, not {axes['steps']}.")
+    if axes["constant_layer_size"]:
+        if axes["parity"]:
+            raise ParityError("--constant_layer_size adds classes, and a parity model's are those of its base model.")
+        if toys := sorted(set(axes["task"]) & set(DATASETS)):
+            raise ParityError(f"--constant_layer_size resizes images, and {toys[0]} has none: try --task MNIST.")
+        if bad := [width for width in axes["widths"] if round(width**0.5) ** 2 != width]:
+            raise ParityError(f"--constant_layer_size takes widths that are squares, e.g. 196 324 529, not {bad[0]}.")
+
+
+def grid_id(study: str, axes: Axes) -> str:
+    """Return a study's id: the same for the same grid."""
+    return _hash({"study": study, **axes}, 8)
+
+
+def _hash(content: Mapping[str, Any], length: int) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:length]

@@ -1,0 +1,168 @@
+"""A study: a grid of trials in a folder of its own, which the same command goes on with, and what is drawn of them."""
+
+import importlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from parity.analyses.grid import DEFAULTS, Axes, Trial, grid_id, trials_of
+from parity.analyses.progress import trial_progress
+from parity.analyses.server import start_server
+from parity.errors import ParityError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+log = logging.getLogger(__name__)
+
+ARTIFACTS = Path("artifacts")
+CONFIG_FILE, TABLE_FILE, FINDINGS_FILE = "config.json", "table.parquet", "findings.md"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What sets one kind of study apart from another.
+
+    Args:
+        name: of its module in ``parity.analyses``.
+        axes: of its default grid, where they are not those of all studies.
+        paper: the paper's grid for a task.
+        figures: the table of all trials -> figures by their files' stems.
+        findings: the table -> what is read off it, as Markdown.
+    """
+
+    name: str
+    axes: Axes
+    paper: Callable[[str], Axes]
+    figures: "Callable[[pd.DataFrame], dict[str, Figure]]"
+    findings: "Callable[[pd.DataFrame], str]"
+
+
+def kind_named(name: str) -> Kind:
+    """Return a kind of study by the name of its module."""
+    kind: Kind = importlib.import_module(f"parity.analyses.{name}").STUDY
+    return kind
+
+
+class Study:
+    """A grid and its folder, ``<root>/<kind>/<id>/``:
+
+    ``config.json``      the grid
+    ``trials/*.json``    a file per finished trial, whole or not there; ``logs/*.log`` what each trial has said
+    ``table.parquet``    a row per trial, made of these files when all are there; figures and ``findings.md`` as well
+
+    Args:
+        kind: which figures are drawn, and the axes that are not given.
+        axes: of the grid.
+        root: of all studies.
+        study_id: name of the folder; by default a hash of the grid.
+
+    Raises:
+        ParityError: the grid makes no sense, or the folder is another grid's.
+    """
+
+    def __init__(self, kind: Kind, axes: Axes, root: Path = ARTIFACTS, study_id: str | None = None) -> None:
+        self.kind = kind
+        self.axes = {**DEFAULTS, **kind.axes, **axes}
+        self.trials = trials_of(self.axes)
+        self.id = study_id or grid_id(kind.name, self.axes)
+        self.folder = (Path(root) / kind.name / self.id).absolute()
+        self._config = json.loads(json.dumps({"study": kind.name, "trials": len(self.trials), "axes": self.axes}))
+        self._check_folder()
+
+    def _check_folder(self) -> None:
+        path = self.folder / CONFIG_FILE
+        if not path.exists():
+            return
+        try:
+            known = json.loads(path.read_text())
+        except ValueError as error:
+            raise ParityError(f"{path} is damaged ({error}): give the study another --id.") from error
+        if known != self._config:
+            changed = [name for name, value in self._config["axes"].items() if known.get("axes", {}).get(name) != value]
+            raise ParityError(
+                f"{self.folder} is a study of another grid (--{' --'.join(changed)}): give this one another --id, or "
+                "none."
+            )
+
+    def unfinished(self) -> list[Trial]:
+        """Return the trials that have no result yet."""
+        folder = self.folder / "trials"
+        done = {path.stem for path in folder.glob("*.json")} if folder.is_dir() else set()
+        return [trial for trial in self.trials if trial.id not in done]
+
+    def run(self, jobs: int = 1, share: tuple[int, int] = (0, 1)) -> None:
+        """Run what is unfinished; a process that runs all of a study does so alone.
+
+        Args:
+            jobs: processes; 0 runs the trials in this one.
+            share: (i, n): only the i-th of n parts, counted from 0.
+
+        Raises:
+            ParityError: a trial cannot be run, or another process runs this study.
+            Stopped: a signal; what is finished stays.
+        """
+        number, parts = share
+        left = set(self.unfinished())
+        trials = [trial for trial in self.trials[number::parts] if trial in left]
+        if not trials:
+            return
+        if jobs:
+            start_server()
+
+        from parity.analyses.workers import run_all  # torch and Lightning: what takes long to import
+        from parity.training.files import write_json
+        from parity.training.locks import RunLock
+        from parity.training.signals import StopSignals
+
+        mine = self.folder if parts == 1 else self.folder / "shares" / f"{number + 1}-of-{parts}"
+        with RunLock(mine), StopSignals():
+            write_json(self.folder / CONFIG_FILE, self._config)
+            with trial_progress(len(self.trials[number::parts]), len(trials)) as advance:
+                for _ in run_all(trials, self.folder, jobs):
+                    advance()
+
+    def table(self) -> "pd.DataFrame":
+        """Return a row per finished trial: its settings and what is recorded of it; lists where it is more than one.
+
+        Raises:
+            ParityError: none is finished.
+        """
+        import pandas as pd
+
+        left = {trial.id for trial in self.unfinished()}
+        done = [trial for trial in self.trials if trial.id not in left]
+        if not done:
+            raise ParityError(f"no trial of {self.folder} is finished: run the study first.")
+        return pd.DataFrame([_row(self.folder / "trials" / f"{trial.id}.json") for trial in done])
+
+    def write(self) -> str:
+        """Write the table, the figures and the findings; return the findings, as Markdown."""
+        from parity.training.files import write_text, written_whole
+
+        table = self.table()
+        with written_whole(self.folder / TABLE_FILE) as temporary:
+            table.to_parquet(temporary, index=False)
+        for stem, figure in self.kind.figures(table).items():
+            with written_whole(self.folder / f"{stem}.png") as temporary:
+                figure.savefig(temporary, format="png", dpi=110)
+        findings = self.kind.findings(table)
+        write_text(self.folder / FINDINGS_FILE, findings)
+        return findings
+
+
+def _row(path: Path) -> dict[str, Any]:
+    try:
+        result = json.loads(path.read_text())
+    except ValueError as error:
+        raise ParityError(
+            f"{path} is damaged ({error}): remove it, and the same command runs the trial anew."
+        ) from error
+    for when in ("start", "end"):
+        profile: Mapping[str, Any] = result.pop(when)
+        result |= {f"{when}_{name}": value for name, value in profile.items()}
+    return result

@@ -1,0 +1,113 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from parity.analyses import workers
+from parity.analyses.command_line import get_parser, main, study_of
+from parity.analyses.error_propagation import STUDY as ERRORS
+from parity.analyses.grid import Trial
+from parity.analyses.study import Study
+from parity.analyses.training_stability import STUDY
+from parity.analyses.trial import run_trial
+from parity.errors import ParityError
+from parity.experiments.utils.command_line import run_command
+
+SMALL = (
+    "--widths", "8", "16", "--lr", "0.01", "--seeds", "1", "--epochs", "1", "--steps_per_epoch", "3", "--jobs", "0",
+)  # fmt: skip
+
+
+def run(*options: str) -> int:
+    return run_command(main, get_parser(STUDY).parse_args([*SMALL, *options]))
+
+
+def study(*options: str) -> Study:
+    return study_of(get_parser(STUDY).parse_args([*SMALL, *options]))
+
+
+def test_a_study_leaves_a_file_for_each_trial_a_table_and_figures(caplog: pytest.LogCaptureFixture) -> None:
+    options = ("--widths", "8", "--rule", "bp", "pc", "--state_lr", "0.01", "0.1", "--parity")
+    assert run(*options) == 0
+    whole = study(*options)
+    assert len(whole.trials) == 2 * 2 * (1 + 2)
+    assert {path.stem for path in whole.folder.glob("trials/*.json")} == {trial.id for trial in whole.trials}
+    assert all("epoch 1/1" in path.read_text() for path in whole.folder.glob("logs/*.log"))
+    assert len(list(whole.folder.glob("logs/*.log"))) == len(whole.trials)
+    table = pd.read_parquet(whole.folder / "table.parquet")
+    assert len(table) == len(whole.trials)
+    assert {"width", "state_lr", "accuracy", "diverged", "loss", "end_energy", "end_variance"} <= set(table.columns)
+    figures = {path.stem for path in whole.folder.glob("*.png")}
+    assert figures == {"accuracy_against_state_lr", "width_by_lr", "divergence", "optimizers"}
+    assert (whole.folder / "findings.md").read_text().strip() in caplog.text
+    assert not [path for path in whole.folder.iterdir() if path.name.startswith(("tmp", ".", "run.lock"))]
+
+
+def test_a_finished_trial_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("--rule", "bp", "--optimizer", "sgd")
+    run(*options)
+    whole = study(*options)
+    workers.result_file(whole.folder, whole.trials[1]).unlink()
+    ran: list[Trial] = []
+
+    def counted(trial: Trial, folder: Path) -> dict[str, Any]:
+        ran.append(trial)
+        return run_trial(trial, folder)
+
+    monkeypatch.setattr(workers, "run_trial", counted)
+    run(*options)
+    assert ran == [whole.trials[1]]
+
+
+def test_an_error_in_a_trial_ends_the_study_and_is_in_its_log(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--task", "NoSuchData")
+    assert run(*options) == 1
+    assert "no data set 'NoSuchData'" in capsys.readouterr().err
+    whole = study(*options)
+    assert len(whole.unfinished()) == len(whole.trials)
+    assert "NoSuchData" in workers.log_file(whole.folder, whole.trials[0]).read_text()
+
+
+def test_a_share_leaves_the_rest_to_others() -> None:
+    whole = Study(STUDY, dict(rule=("bp",), widths=(8,), lr=(0.01,), epochs=1, steps_per_epoch=2, optimizer=("sgd",)))
+    whole.run(jobs=0, share=(1, 2))
+    assert whole.unfinished() == whole.trials[::2]
+
+
+def test_an_id_is_one_grid_s(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--rule", "bp", "--id", "mine") == 0
+    assert run("--rule", "pc", "--id", "mine") == 1
+    assert "another grid (--rule)" in capsys.readouterr().err
+
+
+def test_error_propagation_is_drawn(tmp_path: Path) -> None:
+    axes = dict(widths=(8,), optimizer=("sgd",), activation=("tanh",), epochs=1, steps_per_epoch=2, seeds=1, steps=2)
+    whole = Study(ERRORS, axes)
+    whole.run(jobs=0)
+    findings = whole.write()
+    assert {path.stem for path in whole.folder.glob("*.png")} == {"energy_over_steps", "energy_ratios"}
+    assert findings.count("| forward |") == findings.count("| normal |") == 2 * len(ERRORS.axes["state_lr"])
+
+
+def test_no_finished_trial_is_no_table() -> None:
+    with pytest.raises(ParityError, match="no trial"):
+        Study(STUDY, {}).table()
+
+
+def test_a_damaged_result_is_named() -> None:
+    run("--rule", "bp", "--optimizer", "sgd")
+    whole = study("--rule", "bp", "--optimizer", "sgd")
+    path = workers.result_file(whole.folder, whole.trials[0])
+    path.write_text(json.dumps({})[:1])
+    with pytest.raises(ParityError, match=path.name):
+        whole.table()
+
+
+def test_the_batch_script_is_an_array_of_shares(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--dry_run", "--array", "3", "--jobs", "2", "--partition", "tests") == 0
+    script = capsys.readouterr().out
+    for line in ("--array=0-2", "--cpus-per-task=2", "--partition=tests", "--signal="):
+        assert line in script
+    assert not Path("artifacts").exists()
