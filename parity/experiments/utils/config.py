@@ -15,6 +15,8 @@ Keys of a config:
 ``trained``       parity experiments: which of 'encoder', 'parity_models', 'decoder' are trained; by default the parity
                   models. Parity models that are not are the base model itself
 ``parity_init``   parity experiments: called with each parity model before training; None leaves the network's own
+``parity_start``  optional, parity experiments: called with each parity model and the trained base model, e.g.
+                  ``FromBaseModel()``, which begins from that one's weights
 """
 
 import ast

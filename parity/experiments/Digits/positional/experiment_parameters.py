@@ -1,6 +1,12 @@
 """Positional codes on the embedded digits: cells of 8 x 4 or 4 x 4 pixels.
 
-python train.py --dataset Digits --experiment_name 'mlp_k*_cells*'
+    python train.py --dataset Digits --experiment_name 'mlp_k*_cells*'     half a minute each on 1 core
+
+Test accuracy (A_a 0.9611), any number of predictions missing, mean of three seeds (benchmarks/better_codes.py); with
+360 queries one of them is 0.3 points. The others were not run.
+
+    mlp_k2_cells  A_d 0.9759        mlp_k2_cells_kl  A_d 0.9574, reconstruction accuracy 0.9954
+    mlp_k4_cells  A_d 0.9620        mlp_k4_cells_kl  A_d 0.9315, reconstruction accuracy 0.9685
 """
 
 from parity.data.augmentation import RandomAffine
