@@ -54,5 +54,5 @@ class Grid:
         """Part images into their cells: (..., C, H, W) -> (..., k, C, h, w)."""
         _, height, width = self.cell_shape
         used = images[..., : self.rows * height, : self.columns * width]
-        grid = used.unflatten(-2, (self.rows, height)).unflatten(-2 + 1, (self.columns, width))
+        grid = used.unflatten(-2, (self.rows, height)).unflatten(-1, (self.columns, width))
         return grid.movedim((-4, -2), (-5, -4)).flatten(-5, -4)[..., : self.k, :, :, :]

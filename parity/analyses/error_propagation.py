@@ -70,7 +70,7 @@ def findings(table: "pd.DataFrame") -> str:
     return as_markdown(head, rows) + "\nRatios of medians over all other settings, on one batch of validation data.\n"
 
 
-STUDY = Kind("error_propagation", AXES, paper_axes, figures, findings)
+STUDY = Kind("error_propagation", AXES, paper_axes, figures, findings, rule="pc")
 
 if __name__ == "__main__":
     from parity.analyses.command_line import command

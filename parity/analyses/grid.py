@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
@@ -147,7 +148,7 @@ def _check(axes: Axes) -> None:
         if any(value is not None and value < 1 for value in values):
             raise ParityError(f"--{name} counts from 1: {' '.join(map(str, values))} does not.")
     for name in ("lr", "state_lr"):
-        if any(value <= 0 for value in axes[name]):
+        if not all(0 < value < math.inf for value in axes[name]):
             raise ParityError(f"--{name} takes learning rates above 0, not {' '.join(map(str, axes[name]))}.")
     if any(not 0 <= value < 1 for value in axes["momentum"]):
         raise ParityError(f"--momentum takes numbers from 0 to below 1, not {' '.join(map(str, axes['momentum']))}.")

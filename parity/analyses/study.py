@@ -33,6 +33,7 @@ class Kind:
         paper: the paper's grid for a task.
         figures: the table of all trials -> figures by their files' stems.
         findings: the table -> what is read off it, as Markdown.
+        rule: the learning rule that the figures are of; None for any.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Kind:
     paper: Callable[[str], Axes]
     figures: "Callable[[pd.DataFrame], dict[str, Figure]]"
     findings: "Callable[[pd.DataFrame], str]"
+    rule: str | None = None
 
 
 def kind_named(name: str) -> Kind:
@@ -68,6 +70,12 @@ class Study:
     def __init__(self, kind: Kind, axes: Axes, root: Path = ARTIFACTS, study_id: str | None = None) -> None:
         self.kind = kind
         self.axes = {**DEFAULTS, **kind.axes, **axes}
+        if kind.rule not in (None, *self.axes["rule"]):
+            raise ParityError(
+                f"{kind.name} is a study of --rule {kind.rule}: it has nothing to draw of the others alone."
+            )
+        if study_id is not None and (Path(study_id).name != study_id or study_id == ".."):
+            raise ParityError(f"--id is the name of one folder, not '{study_id}'.")
         self.trials = trials_of(self.axes)
         self.id = study_id or grid_id(kind.name, self.axes)
         self.folder = (Path(root) / kind.name / self.id).absolute()
@@ -106,6 +114,8 @@ class Study:
             ParityError: a trial cannot be run, or another process runs this study.
             Stopped: a signal; what is finished stays.
         """
+        if jobs < 0:
+            raise ParityError(f"--jobs counts processes from 0, not {jobs}.")
         number, parts = share
         left = set(self.unfinished())
         trials = [trial for trial in self.trials[number::parts] if trial in left]

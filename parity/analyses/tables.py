@@ -21,7 +21,7 @@ def with_labels(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_seeds(table: pd.DataFrame, keys: Iterable[str]) -> pd.DataFrame:
-    """Return the mean accuracy over seeds, and the share that diverged, for each value of ``keys`` and each lr."""
+    """Return the mean accuracy over seeds, and the share that diverged, for each value of ``keys``."""
     return (
         table.groupby(list(keys), sort=True)
         .agg(accuracy=("accuracy", "mean"), diverged=("diverged", "mean"))

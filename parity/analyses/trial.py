@@ -143,7 +143,8 @@ def _network(trial: Trial, datamodule: GroupDataModule) -> LayeredMLP:
 
 
 def _task(trial: Trial, datamodule: GroupDataModule) -> Classification:
-    assert isinstance(datamodule.task, Classification), "tasks of studies are classification"
+    if not isinstance(datamodule.task, Classification):
+        raise ParityError(f"studies are of classification, which --task {trial.task} is not: try MNIST.")
     if trial.constant_layer_size and trial.width < datamodule.NUM_CLASSES:
         raise ParityError(f"--widths {trial.width} with --constant_layer_size are too few for all classes.")
     return Classification(trial.width) if trial.constant_layer_size else datamodule.task

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from parity.coders.base import Encoder, Shape
+from parity.errors import ParityError
 from parity.grids import Grid
 
 
@@ -19,15 +20,17 @@ class GridEncoder(Encoder):
 
     Args:
         k: any that the sides of a query have room for.
-        r: any.
+        r: 1 or more.
         query_shape: (C, H, W).
 
     Raises:
-        ParityError: a query is no image, or too small for k cells.
+        ParityError: a query is no image or too small for k cells, or r is 0.
     """
 
     def __init__(self, k: int, r: int, query_shape: Shape) -> None:
         super().__init__(k, r, query_shape)
+        if r < 1:
+            raise ParityError(f"a grid makes 1 parity query or more, not r = {r}.")
         self.grid = Grid(k, query_shape)
         _, height, width = self.grid.cell_shape
         for name, length, of in (("rows", height, query_shape[1]), ("columns", width, query_shape[2])):
@@ -39,8 +42,10 @@ class GridEncoder(Encoder):
 
     def forward(self, queries: Tensor) -> Tensor:
         """Encode: queries (G, k, C, H, W) -> parity queries (G, r, C, H, W)."""
-        widths = queries.unsqueeze(1) @ self.columns[:, None, None].mT  # (G, r, k, C, H, w)
-        return self.grid.join(self.rows[:, None, None] @ widths)
+        cells = queries.unsqueeze(1) @ self.columns[:, None, None].mT  # (G, r, k, C, H, w)
+        if self.rows.shape[1] < self.rows.shape[2]:  # else the height stays
+            cells = self.rows[:, None, None] @ cells
+        return self.grid.join(cells)
 
 
 class LearnedGridEncoder(GridEncoder):

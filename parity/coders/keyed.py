@@ -77,16 +77,19 @@ class KeyedSumEncoder(Encoder):
     query 0 stays as it is. A channel keeps to itself.
 
     Args:
-        k, r: any.
+        k: any.
+        r: 1 or more.
         query_shape: (..., H, W), or (D,), whose entries are taken for D rows of one pixel.
         key: the orders.
 
     Raises:
-        ParityError: two keys give the same order.
+        ParityError: two keys give the same order, or r is 0.
     """
 
     def __init__(self, k: int, r: int, query_shape: Shape, key: Key = Permutation()) -> None:
         super().__init__(k, r, query_shape)
+        if r < 1:
+            raise ParityError(f"a keyed sum makes 1 parity query or more, not r = {r}.")
         height, width = query_shape[-2:] if len(query_shape) > 1 else (query_shape[0], 1)
         places = torch.arange(height * width).view(height, width)
         orders = torch.stack([key(places, number).flatten() for number in range(k * r)])

@@ -39,7 +39,8 @@ class CombiningDecoder(PositionalDecoder):
     """Also learns from where the parity answer is wrong about the predictions that arrived.
 
     What is read is corrected by a linear map of the differences between arrived predictions and what the parity answers
-    say of them (zeros where none arrived), one (k P x k P) matrix that begins at zero.
+    say of them (zeros where none arrived), one (k P x k P) matrix that begins at zero. Only patterns in which some
+    arrive train it: ``up_to_r_missing``, and not ``parities_alone``.
 
     Args:
         k, r, prediction_shape: any.

@@ -35,6 +35,8 @@ class RandomCropAndFlip:
 class RandomAffine:
     """Turns, stretches, shears and moves each image; what comes in from outside is zeros.
 
+    An image that is not square is turned and sheared as if its sides were equally long.
+
     Args:
         degrees: turned by up to so many, either way.
         stretch: each side made longer or shorter by up to this share.

@@ -159,7 +159,8 @@ class TensorDataModule(GroupDataModule):
             each in a random way of its own. The base model answers what comes out of it.
 
     Raises:
-        ParityError: (from ``loader``) the data is not there, or too few queries are left for a group.
+        ParityError: the augmentation cannot be called; (from ``loader``) the data is not there, or too few queries are
+            left for a group.
     """
 
     AUGMENTATION: ClassVar[Augmentation | None] = None
@@ -175,6 +176,8 @@ class TensorDataModule(GroupDataModule):
         augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__(k, batch_size, num_validation, steps_per_epoch, seed)
+        if augmentation is not None and not callable(augmentation):
+            raise ParityError(f"an augmentation is called with queries, as RandomAffine() is, unlike {augmentation!r}.")
         self.augmentation = augmentation or type(self).AUGMENTATION
 
     @functools.cached_property

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from parity.errors import ParityError
 from parity.grids import Grid
 
 
@@ -17,11 +18,11 @@ class PerCell(nn.Module):
     Args:
         query_shape: shape Q of a parity query, (C, H, W).
         prediction_shape: (k, *P).
-        cell_network: makes the network: called with a cell's shape (C, h, w) and P, and
+        cell_network: makes the network: called with a cell's shape (C, h, w), P, and
         arguments: its keyword arguments.
 
     Raises:
-        ParityError: the queries are no images, or too small for k cells.
+        ParityError: the queries are no images, or too small for k cells; or what is to be put out is not k predictions.
     """
 
     def __init__(
@@ -33,6 +34,11 @@ class PerCell(nn.Module):
     ) -> None:
         super().__init__()
         k, *shape = prediction_shape
+        if not shape:  # classes, or the sides of a box, would pass for positions
+            raise ParityError(
+                f"PerCell answers k predictions, of shape (k, *P), and not what the decoder wants, of shape ({k},): "
+                "give the code a PositionalDecoder."
+            )
         self.grid = Grid(k, query_shape)
         self.network = cell_network(self.grid.cell_shape, tuple(shape), **arguments)
 

@@ -159,7 +159,8 @@ def _trained_patterns(patterns: Patterns, decoder: Decoder, device: torch.device
     chosen = patterns(decoder.k, decoder.r).to(device)
     if not (decodable := decoder.can_decode(chosen)).all():
         pattern = erasures.describe(chosen[(~decodable).nonzero()[0, 0]])
-        raise ParityError(f"{type(decoder).__name__} cannot be trained on {patterns.__name__}: {pattern}.")
+        name = getattr(patterns, "__name__", repr(patterns))
+        raise ParityError(f"{type(decoder).__name__} cannot be trained on {name}: {pattern}.")
     return chosen
 
 

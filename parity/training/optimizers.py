@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
 
+from parity.errors import ParityError
+
 
 class OptimizerFactory(Protocol):
     """Anything that makes an optimiser for given parameters."""
@@ -107,6 +109,9 @@ class OneCycle:
 
     warm_up: float = 0.3
 
+    def __post_init__(self) -> None:
+        _check_warm_up(self.warm_up)
+
     def __call__(self, optimizer: torch.optim.Optimizer, total_steps: int) -> LRScheduler:
         highest = [group["lr"] for group in optimizer.param_groups]
         return OneCycleLR(optimizer, highest, total_steps, pct_start=self.warm_up, cycle_momentum=False)
@@ -121,9 +126,19 @@ class Cosine:
 
     warm_up: float = 0.05
 
+    def __post_init__(self) -> None:
+        _check_warm_up(self.warm_up)
+
     def __call__(self, optimizer: torch.optim.Optimizer, total_steps: int) -> LRScheduler:
         rising = round(self.warm_up * total_steps)
         falling = CosineAnnealingLR(optimizer, max(total_steps - rising, 1))
         if not rising:
             return falling
         return SequentialLR(optimizer, [LinearLR(optimizer, 1 / (rising + 1), 1.0, rising), falling], [rising])
+
+
+def _check_warm_up(share: float) -> None:
+    if not 0 <= share < 1:
+        raise ParityError(
+            f"warm_up is the share of all steps in which the learning rate rises, 0 to below 1, not {share}."
+        )

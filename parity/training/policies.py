@@ -251,6 +251,8 @@ class LossStop(Policy):
     accepts_any_loss = True
 
     def __post_init__(self) -> None:
+        if self.max_ratio is not None and not self.max_ratio > 1:
+            raise ParityError(f"the max_ratio of a LossStop is above 1, not {self.max_ratio:g}: it would stop at once.")
         self.min_loss = math.inf
 
     def validation_started(self, epoch: int, train_losses: Sequence[float]) -> None:

@@ -35,6 +35,8 @@ class RunningPolicies:
     def __init__(
         self, policies: Mapping[str, Any], step: Callable[..., Any], loss: Callable[..., Any], loss_arguments: int
     ) -> None:
+        if not isinstance(policies, Mapping):
+            raise ParityError(f"policies go by their keywords, dict(lr=...), and are no {type(policies).__name__}.")
         for name, policy in policies.items():
             if isinstance(policy, type):
                 raise ParityError(f"the policy '{name}' is a class: make one of it, {policy.__name__}(...).")

@@ -209,10 +209,9 @@ def _as_datamodule(
 
 
 def _described(datamodule: GroupDataModule, data: Any) -> dict[str, Any]:
-    names = (
-        () if isinstance(datamodule, BatchData) else ("k", "batch_size", "num_validation", "steps_per_epoch", "seed")
-    )
-    return {"object": type(data).__name__, **{name: getattr(datamodule, name) for name in names}}
+    names = ("k", "batch_size", "num_validation", "steps_per_epoch", "seed", "augmentation")
+    settings = {} if isinstance(datamodule, BatchData) else {name: getattr(datamodule, name, None) for name in names}
+    return {"object": type(data).__name__, **settings}
 
 
 def _check_optimizer(module: BurstModule) -> None:

@@ -43,6 +43,7 @@ def test_ids_say_what_is_trained() -> None:
         (dict(widths=(0,)), "--widths"),
         (dict(seeds=0), "--seeds"),
         (dict(lr=(0.0,)), "--lr"),
+        (dict(state_lr=(float("nan"),)), "--state_lr"),
         (dict(momentum=(1.0,)), "--momentum"),
         (dict(steps=-1), "--steps"),
         (dict(constant_layer_size=True), "two_moons"),

@@ -82,6 +82,26 @@ def test_an_id_is_one_grid_s(capsys: pytest.CaptureFixture[str]) -> None:
     assert "another grid (--rule)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--id", "../other"), "name of one folder"),
+        (("--jobs", "-1"), "--jobs counts"),
+        (("--task", "DigitBoxes"), "studies are of classification"),
+    ],
+)
+def test_options_that_make_no_sense_are_one_sentence(
+    options: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*options) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_error_propagation_is_a_study_of_predictive_coding() -> None:
+    with pytest.raises(ParityError, match="--rule pc"):
+        Study(ERRORS, dict(rule=("bp",)))
+
+
 def test_error_propagation_is_drawn(tmp_path: Path) -> None:
     axes = dict(widths=(8,), optimizer=("sgd",), activation=("tanh",), epochs=1, steps_per_epoch=2, seeds=1, steps=2)
     whole = Study(ERRORS, axes)

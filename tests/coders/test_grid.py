@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from parity.coders import ConcatenationEncoder, GridEncoder, LearnedGridEncoder
+from parity.coders import ConcatenationEncoder, Encoder, GridEncoder, KeyedSumEncoder, LearnedGridEncoder
 from parity.coders.grid import resampling
 from parity.errors import ParityError
 
@@ -62,3 +62,9 @@ def test_what_is_learned_are_the_matrices_of_the_sides_that_get_shorter() -> Non
 def test_queries_that_are_no_images_are_refused() -> None:
     with pytest.raises(ParityError, match=r"images \(C, H, W\)"):
         GridEncoder(2, 1, (784,))
+
+
+@pytest.mark.parametrize("encoder", [GridEncoder, KeyedSumEncoder])
+def test_no_parity_query_is_no_code(encoder: type[Encoder]) -> None:
+    with pytest.raises(ParityError, match="1 parity query or more"):
+        encoder(2, 0, (1, 8, 8))

@@ -5,7 +5,7 @@ import torch
 
 from parity import erasures
 from parity.coded_model import CodedModel
-from parity.coders import CombiningDecoder, GridEncoder, PositionalDecoder
+from parity.coders import CombiningDecoder, GridEncoder, LinearDecoder, PositionalDecoder
 from parity.errors import ParityError
 from parity.models import MLP, PerCell
 from parity.training import CrossEntropy, LabelReconstructionLoss, ReconstructionLoss, SquaredError, parities_alone
@@ -81,6 +81,12 @@ def test_a_loss_on_the_parity_answers_alone_is_the_mean_over_all_positions() -> 
     against_labels = LabelReconstructionLoss(CrossEntropy(), parities_alone)(decoder, base, parity, labels)
     expected = torch.nn.functional.cross_entropy(parity[:, 0].flatten(0, 1), labels.flatten())
     assert against_labels.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_cells_network_with_a_decoder_that_wants_no_positions_is_refused() -> None:
+    parity_shape = LinearDecoder(2, 1, (10,)).parity_shape((10,))  # ten classes are no ten positions
+    with pytest.raises(ParityError, match="give the code a PositionalDecoder"):
+        PerCell((1, 28, 28), parity_shape, MLP)
 
 
 def test_one_parity_model_answers_all_cells_in_a_coded_model() -> None:

@@ -4,6 +4,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from parity.data.augmentation import RandomAffine, RandomCropAndFlip
+from parity.data.digits import DigitsDataModule
+from parity.errors import ParityError
 
 
 def windows(image: Tensor, padding: int) -> dict[tuple[int, int, bool], Tensor]:
@@ -122,3 +124,16 @@ def test_sides_are_stretched_each_on_its_own() -> None:
     assert factors.amin(0).tolist() == pytest.approx([0.75, 0.75], abs=0.01)  # of a pixel that one pixel shows
     assert factors.amax(0).tolist() == pytest.approx([1.25, 1.25], abs=0.01)
     assert torch.corrcoef(factors.T)[0, 1].abs() < 0.15
+
+
+def test_rows_are_sheared_by_up_to_a_share_of_their_distance_from_the_middle() -> None:
+    images = torch.zeros(400, 1, 41, 41)
+    images[:, :, 34:37, 19:22] = 1  # 15 below the middle
+    places = middle(affine_of(shear=0.2)(images))
+    assert places[:, 1].abs().max() == pytest.approx(0.2 * 15, rel=0.05)
+    assert torch.allclose(places[:, 0], torch.tensor(15.0), atol=0.1)
+
+
+def test_what_cannot_be_called_is_no_augmentation() -> None:
+    with pytest.raises(ParityError, match="RandomAffine"):
+        DigitsDataModule(augmentation=3)  # type: ignore[arg-type]

@@ -1,3 +1,4 @@
+import functools
 import itertools
 import math
 
@@ -12,6 +13,7 @@ from parity.training.losses import (
     KLDivergence,
     LabelReconstructionLoss,
     ParityTargetLoss,
+    Patterns,
     ReconstructionLoss,
     SquaredError,
     WeightedSum,
@@ -116,7 +118,10 @@ def test_a_temperature_softens_both_and_keeps_the_size_of_gradients(temperature:
     assert torch.equal(KLDivergence(temperature)(rebuilt, labels), CrossEntropy()(rebuilt, labels))
 
 
-def test_patterns_that_a_code_cannot_rebuild_are_refused() -> None:
-    loss = ReconstructionLoss(SquaredError(), parities_alone)
-    with pytest.raises(ParityError, match="LinearDecoder cannot be trained on parities_alone: outputs 0 and 1 of 3"):
+@pytest.mark.parametrize("patterns", [parities_alone, functools.partial(parities_alone)])
+def test_patterns_that_a_code_cannot_rebuild_are_refused(patterns: Patterns) -> None:
+    loss = ReconstructionLoss(SquaredError(), patterns)
+    with pytest.raises(
+        ParityError, match=r"LinearDecoder cannot be trained on .*parities_alone.*: outputs 0 and 1 of 3"
+    ):
         loss(LinearDecoder(2, 1, (CLASSES,)), *example(2, 1))

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from parity.training import SGD, AdamW, AdaptiveClipping, Cosine
+from parity.errors import ParityError
+from parity.training import SGD, AdamW, AdaptiveClipping, Cosine, OneCycle
 
 
 def parameter(values: list[list[float]] | list[float]) -> nn.Parameter:
@@ -49,3 +50,10 @@ def test_without_warm_up_it_begins_at_the_top_and_its_state_is_plain() -> None:
     schedule = Cosine(warm_up=0.0)(optimizer, 10)
     assert optimizer.param_groups[0]["lr"] == 0.5
     assert all(isinstance(value, int | float | list | bool | None) for value in schedule.state_dict().values())
+
+
+@pytest.mark.parametrize("schedule", [Cosine, OneCycle])
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_warm_up_is_a_share_of_all_steps(schedule: type, share: float) -> None:
+    with pytest.raises(ParityError, match="0 to below 1"):
+        schedule(warm_up=share)

@@ -92,6 +92,11 @@ def test_loss_stop(losses: Sequence[float], stops_in: int | None) -> None:
     assert stops_in is None
 
 
+def test_a_loss_stop_that_would_stop_at_once_is_refused() -> None:
+    with pytest.raises(ParityError, match="above 1, not"):
+        LossStop(max_ratio=0.5)
+
+
 class Recorded(TargetsAndReconstructions):
     """Notes the weights that it is called with while training."""
 
@@ -236,6 +241,7 @@ class Unplain(Policy):
         ({"reconstruction_wait": 1.0}, {}, r"nothing takes the value 'reconstruction_wait'.*'reconstruction_weight'"),
         ({"lr": 1.0}, {"schedule": OneCycle()}, "both set the learning rate"),
         ({"stop": LossStop}, {}, "is a class"),
+        ([LossStop()], {}, "by their keywords"),
         ({"mine": Unplain()}, {}, r"Unplain\.seen is a set"),
         ({}, {"averaging": 0.999}, "averaging is an EMA"),
     ],

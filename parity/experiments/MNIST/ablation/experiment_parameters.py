@@ -8,7 +8,8 @@ Test A_d of each with the published base model, 0.639 (mlp_k4_sum) to 0.986, is 
 base model's own architecture, with a wider last layer where it says a prediction for each position.
 """
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from parity.coders import (
     CombiningDecoder,
@@ -32,6 +33,7 @@ from parity.training import (
     ReconstructionLoss,
     SquaredError,
     parities_alone,
+    up_to_r_missing,
 )
 
 K = 4
@@ -53,9 +55,20 @@ KEYED = update_config(RECONSTRUCTED, dict(code=dict(encoder=KeyedSumEncoder)))
 POSITIONS = update_config(
     KEYED, dict(code=dict(decoder=PositionalDecoder), loss=ReconstructionLoss(KL, parities_alone))
 )
+
+
+def one_or_all_missing(k: int, r: int) -> Tensor:
+    """Return the patterns with 1 to r predictions missing and those with all: bool (E, n), to learn a correction on."""
+    return torch.cat([up_to_r_missing(k, r), parities_alone(k, r)])
+
+
 COMBINED = update_config(
-    KEYED,
-    dict(code=dict(decoder=CombiningDecoder), loss=ReconstructionLoss(KL), trained=("parity_models", "decoder")),
+    POSITIONS,
+    dict(
+        code=dict(decoder=CombiningDecoder),
+        loss=ReconstructionLoss(KL, one_or_all_missing),
+        trained=("parity_models", "decoder"),
+    ),
 )
 GRID = update_config(POSITIONS, dict(code=dict(encoder=GridEncoder)))
 AUGMENTED = update_config(GRID, dict(data=dict(augmentation=RandomAffine())))
@@ -69,7 +82,7 @@ STEPS = dict(
     sum_rebuilt=("the same, KL on the reconstructions", RECONSTRUCTED),
     keyed=("sum of position-permuted queries", KEYED),
     keyed_positions=("the same, one prediction for each position", POSITIONS),
-    keyed_combined=("the same, and a learned correction by the predictions that arrived", COMBINED),
+    keyed_combined=("the same, and a correction learned where predictions arrived", COMBINED),
     grid=("grid, one prediction for each position", GRID),
     grid_augmented=("the same, augmentation that the base model answers too", AUGMENTED),
     grid_cells=("the same, one network for all cells", CELLS),
