@@ -40,6 +40,8 @@ class RunningPolicies:
         for name, policy in policies.items():
             if isinstance(policy, type):
                 raise ParityError(f"the policy '{name}' is a class: make one of it, {policy.__name__}(...).")
+            if name in OF_OPTIMIZER and not isinstance(policy, Policy | int | float):
+                raise ParityError(f"'{name}' is a number or a policy, not {policy!r}.")
         self.by_name: dict[str, Policy] = {
             name: deepcopy(policy) if isinstance(policy, Policy) else Constant(policy)
             for name, policy in policies.items()

@@ -241,6 +241,7 @@ class Unplain(Policy):
         ({"reconstruction_wait": 1.0}, {}, r"nothing takes the value 'reconstruction_wait'.*'reconstruction_weight'"),
         ({"lr": 1.0}, {"schedule": OneCycle()}, "both set the learning rate"),
         ({"stop": LossStop}, {}, "is a class"),
+        ({"lr": "fast"}, {}, "a number or a policy"),
         ([LossStop()], {}, "by their keywords"),
         ({"mine": Unplain()}, {}, r"Unplain\.seen is a set"),
         ({}, {"averaging": 0.999}, "averaging is an EMA"),
