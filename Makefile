@@ -31,8 +31,9 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
+# In two processes, each file in one of them: its fixtures are made once, and the SLURM of the tests has one node.
 tests: setup
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 slow: setup
 	$(RUN) -m pytest -m slow
