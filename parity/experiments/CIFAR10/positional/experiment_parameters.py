@@ -3,7 +3,7 @@
     python train.py --dataset CIFAR10 --experiment_name 'small_resnet_k*_cells*' --set trainer.precision=bf16-mixed
 
 6 epochs, 5 minutes (k = 4) to 8 (k = 2) on 1 core. Test accuracy on the JPEG version of the data (A_a 0.7522, of a base
-model that had 6 epochs too), any number of predictions missing, one seed (benchmarks/better_codes.py):
+model that had 6 epochs too), any number of predictions missing, seed 0 (benchmarks/better_codes.py):
 
     small_resnet_k2_cells  A_d 0.7822   small_resnet_k2_cells_kl  A_d 0.7299, reconstruction accuracy 0.8811
     small_resnet_k4_cells  A_d 0.7572   small_resnet_k4_cells_kl  A_d 0.7225, reconstruction accuracy 0.8457
