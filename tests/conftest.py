@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -83,8 +84,8 @@ def evaluate() -> Command:
 
 
 @pytest.fixture(scope="session")
-def digits_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base directory in which Digits' base model is trained, shortly."""
+def trained_digits_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base directory in which Digits' base model is trained, shortly; to be copied, not written to."""
     from parity.experiments import Experiment
     from parity.experiments.utils.run_training import RunOptions, run_training
     from parity.training import Hardware
@@ -93,3 +94,9 @@ def digits_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = Experiment("Digits", "mlp_base", base_directory=folder, overrides={"trainer.max_epochs": 10})
     run_training(base, RunOptions(hardware=Hardware("cpu")))
     return folder
+
+
+@pytest.fixture
+def digits_base(trained_digits_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A test's own copy of it."""
+    return shutil.copytree(trained_digits_base, tmp_path_factory.mktemp("own") / "runs")

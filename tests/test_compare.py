@@ -19,10 +19,10 @@ Command = Callable[..., int]
 
 
 @pytest.fixture(scope="session")
-def trained(digits_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(trained_digits_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two parity experiments on the same base model, hardly trained."""
     runs = tmp_path_factory.mktemp("compared") / "runs"
-    shutil.copytree(digits_base, runs)
+    shutil.copytree(trained_digits_base, runs)
     for name in ("mlp_k2_add", "mlp_k4_linear_r2"):
         experiment = Experiment("Digits", name, base_directory=runs, overrides={"trainer.max_epochs": 2})
         run_training(experiment, RunOptions(hardware=Hardware("cpu")))

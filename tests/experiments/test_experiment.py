@@ -17,9 +17,8 @@ OPTIONS = RunOptions(hardware=Hardware("cpu"))
 
 
 @pytest.fixture
-def runs(digits_base: Path, tmp_path: Path) -> Path:
-    shutil.copytree(digits_base, tmp_path / "runs")
-    return tmp_path / "runs"
+def runs(digits_base: Path) -> Path:
+    return digits_base
 
 
 def experiment(runs: Path, name: str = "mlp_k2_add", epochs: int = 3, **kwargs: object) -> Experiment:

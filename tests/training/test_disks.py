@@ -97,8 +97,8 @@ def result(run: Experiment) -> Result:
 
 
 @pytest.fixture(scope="module")
-def base_weights(digits_base: Path) -> Path:
-    return digits_base / "Digits" / "original" / "mlp_base" / "checkpoints" / "best.ckpt"
+def base_weights(trained_digits_base: Path) -> Path:
+    return trained_digits_base / "Digits" / "original" / "mlp_base" / "checkpoints" / "best.ckpt"
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import contextlib
 import io
 import pickle
 import random
+import shutil
 import subprocess
 import tarfile
 import zipfile
@@ -39,9 +40,10 @@ def run(base_directory: Path, name: str, epochs: int) -> Experiment:
 
 
 @pytest.fixture(scope="module")
-def trained(digits_base: Path) -> Experiment:
+def trained(trained_digits_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     """A finished run of 3 epochs."""
-    experiment = run(digits_base, "malformed", 3)
+    runs = shutil.copytree(trained_digits_base, tmp_path_factory.mktemp("malformed") / "runs")
+    experiment = run(runs, "malformed", 3)
     run_training(experiment, RunOptions(hardware=CPU))
     return experiment
 
