@@ -2,6 +2,7 @@
 
 import csv
 import io
+import time
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,20 @@ def tensorboard_logger(folder: Path, done: int = 0) -> Logger:
     """
     from pytorch_lightning.loggers import TensorBoardLogger
 
+    _wait_for_a_later_second(folder / TENSORBOARD)
     try:
         return TensorBoardLogger(folder, name=TENSORBOARD, version="", purge_step=done + 1)
     except ModuleNotFoundError as error:
         raise ParityError("--tensorboard_logger needs TensorBoard: pip install 'parity[tensorboard]'.") from error
+
+
+def _wait_for_a_later_second(folder: Path) -> None:
+    """Wait until a new event file's name sorts behind those in ``folder``; hardly ever, and for less than a second.
+
+    TensorBoard reads the files in the order of their names, which begin with the second they were made in: of two from
+    the same second the later one may be read first, and what it holds is dropped.
+    """
+    started = [path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*")]
+    now = time.time()
+    if str(int(now)) in started:
+        time.sleep(1 - now % 1)

@@ -8,6 +8,7 @@ import pytest
 from parity.experiments import Experiment
 from parity.training.loggers import TENSORBOARD, tensorboard_logger
 
+event_file_writer = pytest.importorskip("tensorboard.summary.writer.event_file_writer")
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
 
@@ -40,7 +41,9 @@ def test_tensorboard_has_every_metric_by_epoch_also_of_a_run_that_goes_on(
     assert list(scalars(experiment.save_dir)["train/loss"]) == [1]
 
 
-def test_tensorboard_shows_an_epoch_that_is_trained_twice_once(tmp_path: Path) -> None:
+def test_tensorboard_shows_an_epoch_that_is_trained_twice_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Event files are named by second and then by a counter, and 10 sorts before 9: both parts within a second.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(9))
     for done, epochs, value in ((0, (1, 2, 3), 1.0), (2, (3, 4), 2.0)):  # killed before epoch 3's checkpoint
         part = tensorboard_logger(tmp_path, done)
         for epoch in epochs:
