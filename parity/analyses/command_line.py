@@ -5,7 +5,7 @@ import logging
 import sys
 from pathlib import Path
 
-from parity.analyses.grid import DATASETS, DEFAULTS, OPTIMIZERS, RULES, Axes
+from parity.analyses.grid import DATASETS, DEFAULTS, NAMES, Axes
 from parity.analyses.study import ARTIFACTS, Kind, Study, kind_named
 from parity.errors import ParityError
 from parity.experiments.utils.command_line import run_command
@@ -31,27 +31,25 @@ def get_parser(kind: Kind, description: str | None = None) -> argparse.ArgumentP
     defaults = {**DEFAULTS, **kind.axes}
     grid = parser.add_argument_group("axes, each of one or several values, and what all trials share")
 
-    def axis(name: str, value_type: type, text: str, choices: tuple[str, ...] | None = None) -> None:
+    def axis(name: str, value_type: type, text: str) -> None:
         shown = " ".join(map(str, defaults[name]))
-        grid.add_argument(
-            f"--{name}", nargs="+", type=value_type, choices=choices, metavar=None if choices else name.upper(),
-            help=f"{text} (default: {shown})",
-        )  # fmt: skip
+        known = f": {', '.join(NAMES[name])}" if name in NAMES else ""
+        grid.add_argument(f"--{name}", nargs="+", type=value_type, help=f"{text}{known} (default: {shown})")
 
     def shared(name: str, text: str) -> None:
         shown = "by the task" if defaults[name] is None else defaults[name]
         grid.add_argument(f"--{name}", type=int, metavar="N", help=f"{text} (default: {shown})")
 
     axis("task", str, f"{', '.join(DATASETS)}, MNIST, FashionMNIST, or another data set of images")
-    axis("rule", str, "how weights learn: backpropagation or predictive coding", RULES)
+    axis("rule", str, "how weights learn: backpropagation or predictive coding")
     axis("widths", int, "of the hidden layers")
     axis("lr", float, "learning rates of the weights")
     axis("state_lr", float, "γ, learning rates of the hidden states (pc)")
-    axis("optimizer", str, "of the weights", OPTIMIZERS)
+    axis("optimizer", str, "of the weights")
     axis("momentum", float, "of SGD; AdamW's is 0.9")
-    axis("activation", str, "leaky_relu, hard_tanh, relu, tanh, gelu")
-    axis("state_init", str, "how hidden states begin (pc)", ("forward", "normal"))
-    axis("weight_init", str, "default, xavier_normal, kaiming_normal, orthogonal")
+    axis("activation", str, "of the hidden layers")
+    axis("state_init", str, "how hidden states begin (pc)")
+    axis("weight_init", str, "how weights are drawn")
     flag = argparse.BooleanOptionalAction
     grid.add_argument("--parity", action=flag, help="also train parity models, k = 2, beside the base models")
     grid.add_argument("--constant_layer_size", action=flag, help="input and output are as wide as the hidden layers")

@@ -1,5 +1,6 @@
 """Grids: the trials that a study's axes span. Light to import, so that a mistyped option is answered at once."""
 
+import difflib
 import hashlib
 import itertools
 import json
@@ -9,13 +10,22 @@ from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from parity.errors import ParityError
+from parity.errors import ParityError, did_you_mean
 
 DATASETS = MappingProxyType({"two_moons": "TwoMoons", "two_circles": "TwoCircles"})
 """Names of data sets by those of tasks, where they are not the same."""
 
-RULES = ("bp", "pc")
-OPTIMIZERS = ("sgd", "adamw")
+NAMES = MappingProxyType(
+    {
+        "rule": ("bp", "pc"),
+        "optimizer": ("sgd", "adamw"),
+        "activation": ("leaky_relu", "hard_tanh", "relu", "tanh", "gelu"),
+        "weight_init": ("default", "xavier_normal", "kaiming_normal", "orthogonal"),
+        "state_init": ("forward", "normal"),
+    }
+)
+"""What axes of names may hold, here as well as where torch is: a mistyped one is told before anything is imported."""
+
 ADAMW_MOMENTUM = 0.9
 
 
@@ -93,7 +103,7 @@ DEFAULTS: Axes = MappingProxyType(
         constant_layer_size=False,
         activation=("leaky_relu",),
         weight_init=("default",),
-        optimizer=OPTIMIZERS,
+        optimizer=NAMES["optimizer"],
         momentum=(0.9,),
         lr=(0.003,),
         state_lr=(0.1,),
@@ -114,7 +124,7 @@ def trials_of(axes: Axes) -> list[Trial]:
         axes: as ``DEFAULTS`` has them; what they leave out is as there.
 
     Raises:
-        ParityError: numbers that make no sense, or axes that exclude each other.
+        ParityError: unknown names, numbers that make no sense, or axes that exclude each other.
     """
     axes = {**DEFAULTS, **axes}
     _check(axes)
@@ -143,6 +153,12 @@ def trials_of(axes: Axes) -> list[Trial]:
 
 
 def _check(axes: Axes) -> None:
+    for name, known in NAMES.items():
+        if unknown := [value for value in axes[name] if value not in known]:
+            raise ParityError(f"--{name} knows no '{unknown[0]}': {did_you_mean(unknown[0], known)}")
+    for task in axes["task"]:
+        if task not in DATASETS and difflib.get_close_matches(task, DATASETS):
+            raise ParityError(f"there is no task '{task}': {did_you_mean(task, DATASETS)}")
     for name in ("widths", "hidden_layers", "seeds", "epochs", "batch_size", "steps_per_epoch"):
         values = axes[name] if isinstance(axes[name], Sequence) else [axes[name]]
         if any(value is not None and value < 1 for value in values):

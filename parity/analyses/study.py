@@ -103,6 +103,13 @@ class Study:
         done = {path.stem for path in folder.glob("*.json")} if folder.is_dir() else set()
         return [trial for trial in self.trials if trial.id not in done]
 
+    def check_data(self) -> None:
+        """Raise ParityError where a task is no data set."""
+        from parity.data import get_datamodule_class  # torch
+
+        for dataset in {trial.dataset for trial in self.trials}:
+            get_datamodule_class(dataset)
+
     def run(self, jobs: int = 1, share: tuple[int, int] = (0, 1)) -> None:
         """Run what is unfinished; a process that runs all of a study does so alone.
 
@@ -121,6 +128,7 @@ class Study:
         trials = [trial for trial in self.trials[number::parts] if trial in left]
         if not trials:
             return
+        self.check_data()
         if jobs:
             start_server()
 

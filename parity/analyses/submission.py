@@ -60,13 +60,14 @@ def submit(study: Study, args: argparse.Namespace) -> None:
         args: its parsed options; those of the job among them.
 
     Raises:
-        ParityError: SLURM is not there, refuses the jobs, or nothing is left to be done.
+        ParityError: SLURM is not there, refuses the jobs, nothing is left to be done, or a task is no data set.
     """
     left = len(study.unfinished())
     if left == 0:
         raise ParityError(f"all trials of {study.folder} are done: the same command without --submit draws them.")
     if args.array < 1 or args.jobs < 1:
         raise ParityError(f"--array and --jobs count from 1, not {args.array} and {args.jobs}.")
+    study.check_data()
     parts = min(args.array, left)
     shares = [Share(study, number, parts) for number in range(parts)]
     resources = Resources(

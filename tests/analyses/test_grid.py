@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from parity.analyses.error_propagation import STUDY as ERRORS
-from parity.analyses.grid import grid_id, trials_of
+from parity.analyses.grid import NAMES, grid_id, trials_of
 from parity.analyses.training_stability import STUDY, paper_axes
 from parity.errors import ParityError
 
@@ -40,6 +40,13 @@ def test_ids_say_what_is_trained() -> None:
 @pytest.mark.parametrize(
     ("axes", "named"),
     [
+        (dict(rule=("backprop",)), "--rule knows no 'backprop': there is: bp, pc"),
+        (dict(optimizer=("adam",)), "did you mean 'adamw'"),
+        (dict(activation=("swish",)), "there is: gelu, hard_tanh"),
+        (dict(weight_init=("xavier",)), "did you mean 'xavier_normal'"),
+        (dict(state_init=("zero",)), "there is: forward, normal"),
+        (dict(task=("MNIST", "two_moon")), "did you mean 'two_moons'"),
+        (dict(task=("TwoCircles",)), "did you mean 'two_circles'"),
         (dict(widths=(0,)), "--widths"),
         (dict(seeds=0), "--seeds"),
         (dict(lr=(0.0,)), "--lr"),
@@ -54,6 +61,15 @@ def test_ids_say_what_is_trained() -> None:
 def test_a_grid_that_makes_no_sense_is_an_error(axes: dict[str, object], named: str) -> None:
     with pytest.raises(ParityError, match=named):
         trials_of(axes)
+
+
+def test_names_are_those_of_what_they_name() -> None:
+    from parity.models.layered_mlp import ACTIVATIONS, WEIGHT_INITS
+    from parity.training.predictive_coding import STATE_INITS
+
+    assert [*NAMES["activation"]] == [*ACTIVATIONS]
+    assert [*NAMES["weight_init"]] == [*WEIGHT_INITS]
+    assert NAMES["state_init"] == STATE_INITS
 
 
 def test_default_grids_are_short() -> None:

@@ -62,12 +62,12 @@ def test_a_finished_trial_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_an_error_in_a_trial_ends_the_study_and_is_in_its_log(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ("--task", "NoSuchData")
+    options = ("--task", "DigitBoxes")
     assert run(*options) == 1
-    assert "no data set 'NoSuchData'" in capsys.readouterr().err
+    assert "studies are of classification" in capsys.readouterr().err
     whole = study(*options)
     assert len(whole.unfinished()) == len(whole.trials)
-    assert "NoSuchData" in workers.log_file(whole.folder, whole.trials[0]).read_text()
+    assert "DigitBoxes" in workers.log_file(whole.folder, whole.trials[0]).read_text()
 
 
 def test_a_share_leaves_the_rest_to_others() -> None:
@@ -87,7 +87,8 @@ def test_an_id_is_one_grid_s(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (("--id", "../other"), "name of one folder"),
         (("--jobs", "-1"), "--jobs counts"),
-        (("--task", "DigitBoxes"), "studies are of classification"),
+        (("--task", "NoSuchData"), "no data set 'NoSuchData'"),
+        (("--task", "NoSuchData", "--dry_run", "--jobs", "1"), "no data set 'NoSuchData'"),
     ],
 )
 def test_options_that_make_no_sense_are_one_sentence(
@@ -95,6 +96,7 @@ def test_options_that_make_no_sense_are_one_sentence(
 ) -> None:
     assert run(*options) == 1
     assert message in capsys.readouterr().err
+    assert not Path("artifacts").exists()
 
 
 def test_error_propagation_is_a_study_of_predictive_coding() -> None:
