@@ -8,14 +8,26 @@ STABLE = 0.02
 """A setting is as good as the best where its accuracy is lower by no more than this."""
 
 
-def with_labels(table: pd.DataFrame) -> pd.DataFrame:
-    """Add ``what``, which kind of model of which task is trained, and ``by``, by which rule and optimiser."""
+def with_labels(table: pd.DataFrame, apart: Iterable[str] = ()) -> pd.DataFrame:
+    """Add ``what``, which kind of model of which task is trained, and ``by``, by which rule and optimiser.
+
+    Args:
+        table: a study's.
+        apart: further columns that ``by`` names where they vary, so that nothing is averaged over them.
+    """
     table = table.copy()
     table["what"] = [f"{row.task}, {'parity' if row.parity else 'base'} model" for row in table.itertuples()]
     several = table.loc[table["optimizer"] == "sgd", "momentum"].nunique() > 1
+    varied = [column for column in apart if table[column].nunique() > 1]
     table["by"] = [
-        f"{row.rule}, {row.optimizer}" + (f" {row.momentum:g}" if several and row.optimizer == "sgd" else "")
-        for row in table.itertuples()
+        ", ".join(
+            [
+                row["rule"],
+                row["optimizer"] + (f" {row['momentum']:g}" if several and row["optimizer"] == "sgd" else ""),
+                *(row[column] for column in varied if isinstance(row[column], str)),  # bp has no hidden states
+            ]
+        )
+        for row in table.to_dict("records")
     ]
     return table
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 AXES: Axes = dict(lr=(0.003, 0.01, 0.03), state_lr=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3))
 
 
+_APART = ("activation", "weight_init", "state_init")
+
+
 def paper_axes(task: str) -> Axes:
     """Return the grid of the paper's own script for a task; its 8 epochs and batches are of all of the data."""
     toy = task.startswith("two_")
@@ -44,7 +47,7 @@ def figures(table: "pd.DataFrame") -> "dict[str, Figure]":
     from parity.analyses import figures as draw
     from parity.analyses.tables import with_labels
 
-    table = with_labels(table)
+    table = with_labels(table, _APART)
     drawn = {"width_by_lr": draw.width_by_lr(table), "divergence": draw.divergence(table)}
     if (table["rule"] == "pc").any():
         drawn["accuracy_against_state_lr"] = draw.accuracy_against_state_lr(table)
@@ -57,7 +60,7 @@ def findings(table: "pd.DataFrame") -> str:
     """Return the best γ of each width, how far widths move it, and which learning rates train which models."""
     from parity.analyses.tables import with_labels
 
-    table = with_labels(table)
+    table = with_labels(table, _APART)
     parts = [_state_lrs(table)] if (table["rule"] == "pc").any() else []
     return "\n".join([*parts, _learning_rates(table)])
 

@@ -61,6 +61,14 @@ def test_a_finished_trial_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> N
     assert ran == [whole.trials[1]]
 
 
+def test_nothing_is_averaged_over_what_is_no_axis_of_a_figure() -> None:
+    run("--rule", "bp", "pc", "--optimizer", "sgd", "--activation", "tanh", "relu", "--state_init", "forward", "normal")
+    findings = next(Path("artifacts").glob("*/*/findings.md")).read_text()
+    for by in ("bp, sgd, tanh", "bp, sgd, relu", "pc, sgd, tanh, forward", "pc, sgd, relu, normal"):
+        assert f"| {by} | 8 |" in findings
+    assert "| pc, sgd |" not in findings
+
+
 def test_an_error_in_a_trial_ends_the_study_and_is_in_its_log(capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--task", "DigitBoxes")
     assert run(*options) == 1
