@@ -13,6 +13,7 @@ On 2 cores, one thread each, in two processes (``--table mnist ablation`` and th
 """
 
 import argparse
+import hashlib
 import itertools
 import json
 import statistics
@@ -26,6 +27,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from parity.coded_model import CodedModel
+from parity.errors import ParityError
 from parity.evaluation import evaluate_code
 from parity.evaluation.comparison import parity_model_costs
 from parity.experiments import Experiment
@@ -91,19 +93,24 @@ TABLES = dict(
 
 def run(table: Table, name: str, seed: int, args: argparse.Namespace) -> dict[str, Any] | None:
     """Return a run's result; train and evaluate it where that is asked for and not done."""
+    experiment = Experiment(
+        table.dataset, name, seed=seed, overrides=table.overrides, base_directory=args.results / "better_codes_runs"
+    )
+    config = hashlib.sha256(json.dumps(experiment.identity(None), sort_keys=True).encode()).hexdigest()[:16]
     file = args.results / "better_codes" / f"{table.dataset}-{name}-seed{seed}.json"
     if not file.exists():
         if args.show:
             return None
         file.parent.mkdir(parents=True, exist_ok=True)
-        experiment = Experiment(
-            table.dataset, name, seed=seed, overrides=table.overrides, base_directory=args.results / "better_codes_runs"
-        )
         options = RunOptions(hardware=Hardware(args.accelerator), refresh_rate=1000)
         began = time.monotonic()
         run_training(experiment, options, args.weights if table.published_base else None)
-        write_json(file, evaluated(experiment, args) | {"seconds": time.monotonic() - began})
-    return json.loads(file.read_text())
+        seconds = time.monotonic() - began
+        write_json(file, evaluated(experiment, args) | {"seconds": seconds, "config": config})
+    result: dict[str, Any] = json.loads(file.read_text())
+    if result["config"] != config:
+        raise ParityError(f"{file} is of another config than {name} has now: delete it, and train it anew.")
+    return result
 
 
 def evaluated(experiment: Experiment, args: argparse.Namespace) -> dict[str, Any]:
