@@ -138,8 +138,8 @@ def evaluated(experiment: Experiment, args: argparse.Namespace) -> dict[str, Any
 
 
 def spread(values: Sequence[float]) -> str:
-    """Write mean and standard deviation, of the sample; of a single value that alone."""
-    deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    """Write mean and standard deviation, of the sample; where all values are the same, the mean alone."""
+    deviation = f" ± {statistics.stdev(values):.4f}" if len(set(values)) > 1 else ""
     return f"{statistics.mean(values):.4f}{deviation}"
 
 
