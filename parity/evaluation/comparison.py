@@ -208,6 +208,17 @@ def parity_model_costs(model: CodedModel, query: Tensor) -> tuple[float, float]:
     return adds / base_adds, max(map(_size, networks)) / base_size
 
 
+def encoding_cost(model: CodedModel, query: Tensor) -> float:
+    """Return the multiply-adds that a parity query is encoded with, as a multiple of a query's through the base model.
+
+    Args:
+        model: with a parity query or more.
+        query: one, (1, *Q).
+    """
+    group = query.expand(1, model.k, *query.shape[1:])
+    return multiply_adds(model.encoder, group) / model.r / multiply_adds(model.base_model, query)
+
+
 def _size(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 

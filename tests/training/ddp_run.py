@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from parity.training import (
     ranks,
 )
 from parity.training.loggers import EpochTable
+from parity.training.policies import EarlyStopping, Exponential, Policy
 from parity.training.signals import StopSignals
 
 SHAPES = DigitsDataModule.QUERY_SHAPE, (10,)
@@ -71,13 +73,30 @@ class Watch(pl.Callback):
             module.step_losses[-1] = torch.tensor(torch.nan)
 
 
+class StopOnOneRank(Policy):
+    def __init__(self, where: list[int]) -> None:
+        self.where = where
+        self.losses: list[float] = []
+
+    def train_step_finished(self, epoch: int, iteration: int, loss: float) -> None:
+        if [ranks.rank(), epoch, iteration] == self.where:
+            raise EarlyStopping
+
+    def epoch_finished(self, epoch: int, *, train_losses: Sequence[float], metrics: dict[str, float]) -> None:
+        self.losses += train_losses
+
+
 def main(folder: Path, options: dict[str, Any]) -> None:
     hardware = Hardware("cpu", options["devices"])
     torch.manual_seed(0)
     parity_model = NormedParity() if options.get("norm") else MLP(*SHAPES)
     model = CodedModel(MLP(*SHAPES), LinearEncoder(2, 1, SHAPES[0]), [parity_model], LinearDecoder(2, 1, SHAPES[1]))
     accuracy = ReconstructionAccuracy(Classification(10), 2)
-    module = ParityLitModule(model, ParityTargetLoss(nn.MSELoss()), accuracy, SGD(1e-3, momentum=0.9))
+    policies: dict[str, Policy] = {}
+    if where := options.get("stop"):
+        policies = dict(lr=Exponential(1e-3, 0.5), stop=StopOnOneRank(where))
+    optimizer = SGD(1e-3, momentum=0.9)
+    module = ParityLitModule(model, ParityTargetLoss(nn.MSELoss()), accuracy, optimizer, policies=policies)
     datamodule = OddDigits(k=2, batch_size=16 // options["devices"], num_validation=237)
     if weights := options.get("evaluate"):
         state = torch.load(weights, weights_only=True)["state_dict"]
@@ -94,6 +113,7 @@ def main(folder: Path, options: dict[str, Any]) -> None:
                 resume_from=resume_from, stop=stop,
             )  # fmt: skip
         result = {"weights": fingerprint(model), "gradients": watch.gradients}
+        result["losses"] = getattr(module.policies.by_name.get("stop"), "losses", [])
     (folder / f"result{ranks.rank()}.json").write_text(json.dumps(result))
 
 

@@ -106,6 +106,17 @@ def test_a_loss_that_breaks_on_one_rank_stops_both(tmp_path: Path) -> None:
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
 
 
+def test_ranks_have_the_same_policies_and_stop_where_one_does(tmp_path: Path) -> None:
+    run(tmp_path, 2, stop=[1, 1, 4])
+    mine, other = result(tmp_path, 0), result(tmp_path, 1)
+    assert mine["weights"] == other["weights"]
+    assert mine["losses"] == other["losses"], "each is the mean over the ranks"
+    first, second = read_table(tmp_path / "metrics.csv")
+    steps = len(mine["losses"]) - 5
+    assert float(first["train/loss"]) == pytest.approx(sum(mine["losses"][:steps]) / steps, rel=0.02)  # batches differ
+    assert (float(first["policy/lr"]), float(second["policy/lr"])) == (1e-3, 5e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_rank_takes_the_other_along_and_both_go_on(two: Path, tmp_path: Path, rank: int) -> None:
