@@ -138,8 +138,8 @@ def evaluated(experiment: Experiment, args: argparse.Namespace) -> dict[str, Any
 
 
 def spread(values: Sequence[float]) -> str:
-    """Write mean and standard deviation, of the sample; where all values are the same, the mean alone."""
-    deviation = f" ± {statistics.stdev(values):.4f}" if len(set(values)) > 1 else ""
+    """Write mean and standard deviation, of the sample; of a single value that alone."""
+    deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.4f}{deviation}"
 
 
@@ -160,7 +160,7 @@ def rows(table: Table, args: argparse.Namespace) -> list[str]:
         most = max(first["multiply_adds"], first["parameters"])
         cost = f"{first['multiply_adds']:.2f} / {first['parameters']:.2f}{' OVER' if most > COST else ''}"
         lines.append(
-            f"| `{name}` | {spread([result['A_a'] for result in found])} | {cells['1']} | {cells['2']} | "
+            f"| `{name}` | {spread(list({result['A_a'] for result in found}))} | {cells['1']} | {cells['2']} | "
             f"{cells['all']} | {reconstruction} | {cost} | {len(found)} |"
         )
     return lines
