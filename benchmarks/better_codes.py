@@ -7,7 +7,7 @@ MNIST, original and positional codes are trained for the same number of epochs. 
 A run that was cut off goes on, and each finished one is a file under ``results/better_codes``: the same command again
 fills the gaps, ``--show`` only makes the tables.
 
-On 2 cores, one thread each, in two processes (``--table mnist ablation`` and the others): about an hour and a half.
+All of it took 7 hours of one core: run two processes, ``--table cifar10 mnist`` and ``--table fsdd ablation digits``.
 
     python benchmarks/better_codes.py --time        epochs of both recipes on MNIST in turns
 """
