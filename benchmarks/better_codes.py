@@ -120,7 +120,7 @@ def evaluated(experiment: Experiment, args: argparse.Namespace) -> dict[str, Any
     assert isinstance(model, CodedModel)
     loader = datamodule.loader("test")
     query = next(loader.every_query(1))[1]
-    adds, parameters = parity_model_costs(model, query)
+    costs = parity_model_costs(model, query)
     evaluation = evaluate_code(model, loader, datamodule.task, datamodule.default_prediction())
     missing = [count for count in range(1, model.k + 1) if evaluation.can_miss(count)]
     return {
@@ -132,8 +132,8 @@ def evaluated(experiment: Experiment, args: argparse.Namespace) -> dict[str, Any
         "A_a": evaluation.a_a,
         "missing": {str(count): evaluation.missing(count) for count in missing},
         "reconstruction": {str(count): evaluation.missing(count, "reconstruction") for count in missing},
-        "multiply_adds": adds,
-        "parameters": parameters,
+        "multiply_adds": costs.multiply_adds,
+        "parameters": costs.parameters,
     }
 
 

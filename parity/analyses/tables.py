@@ -1,6 +1,7 @@
 """A study's table in other shapes, and as text."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from typing import Any
 
 import pandas as pd
 
@@ -19,16 +20,13 @@ def with_labels(table: pd.DataFrame, apart: Iterable[str] = ()) -> pd.DataFrame:
     table["what"] = [f"{row.task}, {'parity' if row.parity else 'base'} model" for row in table.itertuples()]
     several = table.loc[table["optimizer"] == "sgd", "momentum"].nunique() > 1
     varied = [column for column in apart if table[column].nunique() > 1]
-    table["by"] = [
-        ", ".join(
-            [
-                row["rule"],
-                row["optimizer"] + (f" {row['momentum']:g}" if several and row["optimizer"] == "sgd" else ""),
-                *(row[column] for column in varied if isinstance(row[column], str)),  # bp has no hidden states
-            ]
-        )
-        for row in table.to_dict("records")
-    ]
+
+    def by(row: dict[Hashable, Any]) -> str:
+        momentum = f" {row['momentum']:g}" if several and row["optimizer"] == "sgd" else ""
+        further = [row[column] for column in varied if isinstance(row[column], str)]  # bp has no hidden states
+        return ", ".join([row["rule"], row["optimizer"] + momentum, *further])
+
+    table["by"] = [by(row) for row in table.to_dict("records")]
     return table
 
 

@@ -24,6 +24,7 @@ AXES: Axes = dict(lr=(0.003, 0.01, 0.03), state_lr=(0.001, 0.003, 0.01, 0.03, 0.
 
 
 _APART = ("activation", "weight_init", "state_init")
+"""Axes that no figure has: what differs in them is drawn side by side."""
 
 
 def paper_axes(task: str) -> Axes:

@@ -24,6 +24,14 @@ def _check_code(coder: nn.Module, k: int, r: int) -> None:
         raise ParityError(f"{type(coder).__name__} needs k of at least 1 and r of at least 0, not k = {k} and r = {r}.")
 
 
+def check_parity_queries(coder: nn.Module, r: int) -> None:
+    """Raise ParityError where r is 0, for codes that are none without a parity query."""
+    if r < 1:
+        raise ParityError(
+            f"{type(coder).__name__} does any k with r of at least 1, not r = {r}: it needs 1 parity query or more."
+        )
+
+
 class Encoder(nn.Module):
     """Makes the coded queries of a group that are not its queries themselves.
 

@@ -7,8 +7,7 @@ Concatenation is that of Kosaian, Rashmi, Venkataraman (SOSP 2019, section 4.2.3
 import torch
 from torch import Tensor, nn
 
-from parity.coders.base import Encoder, Shape
-from parity.errors import ParityError
+from parity.coders.base import Encoder, Shape, check_parity_queries
 from parity.grids import Grid
 
 
@@ -29,8 +28,7 @@ class GridEncoder(Encoder):
 
     def __init__(self, k: int, r: int, query_shape: Shape) -> None:
         super().__init__(k, r, query_shape)
-        if r < 1:
-            raise ParityError(f"a grid makes 1 parity query or more, not r = {r}.")
+        check_parity_queries(self, r)
         self.grid = Grid(k, query_shape)
         _, height, width = self.grid.cell_shape
         for name, length, of in (("rows", height, query_shape[1]), ("columns", width, query_shape[2])):

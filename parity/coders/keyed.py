@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parity.coders.base import Encoder, Shape
+from parity.coders.base import Encoder, Shape, check_parity_queries
 from parity.errors import ParityError
 
 Key = Callable[[Tensor, int], Tensor]
@@ -88,8 +88,7 @@ class KeyedSumEncoder(Encoder):
 
     def __init__(self, k: int, r: int, query_shape: Shape, key: Key = Permutation()) -> None:
         super().__init__(k, r, query_shape)
-        if r < 1:
-            raise ParityError(f"a keyed sum makes 1 parity query or more, not r = {r}.")
+        check_parity_queries(self, r)
         height, width = query_shape[-2:] if len(query_shape) > 1 else (query_shape[0], 1)
         places = torch.arange(height * width).view(height, width)
         orders = torch.stack([key(places, number).flatten() for number in range(k * r)])

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from parity.coders.base import Encoder, Shape, SystematicDecoder
+from parity.coders.base import Encoder, Shape, SystematicDecoder, check_parity_queries
 from parity.errors import ParityError
 
 # Of the 3x3 layers of ``ConvolutionalEncoder``; together every pixel sees 17 pixels in each direction.
@@ -32,7 +32,7 @@ class MLPEncoder(Encoder):
 
     def __init__(self, k: int, r: int, query_shape: Shape) -> None:
         super().__init__(k, r, query_shape)
-        _check_learned(self, r)
+        check_parity_queries(self, r)
         height, width = _sides(self)
         pixels = height * width
         self.network = nn.Sequential(
@@ -65,7 +65,7 @@ class ConvolutionalEncoder(Encoder):
 
     def __init__(self, k: int, r: int, query_shape: Shape) -> None:
         super().__init__(k, r, query_shape)
-        _check_learned(self, r)
+        check_parity_queries(self, r)
         _sides(self)
         width = 20 * k
         layers: list[nn.Module] = []
@@ -98,7 +98,7 @@ class MLPDecoder(SystematicDecoder):
 
     def __init__(self, k: int, r: int, prediction_shape: Shape) -> None:
         super().__init__(k, r, prediction_shape)
-        _check_learned(self, r)
+        check_parity_queries(self, r)
         size = math.prod(self.prediction_shape)
         self.network = nn.Sequential(
             nn.Linear(self.n * size, self.n * size),
@@ -116,11 +116,6 @@ class MLPDecoder(SystematicDecoder):
         """Ask the network: outputs (G, n, *P), zeros where none arrived -> (G, k, *P)."""
         outputs = torch.cat([base_outputs, parity_outputs], dim=1)
         return self.network(outputs.flatten(1)).view(base_outputs.shape)
-
-
-def _check_learned(coder: Encoder | SystematicDecoder, r: int) -> None:
-    if r < 1:
-        raise ParityError(f"{type(coder).__name__} does any k with r of at least 1, not r = {r}.")
 
 
 def _sides(encoder: Encoder) -> tuple[int, int]:

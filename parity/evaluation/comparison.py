@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -172,15 +172,13 @@ def costs(model: CodedModel, groups: GroupLoader) -> dict[str, Any]:
         'extra_workers', of k; 'extra_parameters', of networks and coders, each once; 'multiply_adds' of a parity query
         (of a coded query, where the base model answers it) as a multiple of a query's.
     """
-    query = next(groups.every_query(1))[1]
-    base = multiply_adds(model.base_model, query)
-    parity = [multiply_adds(network, query) for network in set(model.parity_models)]
     own = {id(parameter) for parameter in model.base_model.parameters()}
     extra = {id(parameter): parameter.numel() for parameter in model.parameters() if id(parameter) not in own}
+    query = next(groups.every_query(1))[1]
     return {
         "extra_workers": model.r / model.k,
         "extra_parameters": sum(extra.values()),
-        "multiply_adds": max(parity, default=base) / base,
+        "multiply_adds": parity_model_costs(model, query).multiply_adds if model.parity_models else 1.0,
     }
 
 
@@ -195,28 +193,33 @@ def multiply_adds(network: nn.Module, query: Tensor) -> int:
     return counter.get_total_flops() // 2
 
 
-def parity_model_costs(model: CodedModel, query: Tensor) -> tuple[float, float]:
-    """Return what the largest parity model needs, as multiples of the base model's: multiply-adds, and parameters.
+class ParityModelCosts(NamedTuple):
+    """Multiples of what the base model needs for a query.
+
+    Args:
+        multiply_adds, parameters: of the largest parity model.
+        encoding: multiply-adds that a parity query is encoded with.
+    """
+
+    multiply_adds: float
+    parameters: float
+    encoding: float
+
+
+def parity_model_costs(model: CodedModel, query: Tensor) -> ParityModelCosts:
+    """Return what parity models and their queries cost beside the base model.
 
     Args:
         model: with a parity model or more.
         query: one, (1, *Q).
     """
-    base_adds, base_size = multiply_adds(model.base_model, query), _size(model.base_model)
-    networks = set(model.parity_models)
-    adds = max(multiply_adds(network, query) for network in networks)
-    return adds / base_adds, max(map(_size, networks)) / base_size
-
-
-def encoding_cost(model: CodedModel, query: Tensor) -> float:
-    """Return the multiply-adds that a parity query is encoded with, as a multiple of a query's through the base model.
-
-    Args:
-        model: with a parity query or more.
-        query: one, (1, *Q).
-    """
+    base_adds, networks = multiply_adds(model.base_model, query), set(model.parity_models)
     group = query.expand(1, model.k, *query.shape[1:])
-    return multiply_adds(model.encoder, group) / model.r / multiply_adds(model.base_model, query)
+    return ParityModelCosts(
+        max(multiply_adds(network, query) for network in networks) / base_adds,
+        max(map(_size, networks)) / _size(model.base_model),
+        multiply_adds(model.encoder, group) / model.r / base_adds,
+    )
 
 
 def _size(network: nn.Module) -> int:

@@ -2,7 +2,7 @@ import torch
 
 from parity.coded_model import CodedModel
 from parity.coders import GridEncoder, PositionalDecoder
-from parity.evaluation.comparison import encoding_cost, multiply_adds, parity_model_costs
+from parity.evaluation.comparison import multiply_adds, parity_model_costs
 from parity.models import MLP, PerCell, ResNet
 
 
@@ -10,7 +10,7 @@ def test_a_parity_model_costs_what_its_layers_multiply_beside_the_base_model() -
     base = MLP((1, 28, 28), (10,))
     parity_models = [PerCell((1, 28, 28), (4, 10), MLP, hidden=(hidden,)) for hidden in (20, 30)]
     model = CodedModel(base, GridEncoder(4, 2, (1, 28, 28)), parity_models, PositionalDecoder(4, 2, (10,)))
-    adds, parameters = parity_model_costs(model, torch.zeros(1, 1, 28, 28))
+    adds, parameters, _ = parity_model_costs(model, torch.zeros(1, 1, 28, 28))
     assert adds == 4 * (196 * 30 + 30 * 10) / (784 * 200 + 200 * 100 + 100 * 10)
     assert parameters == (196 * 30 + 30 + 30 * 10 + 10) / 178_110
 
@@ -20,7 +20,7 @@ def test_encoding_costs_what_resampling_multiplies() -> None:
     parity_models = [PerCell(query, (4, 10), MLP, hidden=(20,))] * 2
     model = CodedModel(base, GridEncoder(4, 2, query), parity_models, PositionalDecoder(4, 2, (10,)))
     resampling = 4 * (28 * 28 * 14 + 14 * 28 * 14)
-    assert encoding_cost(model, torch.zeros(1, *query)) == resampling / (784 * 200 + 200 * 100 + 100 * 10)
+    assert parity_model_costs(model, torch.zeros(1, *query)).encoding == resampling / (784 * 200 + 200 * 100 + 100 * 10)
 
 
 def test_counting_leaves_a_network_as_it_is() -> None:

@@ -206,8 +206,9 @@ def test_outside_training_a_signal_stops_at_once(slow: Callable[..., subprocess.
         process.send_signal(signal.SIGTERM)
         assert process.stdout is not None
         assert process.stdout.readline() == "stopped by SIGTERM\n"
-        assert time.monotonic() - begun < 30, "it would have slept for a minute"
-        assert process.wait(timeout=120) == 3  # Python's own end, which takes its time on a busy machine
+        assert time.monotonic() - begun < 10
+        assert process.communicate(timeout=120)[0] == "", "and says nothing else"
+    assert process.returncode == 3  # Python's own end, which takes its time on a busy machine
 
 
 def test_a_second_signal_ends_the_process(slow: Callable[..., subprocess.Popen[str]]) -> None:
@@ -218,12 +219,12 @@ def test_a_second_signal_ends_the_process(slow: Callable[..., subprocess.Popen[s
         time.sleep(1.5)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 128 + signal.SIGUSR2
+        assert process.wait(timeout=5) == 128 + signal.SIGUSR2
 
 
 def test_the_grace_ends(slow: Callable[..., subprocess.Popen[str]]) -> None:
     with slow("later", "1") as process:
         begun = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 128 + signal.SIGTERM
-    assert 0.9 < time.monotonic() - begun < 30
+        assert process.wait(timeout=10) == 128 + signal.SIGTERM
+    assert 0.9 < time.monotonic() - begun < 8

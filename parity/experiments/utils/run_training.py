@@ -19,7 +19,7 @@ from parity.coded_model import CodedModel
 from parity.data import GroupDataModule
 from parity.errors import ParityError
 from parity.evaluation import evaluate_base
-from parity.evaluation.comparison import encoding_cost, parity_model_costs
+from parity.evaluation.comparison import parity_model_costs
 from parity.experiments.utils.experiment import (
     CONFIG_FILE,
     METRICS_FILE,
@@ -310,7 +310,7 @@ def _announce(experiment: Experiment, datamodule: GroupDataModule, model: nn.Mod
             query = torch.zeros(1, *datamodule.query_shape)
             log.info(
                 "a parity model has %.2f x the base model's multiply-adds and %.2f x its parameters; encoding: %.2f x",
-                *parity_model_costs(model, query), encoding_cost(model, query),
+                *parity_model_costs(model, query),
             )  # fmt: skip
         # The base model is finished: measuring it on test data checks data, scaling and weights, and chooses nothing.
         # Training data that is augmented is not gone through only for this.
