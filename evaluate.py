@@ -9,8 +9,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parity.command_line import add_experiment_arguments, parse_overrides, run_command
 from parity.errors import ParityError
-from parity.experiments.utils.command_line import add_experiment_arguments, parse_overrides, run_command
 
 if TYPE_CHECKING:
     from parity.experiments import Experiment
@@ -58,7 +58,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Evaluate or compare, print, and write if asked."""
-    from parity.experiments.utils import catalogue
+    from parity.experiments import catalogue
 
     for folder in args.experiments_path:
         catalogue.add_experiments_path(folder)
@@ -75,8 +75,8 @@ def main(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     """Evaluate one experiment."""
     from parity.evaluation.tables import show
-    from parity.experiments.utils.run_evaluation import run_evaluation
-    from parity.training.files import write_json
+    from parity.runs.evaluation import run_evaluation
+    from parity.storage.files import write_json
 
     experiment = _find(args, args.experiment_name)
     if args.json and (args.json.is_dir() or not args.json.resolve().parent.is_dir()):
@@ -99,13 +99,13 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def compare(args: argparse.Namespace) -> None:
     """Compare several experiments."""
-    from parity.evaluation.report import write_report
+    from parity.evaluation.report.report import write_report
+    from parity.evaluation.report.wandb_report import log_report
     from parity.evaluation.tables import show_comparison
-    from parity.evaluation.wandb_report import log_report
-    from parity.experiments.utils import catalogue
-    from parity.experiments.utils.run_comparison import UNAVAILABLE, run_comparison
-    from parity.training.files import check_writable
-    from parity.training.wandb_logger import check_wandb_project
+    from parity.experiments import catalogue
+    from parity.runs.comparison import UNAVAILABLE, run_comparison
+    from parity.storage.files import check_writable
+    from parity.wandb_server import check_wandb_project
 
     if args.wandb_logger:
         check_wandb_project(args.wandb_project)
@@ -142,7 +142,7 @@ def compare(args: argparse.Namespace) -> None:
 
 def _find(args: argparse.Namespace, name: str) -> "Experiment":
     from parity.experiments import Experiment
-    from parity.experiments.utils.experiment import CONFIG_FILE
+    from parity.experiments.experiment import CONFIG_FILE
 
     overrides = parse_overrides(args.overrides)
     experiment = Experiment(

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 import train
-from parity.experiments.utils.command_line import run_command
+from parity.command_line import run_command
 
 ROOT = Path(__file__).resolve().parent
 
@@ -44,8 +44,8 @@ def main(args: argparse.Namespace) -> None:
         train.main(args)
         return
 
-    from parity.experiments.utils import catalogue
-    from parity.experiments.utils.submission import Resources, check_cluster, plan
+    from parity.cluster.submission import Resources, check_cluster, plan
+    from parity.experiments import catalogue
 
     resources = Resources.of(args)
     if not args.dry_run:

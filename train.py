@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parity.command_line import add_experiment_arguments, parse_overrides, run_command
 from parity.errors import ParityError
-from parity.experiments.utils.command_line import add_experiment_arguments, parse_overrides, run_command
 
 if TYPE_CHECKING:
     from parity.experiments import Experiment
@@ -66,7 +66,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Train every experiment that is named, one after the other."""
-    from parity.experiments.utils import catalogue
+    from parity.experiments import catalogue
 
     for folder in args.experiments_path:
         catalogue.add_experiments_path(folder)
@@ -75,8 +75,8 @@ def main(args: argparse.Namespace) -> None:
         return
     experiments = named_experiments(args)
 
-    from parity.experiments.utils.config import to_plain
-    from parity.experiments.utils.run_training import run_training
+    from parity.experiments.config import to_plain
+    from parity.runs.training import run_training
 
     for experiment in experiments:
         if args.print_config:
@@ -91,7 +91,7 @@ def named_experiments(args: argparse.Namespace) -> list["Experiment"]:
     Raises:
         ParityError: they name none, or something is wrong with one.
     """
-    from parity.experiments.utils import catalogue
+    from parity.experiments import catalogue
 
     if not args.dataset or not args.experiment_name:
         raise ParityError("name a --dataset and an --experiment_name; --list shows what there is.")
@@ -117,7 +117,7 @@ def named_experiments(args: argparse.Namespace) -> list["Experiment"]:
 
 def run_options(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # its type is imported late
     """Turn parsed options into what ``run_training`` takes."""
-    from parity.experiments.utils.run_training import RunOptions
+    from parity.runs.training import RunOptions
     from parity.training import Hardware
 
     extra = {"fast_dev_run": True} if args.fast_dev_run else {}
@@ -148,7 +148,7 @@ def run_options(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # it
 
 def show_catalogue(dataset: str | None) -> None:
     """Print data sets, collections and experiments."""
-    from parity.experiments.utils import catalogue
+    from parity.experiments import catalogue
 
     for name in [dataset] if dataset else catalogue.datasets():
         print(name)

@@ -27,16 +27,15 @@ from typing import Any
 import pytorch_lightning as pl
 
 from parity.coded_model import CodedModel
+from parity.command_line import run_command
 from parity.errors import ParityError
 from parity.evaluation import evaluate_code
-from parity.evaluation.comparison import parity_model_costs
+from parity.evaluation.costs import parity_model_costs
 from parity.experiments import Experiment
 from parity.experiments.MNIST.ablation.experiment_parameters import ABOUT
-from parity.experiments.utils.command_line import run_command
-from parity.experiments.utils.run_evaluation import larger_batches
-from parity.experiments.utils.run_training import RunOptions, run_training
+from parity.runs.training import RunOptions, run_training
+from parity.storage.files import write_json, write_text
 from parity.training import Hardware
-from parity.training.files import write_json, write_text
 
 COST = 1.10
 """Most that a parity model may need of the base model's multiply-adds and parameters."""
@@ -115,7 +114,7 @@ def run(table: Table, name: str, seed: int, args: argparse.Namespace) -> dict[st
 
 def evaluated(experiment: Experiment, args: argparse.Namespace) -> dict[str, Any]:
     """Evaluate a run's best checkpoint on test data, and count what its parity models cost."""
-    datamodule = experiment.get_datamodule(batch_size=larger_batches(experiment))
+    datamodule = experiment.get_datamodule(batch_size=experiment.larger_batches)
     model = experiment.load_trained_model()
     assert isinstance(model, CodedModel)
     loader = datamodule.loader("test")

@@ -40,9 +40,11 @@ from typing import Any, BinaryIO
 import sklearn.datasets  # noqa: F401  # as run_training below: so that forked processes have it
 import torch
 
-from parity.experiments import Experiment
-from parity.experiments.utils import run_training  # noqa: F401
-from parity.experiments.utils.command_line import run_command
+from parity.command_line import run_command
+from parity.experiments import (
+    Experiment,
+    run_training,  # noqa: F401
+)
 from parity.models.weights import read_file
 
 ROOT = Path(__file__).parents[1]

@@ -19,12 +19,11 @@ import torch
 
 from parity.coded_model import CodedModel
 from parity.coders import LinearDecoder, LinearEncoder
+from parity.command_line import run_command
 from parity.evaluation import evaluate_base, evaluate_code
 from parity.evaluation.comparison import Candidate, timings
 from parity.experiments import Experiment
-from parity.experiments.utils.command_line import run_command
-from parity.experiments.utils.run_evaluation import larger_batches
-from parity.training.files import write_text
+from parity.storage.files import write_text
 
 ROUNDS = 7
 
@@ -40,7 +39,7 @@ def coded(experiment: Experiment, k: int, r: int) -> CodedModel:
 def evaluation() -> list[str]:
     """Time the evaluation of (4, 2) and of its base model, in turn."""
     experiment = Experiment("MNIST", "mlp_k4_linear_r2")
-    datamodule = experiment.get_datamodule(batch_size=larger_batches(experiment))
+    datamodule = experiment.get_datamodule(batch_size=experiment.larger_batches)
     model, loader, task = coded(experiment, 4, 2), datamodule.loader("test"), datamodule.task
     default, times = datamodule.default_prediction(), []
     for _ in range(ROUNDS):
@@ -62,7 +61,7 @@ def memory() -> list[str]:
     rows = []
     for k, r in ((4, 1), (4, 2), (4, 3)):
         experiment = Experiment("MNIST", "mlp_k4_linear_r2")
-        datamodule = experiment.get_datamodule(batch_size=larger_batches(experiment))
+        datamodule = experiment.get_datamodule(batch_size=experiment.larger_batches)
         model, loader = coded(experiment, k, r), datamodule.loader("test")
         gc.collect()
         tracemalloc.start()

@@ -10,9 +10,9 @@ import argparse
 import statistics
 from pathlib import Path
 
+from parity.command_line import run_command
 from parity.experiments import Experiment
-from parity.experiments.utils.command_line import run_command
-from parity.experiments.utils.run_training import RunOptions, run_training
+from parity.runs.training import RunOptions, run_training
 from parity.training import Hardware
 
 # REFERENCES.md: test A_d of the original recipe, one seed, and what it should lie in here.

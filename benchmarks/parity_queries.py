@@ -16,8 +16,8 @@ from torch import Tensor
 
 from parity.coded_model import CodedModel
 from parity.coders import Encoder, GridEncoder, KeyedSumEncoder, LinearEncoder, Permutation, Shift, Symmetry
+from parity.command_line import run_command
 from parity.experiments import Experiment
-from parity.experiments.utils.command_line import run_command
 
 mpl.use("Agg")
 

@@ -13,12 +13,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from parity.command_line import run_command
 from parity.experiments import Experiment
-from parity.experiments.utils.command_line import run_command
-from parity.experiments.utils.run_evaluation import run_evaluation
-from parity.experiments.utils.run_training import RunOptions, run_training
+from parity.runs.evaluation import run_evaluation
+from parity.runs.training import RunOptions, run_training
+from parity.storage.files import write_json, write_text
 from parity.training import Hardware
-from parity.training.files import write_json, write_text
 
 # Data set, what to call it, and its experiments at k = 2.
 RUNS = [

@@ -67,10 +67,10 @@ def ours(folder: Path) -> dict[str, object]:
     import torch
 
     from parity.experiments import Experiment
-    from parity.experiments.utils.run_training import RunOptions, run_training
     from parity.models import MLP
+    from parity.runs.training import RunOptions, run_training
     from parity.training import Hardware
-    from parity.training.checkpoints import Checkpoints
+    from parity.training.loop.checkpoints import Checkpoints
 
     class Clock(pl.Callback):
         def __init__(self) -> None:

@@ -12,7 +12,7 @@ import torch
 from hypothesis import settings as hypothesis_settings
 
 from parity import settings
-from parity.experiments.utils.command_line import run_command
+from parity.command_line import run_command
 
 ROOT = Path(__file__).parents[1]
 HOW_TO_GET_MNIST = "MNIST is not under DATA_ROOT: ../shared/prepare_data.sh data, or run train.py --dataset MNIST once"
@@ -87,7 +87,7 @@ def evaluate() -> Command:
 def trained_digits_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base directory in which Digits' base model is trained, shortly; to be copied, not written to."""
     from parity.experiments import Experiment
-    from parity.experiments.utils.run_training import RunOptions, run_training
+    from parity.runs.training import RunOptions, run_training
     from parity.training import Hardware
 
     folder = tmp_path_factory.mktemp("runs")

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from parity.experiments import Experiment
-from parity.experiments.utils import catalogue
+from parity.experiments import Experiment, catalogue
 
 DOCS = Path(__file__).parents[1] / "docs"
 FILES = sorted((DOCS / "extending").glob("*/*/experiment_parameters.py"))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from parity.analyses.grid import DATASETS, DEFAULTS, NAMES, Axes
 from parity.analyses.study import ARTIFACTS, Kind, Study, kind_named
+from parity.command_line import run_command
 from parity.errors import ParityError
-from parity.experiments.utils.command_line import run_command
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def main(args: argparse.Namespace) -> None:
     if args.submit or args.dry_run:
         from parity.analyses.submission import submit
 
-        submit(study, args)
+        submit(study, args, main)
         return
     left = len(study.unfinished())
     log.info("%s: %d of %d trials are done", study.folder, len(study.trials) - left, len(study.trials))

@@ -133,9 +133,9 @@ class Study:
             start_server()
 
         from parity.analyses.workers import run_all  # torch and Lightning: what takes long to import
-        from parity.training.files import write_json
-        from parity.training.locks import RunLock
-        from parity.training.signals import StopSignals
+        from parity.storage.files import write_json
+        from parity.storage.locks import RunLock
+        from parity.training.loop.signals import StopSignals
 
         mine = self.folder if parts == 1 else self.folder / "shares" / f"{number + 1}-of-{parts}"
         with RunLock(mine), StopSignals():
@@ -160,7 +160,7 @@ class Study:
 
     def write(self) -> str:
         """Write the table, the figures and the findings; return the findings, as Markdown."""
-        from parity.training.files import write_text, written_whole
+        from parity.storage.files import write_text, written_whole
 
         table = self.table()
         with written_whole(self.folder / TABLE_FILE) as temporary:

@@ -1,13 +1,13 @@
 """A study on a cluster: an array of SLURM jobs, each with a share of the trials, submitted as training runs are."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from parity.analyses.command_line import main
 from parity.analyses.study import Study
+from parity.cluster.submission import Resources, Submission, check_cluster
 from parity.errors import ParityError
-from parity.experiments.utils.submission import Resources, Submission, check_cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,12 +52,13 @@ class Share:
         return f"{self.study.kind.name}-{self.study.id}"
 
 
-def submit(study: Study, args: argparse.Namespace) -> None:
+def submit(study: Study, args: argparse.Namespace, main: Callable[[argparse.Namespace], object]) -> None:
     """Submit what is unfinished of a study; the job that ends last makes the table and the figures.
 
     Args:
         study: which.
         args: its parsed options; those of the job among them.
+        main: of the study's command line; what each job calls.
 
     Raises:
         ParityError: SLURM is not there, refuses the jobs, nothing is left to be done, or a task is no data set.

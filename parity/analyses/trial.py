@@ -19,15 +19,16 @@ from parity.coded_model import CodedModel
 from parity.coders import LinearDecoder, LinearEncoder
 from parity.data import GroupDataModule, get_datamodule_class
 from parity.errors import ParityError
+from parity.metrics import BaseAccuracy, ReconstructionAccuracy
 from parity.models import load_into, read_weights
 from parity.models.layered_mlp import LayeredMLP
+from parity.storage.files import written_whole
 from parity.tasks import Classification
-from parity.training.files import written_whole
-from parity.training.fit import Hardware, fit
-from parity.training.lit_module import BaseLitModule, BurstModule, ParityLitModule, StepOptions
-from parity.training.losses import CrossEntropy, Distance, ParityTargetLoss
-from parity.training.metrics import BaseAccuracy, ReconstructionAccuracy
-from parity.training.optimizers import SGD, OptimizerFactory
+from parity.training.loop.fit import Hardware, fit
+from parity.training.loop.lit_module import BaseLitModule, BurstModule, ParityLitModule, StepOptions
+from parity.training.loop.progress import TrainingProgress
+from parity.training.objectives.losses import CrossEntropy, Distance, ParityTargetLoss
+from parity.training.objectives.optimizers import SGD, OptimizerFactory
 from parity.training.predictive_coding import (
     HalfSquaredError,
     MeanEnergy,
@@ -36,7 +37,6 @@ from parity.training.predictive_coding import (
     PredictiveCodingLitModule,
     stages_of,
 )
-from parity.training.progress import TrainingProgress
 
 K = 2
 """Queries in a coding group of parity trials."""

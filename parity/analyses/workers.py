@@ -19,7 +19,7 @@ from parity.analyses.grid import Trial
 from parity.analyses.server import start_server
 from parity.analyses.trial import run_trial
 from parity.errors import ParityError
-from parity.training.files import write_json
+from parity.storage.files import write_json
 
 
 def result_file(folder: Path, trial: Trial) -> Path:

@@ -12,8 +12,8 @@ from parity import erasures
 from parity.coded_model import CodedModel
 from parity.data import GroupLoader
 from parity.errors import ParityError
+from parity.metrics import MeanMeasures
 from parity.tasks import Task
-from parity.training.metrics import MeanMeasures
 
 UNAVAILABLE = (0.0, 0.01, 0.05, 0.1)
 """f at which A_o(f) is told by default."""

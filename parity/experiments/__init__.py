@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from parity.experiments.utils.experiment import Experiment
+    from parity.experiments.experiment import Experiment
 
 __all__ = ["Experiment"]
 
@@ -11,7 +11,7 @@ __all__ = ["Experiment"]
 def __getattr__(name: str) -> Any:
     """Import what is asked for only then: the command lines' --help needs no torch."""
     if name == "Experiment":
-        from parity.experiments.utils.experiment import Experiment
+        from parity.experiments.experiment import Experiment
 
         return Experiment
     raise AttributeError(f"module {__name__} has no attribute {name}")

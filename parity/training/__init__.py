@@ -1,10 +1,11 @@
 """Training: ``train_model``, policies, losses, metrics, LightningModules, and the one training loop, ``fit``."""
 
-from parity.training.averaging import EMA
+from parity.metrics import BaseAccuracy, ReconstructionAccuracy
 from parity.training.defaults import TargetsAndReconstructions
-from parity.training.fit import Hardware, evaluate_on_test, fit
-from parity.training.lit_module import BaseLitModule, ParityLitModule, StepOptions
-from parity.training.losses import (
+from parity.training.loop.fit import Hardware, evaluate_on_test, fit
+from parity.training.loop.lit_module import BaseLitModule, ParityLitModule, StepOptions
+from parity.training.objectives.averaging import EMA
+from parity.training.objectives.losses import (
     CrossEntropy,
     KLDivergence,
     LabelReconstructionLoss,
@@ -15,8 +16,7 @@ from parity.training.losses import (
     parities_alone,
     up_to_r_missing,
 )
-from parity.training.metrics import BaseAccuracy, ReconstructionAccuracy
-from parity.training.optimizers import SGD, Adam, AdamW, AdaptiveClipping, Cosine, OneCycle
+from parity.training.objectives.optimizers import SGD, Adam, AdamW, AdaptiveClipping, Cosine, OneCycle
 from parity.training.train_model import load_trained, train_model
 
 __all__ = [

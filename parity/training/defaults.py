@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from parity.coded_model import CodedModel
 from parity.coders import Decoder
 from parity.errors import ParityError
+from parity.metrics import Accuracy, BaseAccuracy, ReconstructionAccuracy
 from parity.tasks import Classification, Task
-from parity.training.batches import as_groups
-from parity.training.losses import ParityTargetLoss, ReconstructionLoss, SquaredError
-from parity.training.metrics import Accuracy, BaseAccuracy, ReconstructionAccuracy
+from parity.training.loop.iterables import as_groups
+from parity.training.objectives.losses import ParityTargetLoss, ReconstructionLoss, SquaredError
 
 
 class TargetsAndReconstructions(nn.Module):
@@ -41,7 +41,7 @@ class TargetsAndReconstructions(nn.Module):
         parity_weight: float | None = None,
         reconstruction_weight: float | None = None,
     ) -> Tensor:
-        """Compute the loss of a batch; see ``parity.training.losses``."""
+        """Compute the loss of a batch; see ``parity.training.objectives.losses``."""
         weighted = (
             (self.parity_weight if parity_weight is None else parity_weight, self.parity),
             (

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from parity.coded_model import CodedModel
 from parity.data import GroupBatch
 from parity.errors import ParityError
-from parity.training.lit_module import BaseLitModule, ParityLitModule
-from parity.training.losses import Distance, ParityTargetLoss, SquaredError
-from parity.training.metrics import BaseAccuracy, ReconstructionAccuracy
-from parity.training.optimizers import OptimizerFactory
+from parity.metrics import BaseAccuracy, ReconstructionAccuracy
+from parity.training.loop.lit_module import BaseLitModule, ParityLitModule
+from parity.training.objectives.losses import Distance, ParityTargetLoss, SquaredError
+from parity.training.objectives.optimizers import OptimizerFactory
 
 STATE_INITS = ("forward", "normal")
 

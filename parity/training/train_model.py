@@ -14,20 +14,19 @@ from parity.coded_model import CodedModel
 from parity.data import GroupDataModule
 from parity.errors import ParityError, Stopped
 from parity.models import load_into
-from parity.plain import to_plain
 from parity.tasks import Task
-from parity.training.averaging import EMA, averaged
-from parity.training.batches import BatchData, first_batch
-from parity.training.checkpoints import check_checkpoint, model_weights
 from parity.training.defaults import accuracy_of, default_criterion, inferred_task
-from parity.training.fit import Hardware, fit, split_trainer_args
-from parity.training.folders import Folders
-from parity.training.lit_module import BurstModule, lit_module_class
-from parity.training.optimizers import Adam, OptimizerFactory, ScheduleFactory
-from parity.training.progress import TrainingProgress
-from parity.training.running_policies import OF_OPTIMIZER
-from parity.training.signals import Interrupts
-from parity.training.validation import Validate, Validation
+from parity.training.loop.checkpoints import check_checkpoint, model_weights
+from parity.training.loop.fit import Hardware, fit, split_trainer_args
+from parity.training.loop.iterables import BatchData, first_batch
+from parity.training.loop.lit_module import BurstModule, lit_module_class
+from parity.training.loop.progress import TrainingProgress
+from parity.training.loop.run_folder import Folders
+from parity.training.loop.running_policies import OF_OPTIMIZER
+from parity.training.loop.signals import Interrupts
+from parity.training.loop.validation import Validate, Validation
+from parity.training.objectives.averaging import EMA, averaged
+from parity.training.objectives.optimizers import Adam, OptimizerFactory, ScheduleFactory
 
 log = logging.getLogger(__name__)
 
@@ -123,18 +122,16 @@ def train_model(
     if not datamodule.validation_splits:
         module.monitor, module.shown = None, {}
     module.monitor = monitor or module.monitor
-    settings = to_plain(
-        dict(
-            trainer,
-            model=type(model),
-            lit_module=type(module),
-            criterion=criterion,
-            optimizer=optimizer,
-            schedule=schedule,
-            policies=policies,
-            averaging=averaging,
-            data=_described(datamodule, data),
-        )
+    settings = dict(
+        trainer,
+        model=type(model),
+        lit_module=type(module),
+        criterion=criterion,
+        optimizer=optimizer,
+        schedule=schedule,
+        policies=policies,
+        averaging=averaging,
+        data=_described(datamodule, data),
     )
     folders = Folders.of(checkpoints_path, log_path)
     bars = TrainingProgress(module.shown)

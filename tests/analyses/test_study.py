@@ -12,8 +12,8 @@ from parity.analyses.grid import Trial
 from parity.analyses.study import Study
 from parity.analyses.training_stability import STUDY
 from parity.analyses.trial import run_trial
+from parity.command_line import run_command
 from parity.errors import ParityError
-from parity.experiments.utils.command_line import run_command
 
 SMALL = (
     "--widths", "8", "16", "--lr", "0.01", "--seeds", "1", "--epochs", "1", "--steps_per_epoch", "3", "--jobs", "0",

@@ -2,7 +2,7 @@ import torch
 
 from parity.coded_model import CodedModel
 from parity.coders import GridEncoder, PositionalDecoder
-from parity.evaluation.comparison import multiply_adds, parity_model_costs
+from parity.evaluation.costs import multiply_adds, parity_model_costs
 from parity.models import MLP, PerCell, ResNet
 
 

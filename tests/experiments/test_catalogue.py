@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from parity.errors import ParityError
-from parity.experiments import Experiment
-from parity.experiments.utils import catalogue
+from parity.experiments import Experiment, catalogue
 
 
 def test_names_are_unique_within_a_data_set() -> None:
@@ -46,7 +45,7 @@ PARAMETERS = """
 from torch import nn
 from my_network import Tiny
 from parity.coders import LinearDecoder, LinearEncoder
-from parity.experiments.utils import update_config
+from parity.experiments.config import update_config
 from parity.training import Adam, ParityTargetLoss
 
 DEFAULTS = dict(data=dict(batch_size=8), model=dict(network=Tiny, width=16), optimizer=Adam(lr=1e-2),

@@ -7,7 +7,7 @@ from torch import nn
 
 from parity.coders import LinearEncoder
 from parity.errors import ParityError
-from parity.experiments.utils.config import apply_overrides, differences, frozen, to_plain, update_config
+from parity.experiments.config import apply_overrides, differences, frozen, to_plain, update_config
 from parity.training import Adam, ParityTargetLoss
 
 CONFIG = dict(
@@ -76,8 +76,12 @@ def test_plain_configs_are_json_and_the_same_in_every_process() -> None:
     )
     plain = to_plain(frozen(config))
     assert json.loads(json.dumps(plain)) == plain
-    assert plain["code"]["encoder"] == "parity.coders.linear.LinearEncoder"
-    assert plain["optimizer"] == {"object": "parity.training.optimizers.Adam", "lr": 1e-3, "weight_decay": 0.0}
+    assert plain["code"]["encoder"] == "LinearEncoder"
+    assert plain["optimizer"] == {
+        "object": "Adam",
+        "lr": 1e-3,
+        "weight_decay": 0.0,
+    }
     assert "0x" not in json.dumps(plain)  # no address of an object
 
 

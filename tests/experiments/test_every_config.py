@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from parity.coded_model import CodedModel
 from parity.data import GroupDataModule, TensorLoader
-from parity.experiments import Experiment
-from parity.experiments.utils import catalogue
-from parity.experiments.utils.run_training import RunOptions, lit_module
+from parity.experiments import Experiment, catalogue
 from parity.models.weights import fingerprint
+from parity.runs.training import RunOptions, lit_module
 from parity.tasks import Classification
 from parity.training import Hardware, fit
 

@@ -8,9 +8,9 @@ import torch
 from parity.coded_model import CodedModel
 from parity.errors import ParityError
 from parity.experiments import Experiment
-from parity.experiments.utils import update_config
-from parity.experiments.utils.run_training import RunOptions, run_training
+from parity.experiments.config import update_config
 from parity.models.weights import fingerprint
+from parity.runs.training import RunOptions, run_training
 from parity.training import Hardware
 
 OPTIONS = RunOptions(hardware=Hardware("cpu"))
@@ -97,7 +97,7 @@ def test_a_finished_run_is_left_alone(runs: Path, caplog: pytest.LogCaptureFixtu
 
 
 def test_an_extended_run_is_not_finished_before_its_test_pass(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from parity.experiments.utils import run_training as module
+    from parity.runs import training as module
 
     run_training(experiment(runs, epochs=1), OPTIONS)
 
@@ -233,7 +233,7 @@ def test_overrides_of_what_the_data_is_are_the_base_models_too() -> None:
 
 
 def test_queries_of_another_shape_than_the_base_models_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parity.experiments.utils.experiment._EACH_RUN_ITS_OWN", {"size"})
+    monkeypatch.setattr("parity.experiments.experiment._EACH_RUN_ITS_OWN", {"size"})
     parity = Experiment("CatVsDog", "small_resnet_k2_add", overrides={"data.size": 32})
     with pytest.raises(ParityError, match=r"queries of shape \(3, 32, 32\), its base model small_resnet_base of"):
         parity.get_model()

@@ -7,7 +7,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from parity.errors import ParityError
-from parity.experiments.utils.config import to_plain
+from parity.experiments.config import to_plain
 from parity.models import load_into, torchvision_model
 
 

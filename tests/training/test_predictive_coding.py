@@ -23,8 +23,8 @@ from parity.training import (
     ReconstructionAccuracy,
     fit,
 )
-from parity.training.lit_module import BurstModule
-from parity.training.losses import Distance
+from parity.training.loop.lit_module import BurstModule
+from parity.training.objectives.losses import Distance
 from parity.training.predictive_coding import (
     HalfSquaredError,
     MeanEnergy,

@@ -18,16 +18,15 @@ from parity.coded_model import CodedModel
 from parity.coders import LinearDecoder, LinearEncoder
 from parity.data.digits import DigitsDataModule
 from parity.errors import ParityError
-from parity.experiments import Experiment
-from parity.experiments.utils import catalogue
-from parity.experiments.utils.run_training import RunOptions, run_training
+from parity.experiments import Experiment, catalogue
 from parity.models import MLP, load_into
 from parity.models.weights import read_file
+from parity.runs.training import RunOptions, run_training
+from parity.storage.locks import RunLock
 from parity.training import Hardware, OneCycle, load_trained, train_model
-from parity.training.checkpoints import model_weights
-from parity.training.locks import RunLock
-from parity.training.loggers import read_table
-from parity.training.policies import Exponential, LossStop, Policy
+from parity.training.loggers.epoch_table import read_table
+from parity.training.loop.checkpoints import model_weights
+from parity.training.objectives.policies import Exponential, LossStop, Policy
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "training.md"
@@ -35,9 +34,9 @@ SHAPES = (1, 8, 8), (10,)
 
 OWN = """
 from parity.experiments.Digits.original.experiment_parameters import CONFIGS as ORIGINAL
-from parity.experiments.utils import update_config
+from parity.experiments.config import update_config
 from parity.training import EMA, TargetsAndReconstructions
-from parity.training.policies import Exponential, LossStop
+from parity.training.objectives.policies import Exponential, LossStop
 
 POLICIES = dict(lr=Exponential(1e-2, 0.5), weight_decay=1e-3, stop=LossStop())
 CONFIGS = {

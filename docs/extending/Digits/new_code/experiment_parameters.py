@@ -5,8 +5,8 @@ from torch import Tensor
 
 from parity.coders import Encoder, SystematicDecoder
 from parity.errors import ParityError
+from parity.experiments.config import update_config
 from parity.experiments.Digits.original.experiment_parameters import CONFIGS as ORIGINAL
-from parity.experiments.utils import update_config
 
 
 class TurnedSumEncoder(Encoder):

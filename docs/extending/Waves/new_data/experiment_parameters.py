@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from parity.coders import LinearDecoder, LinearEncoder
 from parity.data import TensorDataModule
-from parity.experiments.utils import update_config
+from parity.experiments.config import update_config
 from parity.models import MLP
 from parity.training import Adam, ParityTargetLoss
 

@@ -8,8 +8,8 @@ convolutional encoder and an MLP decoder, with the base model itself as parity m
 """
 
 from parity.coders import ConvolutionalEncoder, FlattenedChannelSumEncoder
+from parity.experiments.config import update_config
 from parity.experiments.MNIST.original.experiment_parameters import ANY_PARITY, BASE, CODES, LEARNED, parity_configs
-from parity.experiments.utils import update_config
 from parity.models import ResNet
 from parity.training import SGD, OneCycle
 

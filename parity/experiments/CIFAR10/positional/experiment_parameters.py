@@ -16,10 +16,9 @@ from typing import Any
 from parity.coders import LearnedGridEncoder
 from parity.experiments.CIFAR10.original import experiment_parameters as original
 from parity.experiments.CIFAR10.small.experiment_parameters import SMALL_PARITY
+from parity.experiments.config import Config, update_config
 from parity.experiments.MNIST.original.experiment_parameters import Codes, parity_configs
 from parity.experiments.MNIST.positional.experiment_parameters import POSITIONAL
-from parity.experiments.utils import update_config
-from parity.experiments.utils.config import Config
 from parity.models import FromBaseModel, PerCell
 from parity.training import KLDivergence, ReconstructionLoss, parities_alone
 

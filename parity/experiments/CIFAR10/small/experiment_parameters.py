@@ -12,8 +12,8 @@ k = 4 was not run.
 """
 
 from parity.experiments.CIFAR10.original.experiment_parameters import CIFAR_BASE, LONG_PARITY
+from parity.experiments.config import update_config
 from parity.experiments.MNIST.original.experiment_parameters import CODES, parity_configs
-from parity.experiments.utils import update_config
 from parity.models import ResNet
 from parity.training import SGD, OneCycle
 

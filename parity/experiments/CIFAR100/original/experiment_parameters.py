@@ -6,8 +6,8 @@ Published with k = 2 and add (REFERENCES.md): 6.40 points lost when rebuilt.
 """
 
 from parity.experiments.CIFAR10.original.experiment_parameters import CIFAR_BASE, LONG_PARITY
+from parity.experiments.config import update_config
 from parity.experiments.MNIST.original.experiment_parameters import parity_configs
-from parity.experiments.utils import update_config
 from parity.models import ResNet
 
 RESNET152 = dict(model=dict(network=ResNet, blocks=(3, 8, 36, 3)))

@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from parity.coders import LinearDecoder, LinearEncoder
-from parity.experiments.utils import update_config
+from parity.experiments.config import update_config
 from parity.models import InOrder, LastBias, NormalLinear, XavierConvolution, torchvision_model
 from parity.training import Adam, ParityTargetLoss
 

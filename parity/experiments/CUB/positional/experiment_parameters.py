@@ -5,10 +5,10 @@ python train.py --dataset CUB --experiment_name resnet18_k2_cells
 
 from parity.coders import LearnedGridEncoder
 from parity.experiments.CIFAR10.positional.experiment_parameters import cells_of
+from parity.experiments.config import update_config
 from parity.experiments.CUB.original import experiment_parameters as original
 from parity.experiments.DigitBoxes.positional.experiment_parameters import BOXES
 from parity.experiments.MNIST.original.experiment_parameters import parity_configs
-from parity.experiments.utils import update_config
 
 PARITY = update_config(cells_of(original.CONFIGS["resnet18_k2_add"]), BOXES)
 

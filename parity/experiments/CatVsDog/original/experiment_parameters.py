@@ -8,10 +8,10 @@ Published with k = 2 and add (REFERENCES.md): 4.30 points lost when rebuilt.
 import torchvision
 
 from parity.experiments.CIFAR10.original.experiment_parameters import CIFAR_BASE, LONG_PARITY
+from parity.experiments.config import update_config
 from parity.experiments.MNIST.original.experiment_parameters import parity_configs
-from parity.experiments.utils import update_config
 from parity.models import torchvision_model
-from parity.training.optimizers import SGD
+from parity.training.objectives.optimizers import SGD
 
 PHOTOGRAPHS = dict(
     data=dict(num_validation=None, num_workers=None),

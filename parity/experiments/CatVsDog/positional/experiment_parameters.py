@@ -8,8 +8,8 @@ from parity.experiments.CatVsDog.small import experiment_parameters as small
 from parity.experiments.CIFAR10.original.experiment_parameters import LONG_PARITY
 from parity.experiments.CIFAR10.positional.experiment_parameters import CODES, RESNET18, cells_of
 from parity.experiments.CIFAR10.small.experiment_parameters import SMALL_PARITY
+from parity.experiments.config import update_config
 from parity.experiments.MNIST.original.experiment_parameters import parity_configs
-from parity.experiments.utils import update_config
 
 CONFIGS = {
     **parity_configs("small_resnet", cells_of(update_config(SMALL_PARITY, small.PHOTOGRAPHS)), CODES),

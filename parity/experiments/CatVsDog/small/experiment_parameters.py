@@ -13,9 +13,9 @@ k = 4 was not run.
 """
 
 from parity.experiments.CIFAR10.small.experiment_parameters import SMALL_BASE, SMALL_CODES, SMALL_PARITY
+from parity.experiments.config import update_config
 from parity.experiments.MNIST.original.experiment_parameters import parity_configs
-from parity.experiments.utils import update_config
-from parity.training.optimizers import SGD
+from parity.training.objectives.optimizers import SGD
 
 PHOTOGRAPHS = dict(
     data=dict(num_validation=None, num_workers=None, size=64, resize=73),

@@ -4,9 +4,9 @@ python train.py --dataset DigitBoxes --experiment_name 'convnet_k*_cells'
 """
 
 from parity.experiments.CIFAR10.positional.experiment_parameters import CODES, cells_of
+from parity.experiments.config import update_config
 from parity.experiments.DigitBoxes.small.experiment_parameters import PARITY
 from parity.experiments.MNIST.original.experiment_parameters import parity_configs
-from parity.experiments.utils import update_config
 from parity.training import ReconstructionLoss, SquaredError, parities_alone
 
 BOXES = dict(loss=ReconstructionLoss(SquaredError(), parities_alone))

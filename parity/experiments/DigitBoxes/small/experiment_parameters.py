@@ -19,7 +19,7 @@ The mean training box, said of every canvas, has an IoU of 0.2534. These are the
 from torch import nn
 
 from parity.coders import ConcatenationEncoder, LinearDecoder, LinearEncoder
-from parity.experiments.utils import update_config
+from parity.experiments.config import update_config
 from parity.models import BoxNetwork, LastBias
 from parity.training import Adam, OneCycle, ParityTargetLoss
 

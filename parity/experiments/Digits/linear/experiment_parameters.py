@@ -9,8 +9,8 @@ Test A_d (one prediction missing, all r parity answers there) of the best checkp
     r = 3   0.9583   0.9583   0.9111
 """
 
+from parity.experiments.config import update_config
 from parity.experiments.Digits.original.experiment_parameters import DIGITS
 from parity.experiments.MNIST.linear import experiment_parameters as mnist
-from parity.experiments.utils import update_config
 
 CONFIGS = {name: update_config(config, DIGITS) for name, config in mnist.CONFIGS.items()}

@@ -12,8 +12,8 @@ Test accuracy of the best checkpoint, seed 0; with 360 queries one of them is 0.
 The learned codes (mlp_*_learned*): not run yet.
 """
 
+from parity.experiments.config import update_config
 from parity.experiments.MNIST.original import experiment_parameters as mnist
-from parity.experiments.utils import update_config
 
 DIGITS = dict(data=dict(batch_size=32, num_validation=240), trainer=dict(max_epochs=200))
 

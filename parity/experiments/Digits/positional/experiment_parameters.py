@@ -10,9 +10,9 @@ Test accuracy (A_a 0.9611), any number of predictions missing, mean of three see
 """
 
 from parity.data.augmentation import RandomAffine
+from parity.experiments.config import update_config
 from parity.experiments.Digits.original.experiment_parameters import DIGITS
 from parity.experiments.MNIST.positional import experiment_parameters as mnist
-from parity.experiments.utils import update_config
 
 HIDDEN = {2: (140, 90), 3: (120, 80), 4: (100, 65)}
 """Widths of the network in a cell, by k: at most 1.10 x the base model's cost."""

@@ -6,8 +6,8 @@ lenet_base: A_a 0.9600 on 300 test clips after 8 epochs; lenet_k2_add: A_d 0.910
 40 epochs of 35 s on 1 core (benchmarks/real_data.py, one seed). The others were not run.
 """
 
+from parity.experiments.config import update_config
 from parity.experiments.SpeechCommands.original.experiment_parameters import SPOKEN_WORDS
-from parity.experiments.utils import update_config
 
 CONFIGS = {
     name: update_config(config, dict(trainer=dict(max_epochs=8 if name.endswith("_base") else 40)))

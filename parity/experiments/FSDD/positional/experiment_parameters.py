@@ -7,7 +7,7 @@ mean of three seeds (benchmarks/better_codes.py): lenet_k2_cells A_d 0.9700, len
 not run.
 """
 
+from parity.experiments.config import update_config
 from parity.experiments.SpeechCommands.positional.experiment_parameters import WORD_CELLS
-from parity.experiments.utils import update_config
 
 CONFIGS = {name: update_config(config, dict(trainer=dict(max_epochs=20))) for name, config in WORD_CELLS.items()}

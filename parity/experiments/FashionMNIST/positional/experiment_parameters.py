@@ -4,8 +4,8 @@ python train.py --dataset FashionMNIST --experiment_name mlp_k2_cells
 """
 
 from parity.data.augmentation import RandomAffine
+from parity.experiments.config import update_config
 from parity.experiments.MNIST.positional import experiment_parameters as mnist
-from parity.experiments.utils import update_config
 
 CLOTHES = dict(data=dict(augmentation=RandomAffine(degrees=5.0, stretch=0.1, shear=0.05, shift=(0.05, 0.05))))
 

@@ -12,10 +12,10 @@ and 10,000 images are held out of the training data for validation after each.
 import torchvision
 
 from parity.experiments.CIFAR10.original.experiment_parameters import CIFAR_BASE, LONG_PARITY
+from parity.experiments.config import update_config
 from parity.experiments.MNIST.original.experiment_parameters import parity_configs
-from parity.experiments.utils import update_config
 from parity.models import torchvision_model
-from parity.training.optimizers import SGD, OneCycle
+from parity.training.objectives.optimizers import SGD, OneCycle
 
 IMAGENET = dict(data=dict(num_validation=10_000, steps_per_epoch=None, num_workers=None))
 

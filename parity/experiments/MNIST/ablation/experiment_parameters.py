@@ -22,8 +22,8 @@ from parity.coders import (
     PositionalDecoder,
 )
 from parity.data.augmentation import RandomAffine
+from parity.experiments.config import update_config
 from parity.experiments.MNIST.positional.experiment_parameters import HIDDEN, QUERIES, TRAINING
-from parity.experiments.utils import update_config
 from parity.models import MLP, PerCell
 from parity.training import (
     AdamW,

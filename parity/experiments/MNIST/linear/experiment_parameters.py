@@ -10,8 +10,8 @@ the published base model (--base_weights, A_a 0.9793), one seed:
     r = 3                     0.8004    (the others were not run)
 """
 
+from parity.experiments.config import update_config
 from parity.experiments.MNIST.original.experiment_parameters import PARITY
-from parity.experiments.utils import update_config
 
 CONFIGS = {
     f"mlp_k{k}_linear_r{r}": update_config(

@@ -23,8 +23,7 @@ from typing import Any
 from torch import nn
 
 from parity.coders import ConcatenationEncoder, Encoder, LinearDecoder, LinearEncoder, MLPDecoder, MLPEncoder
-from parity.experiments.utils import update_config
-from parity.experiments.utils.config import Config
+from parity.experiments.config import Config, update_config
 from parity.models import MLP, InOrder, NormalLinear, ResNet, XavierConvolution
 from parity.training import (
     Adam,

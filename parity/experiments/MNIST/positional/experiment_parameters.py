@@ -17,7 +17,7 @@ from typing import Any
 
 from parity.coders import LearnedGridEncoder, PositionalDecoder
 from parity.data.augmentation import RandomAffine
-from parity.experiments.utils import update_config
+from parity.experiments.config import update_config
 from parity.models import MLP, PerCell
 from parity.training import (
     AdamW,

@@ -8,8 +8,8 @@ base model of about A_a 0.946.
 
 from parity.coders import LinearEncoder
 from parity.experiments.CIFAR10.original.experiment_parameters import LONG_PARITY
+from parity.experiments.config import update_config
 from parity.experiments.MNIST.original.experiment_parameters import BASE, parity_configs
-from parity.experiments.utils import update_config
 from parity.models import VGG11, LeNet
 from parity.training import Adam
 

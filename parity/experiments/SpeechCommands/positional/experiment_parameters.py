@@ -7,9 +7,9 @@ from typing import Any
 
 from parity.data.augmentation import RandomAffine
 from parity.experiments.CIFAR10.positional.experiment_parameters import CODES, KL_CODES, LIKE_BASE_MODEL, cells_of
+from parity.experiments.config import update_config
 from parity.experiments.MNIST.original.experiment_parameters import parity_configs
 from parity.experiments.SpeechCommands.original.experiment_parameters import SPOKEN_WORDS
-from parity.experiments.utils import update_config
 from parity.training import Adam, OneCycle
 
 MOVED = RandomAffine(degrees=0.0, stretch=0.1, shear=0.0, shift=(0.02, 0.1))

@@ -1,0 +1,1 @@
+"""SLURM: what is submitted, and what runs in a job."""

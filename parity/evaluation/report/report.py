@@ -1,0 +1,207 @@
+"""The report of a comparison of codes: numbers, text, and one page that needs nothing from elsewhere."""
+
+import base64
+import csv
+import html
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import numpy as np
+
+from parity.evaluation.report import figures
+from parity.evaluation.report.figures import Picture
+from parity.evaluation.report.tables import Cell, Measure, Table, accuracy_table, flat_rows, form, timing_table
+from parity.storage.files import write_json, written_whole
+
+TIMES = ("name", "k", "r", "G", "encode_ms", "decode_ms", "forward_ms")
+FIGURES = "figures"
+"""The folder, within a report's, of its figures."""
+
+
+class Section(NamedTuple):
+    """What a report says of one code."""
+
+    name: str
+    kind: str
+    size: str
+    about: str
+    pictures: list[Picture]
+
+
+def write_report(comparison: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write results.csv, results.json, timing.csv, report.md, report.html and figures/*.png.
+
+    results.csv depends on the codes' accuracies and costs alone, not on times.
+
+    Args:
+        comparison: what was compared; ``results.json`` holds it, but for the images of its panels.
+        folder: made if it is not there; files of these names are replaced.
+
+    Returns:
+        The files, figures last.
+
+    Raises:
+        ParityError: the folder cannot be written to.
+    """
+    general = figures.pictures_of_all(comparison)
+    sections = [_section(comparison, index) for index in range(len(comparison["codes"]))]
+    pictures = [*general, *(picture for section in sections for picture in section.pictures)]
+    texts = {
+        "results.csv": _csv(*flat_rows(comparison)),
+        "timing.csv": _csv(TIMES, [_times(line) for line in comparison["timing"]]),
+        "report.md": _markdown(comparison, general, sections),
+        "report.html": _page(comparison, general, sections),
+    }
+    contents = {folder / name: text.encode() for name, text in texts.items()}
+    contents |= {folder / FIGURES / f"{picture.stem}.png": picture.png for picture in pictures}
+    write_json(
+        folder / "results.json", _plain({**comparison, "codes": list(map(_without_images, comparison["codes"]))})
+    )
+    for path, content in contents.items():
+        with written_whole(path) as temporary:
+            temporary.write_bytes(content)
+    return [folder / "results.json", *contents]
+
+
+def _section(comparison: Mapping[str, Any], index: int) -> Section:
+    code = comparison["codes"][index]
+    size = f"k = {code['k']}, r = {code['r']}"
+    return Section(str(code["name"]), code["kind"], size, code["about"], figures.pictures_of_code(comparison, index))
+
+
+def _csv(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([head, *rows])
+    return file.getvalue()
+
+
+def _times(line: Mapping[str, Any]) -> list[str]:
+    return [*(str(line[column]) for column in TIMES[:4]), *(form(line[column], ".6g", "") for column in TIMES[4:])]
+
+
+def _without_images(code: Mapping[str, Any]) -> dict[str, Any]:
+    panel = [
+        {key: value for key, value in group.items() if key not in ("queries", "parity_queries")}
+        for group in code.get("panel") or ()
+    ]
+    return {**code, "panel": panel}
+
+
+def _plain(value: Any) -> Any:
+    """Return plain values that JSON has: lists for arrays, None for what is no finite number."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(content) for key, content in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(content) for content in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _facts(comparison: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what was compared on what, for the head of a report."""
+    base = comparison["base"]
+    groups: dict[int, str] = {}
+    for code in comparison["codes"]:
+        left = code["queries_left_over"]
+        over = f" ({left} {'query' if left == 1 else 'queries'} left over)" if left else ""
+        groups[code["k"]] = f"{code['groups']} at k = {code['k']}{over}"
+    parameters, adds = (form(base[key], ",.0f") for key in ("parameters", "multiply_adds"))
+    facts = [
+        ("data set", f"{comparison['dataset']}, {comparison['split']} split, {base['queries']} queries"),
+        ("base model", f"{base['name']}, {parameters} parameters, {adds} multiply-adds for a query"),
+        ("weights", str(base["weights"])),
+        ("it answers", str(base["in_words"])),
+        ("groups", ", ".join(groups[k] for k in sorted(groups))),
+    ]
+    if comparison["paired"]:
+        facts.append(
+            ("failures", "come in pairs: in A_o(f), outputs 2i and 2i + 1 of a group are unavailable together")
+        )
+    return facts
+
+
+def _reading(comparison: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return how to read each letter, in a sentence."""
+    measure = Measure(comparison["measure"])
+    agreement = "mean IoU with" if comparison["measure"] == "iou" else "how often they agree with"
+    return [
+        ("A_a", f"{measure.name} of the base model itself, when every prediction is available."),
+        (
+            "A_d(e)",
+            f"degraded-mode accuracy: {measure.name} of the predictions that the decoder has to rebuild when e outputs "
+            "are unavailable, averaged over all patterns; beside it the worst position in a group, counted from 0.",
+        ),
+        (
+            "reconstruction accuracy (e)",
+            f"of the same rebuilt predictions, {agreement} what the base model would have said.",
+        ),
+        (
+            "A_o(f)",
+            f"overall accuracy: {measure.name} of what users get when each output is unavailable with probability f, "
+            "with a default prediction where nothing can be rebuilt.",
+        ),
+    ]
+
+
+def _page(comparison: Mapping[str, Any], general: Sequence[Picture], sections: Sequence[Section]) -> str:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["data_uri"] = lambda png: "data:image/png;base64," + base64.b64encode(png).decode()
+    template = resources.files("parity.evaluation.report").joinpath("report.html").read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        title=_title(comparison),
+        facts=_facts(comparison),
+        reading=_reading(comparison),
+        accuracies=accuracy_table(comparison),
+        timing=timing_table(comparison),
+        general=general,
+        sections=sections,
+    )
+
+
+def _title(comparison: Mapping[str, Any]) -> str:
+    return f"Codes compared on {comparison['dataset']}"
+
+
+def _markdown(comparison: Mapping[str, Any], general: Sequence[Picture], sections: Sequence[Section]) -> str:
+    parts = [f"# {_escaped(_title(comparison))}"]
+    parts.append("\n".join(f"- **{name}**: {_escaped(text)}" for name, text in _facts(comparison)))
+    parts.append("\n".join(f"- **{name}**: {_escaped(text)}" for name, text in _reading(comparison)))
+    parts += ["## Accuracies and costs", *_markdown_table(accuracy_table(comparison))]
+    parts += map(_markdown_picture, general)
+    if comparison["timing"]:
+        parts += ["## Times", *_markdown_table(timing_table(comparison))]
+    parts.append("## Code by code")
+    for section in sections:
+        parts += [f"### {_escaped(section.name)} ({section.size})", f"{section.kind}: {_escaped(section.about)}"]
+        parts += map(_markdown_picture, section.pictures)
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(table: Table) -> list[str]:
+    lines = [table.head, ["---", *["---:"] * (len(table.head) - 1)]]
+    lines = [" | ".join(map(_escaped, table.head)), " | ".join(lines[1])]
+    lines += [" | ".join(map(_markdown_cell, row)) for row in table.rows]
+    return [_escaped(table.caption), "\n".join(f"| {line} |" for line in lines)]
+
+
+def _markdown_cell(cell: Cell) -> str:
+    return _escaped(f"{cell.text} ({cell.detail})" if cell.detail else cell.text)
+
+
+def _markdown_picture(picture: Picture) -> str:
+    return f"![{_escaped(picture.caption)}]({FIGURES}/{picture.stem}.png)"
+
+
+def _escaped(text: str) -> str:
+    """Return text as Markdown that shows it as it is, on one line; underscores within a word need nothing."""
+    text = html.escape(" ".join(str(text).split()), quote=False)
+    return re.sub(r"([\\`*\[\]|~$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", text)

@@ -1,0 +1,339 @@
+"""Experiment: from a notebook as from the command line, the one door to a config, its data, model and runs."""
+
+import importlib
+from copy import deepcopy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from parity.coded_model import CodedModel
+from parity.data import GroupDataModule, get_datamodule_class
+from parity.errors import ParityError, did_you_mean
+from parity.experiments import catalogue
+from parity.experiments.config import Config, apply_overrides, differences, frozen, to_plain, update_config
+from parity.models import load_into
+from parity.plain import VERSION, completed, upgraded
+from parity.storage.files import read_json
+from parity.training.loggers.epoch_table import read_table
+from parity.training.loop.checkpoints import CHECKPOINTS, check_checkpoint, model_weights
+from parity.training.objectives.averaging import averaged
+
+CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.csv"
+TEST_FILE = "test_metrics.json"
+
+BASE_DIRECTORY = "experiments"
+
+TRAINABLE = ("encoder", "parity_models", "decoder")
+PARITY_MODELS = ("parity_models",)
+
+_EACH_RUN_ITS_OWN = {"augmentation", "batch_size", "num_validation", "steps_per_epoch", "num_workers"}
+"""Keys of ``data`` that a parity experiment and its base model need not agree on."""
+
+_DEFAULTS = dict(trainer=dict(precision="32-true", gradient_clip_val=None, accumulate_grad_batches=1))
+"""What a config need not say, but can be asked to override."""
+
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Experiment:
+    """One entry of a ``CONFIGS``, and one run of it.
+
+    >>> Experiment("MNIST", "mlp_k2_add").load_trained_model()(queries, available)
+    >>> Experiment("experiments/MNIST/original/mlp_k2_add-seed=1").load_metrics()
+
+    Args:
+        dataset: name of the data set; or, alone, the folder of a run.
+        experiment_name: name of the experiment.
+        collection: only needed to be sure which one is meant, names are unique within a data set.
+        base_directory: under which runs lie, as <dataset>/<collection>/<run name>.
+        run_name: of the run; by default the experiment's name, with ``-seed=<seed>`` where a seed is given.
+        seed: of everything random in the run; None is seed 0.
+        overrides: scalars of the config to replace, ``{"trainer.max_epochs": 40}``.
+
+    Raises:
+        ParityError: unknown data set, experiment or override, or a folder that is no run.
+    """
+
+    def __init__(
+        self,
+        dataset: str | Path,
+        experiment_name: str | None = None,
+        *,
+        collection: str | None = None,
+        base_directory: str | Path = BASE_DIRECTORY,
+        run_name: str | None = None,
+        seed: int | None = None,
+        overrides: Config | None = None,
+    ) -> None:
+        folder: Path | None = None
+        if experiment_name is None:
+            folder = Path(dataset)
+            run = self._read_run(folder)
+            dataset, experiment_name, collection = run["dataset"], run["experiment_name"], run["collection"]
+            base_directory, run_name = folder.resolve().parents[2], folder.resolve().name
+            seed, overrides = run["seed"], {**run["overrides"], **(overrides or {})}
+        entry = catalogue.find(str(dataset), experiment_name, collection)
+        self.dataset, self.collection, self.experiment_name = entry.dataset, entry.collection, entry.name
+        self.base_directory = Path(base_directory)
+        self.seed, self.overrides = seed, dict(overrides or {})
+        self.config = frozen(apply_overrides(update_config(_DEFAULTS, entry.config), self.overrides))
+        self.run_name = run_name or (entry.name if seed is None else f"{entry.name}-seed={seed}")
+        if seed is not None and not 0 <= seed < 2**32:
+            raise ParityError(f"a seed is a number from 0 to 2^32 - 1, not {seed}.")
+        if Path(self.run_name).name != self.run_name or self.run_name == "..":
+            raise ParityError(f"a run name is the name of one folder, not '{self.run_name}'.")
+        self.save_dir = folder or self.base_directory / self.dataset / self.collection / self.run_name
+        self._get_network = entry.get_network
+
+    @staticmethod
+    def _read_run(folder: Path) -> dict[str, Any]:
+        run = read_json(folder / CONFIG_FILE, "the folder of a run")
+        if not {"dataset", "experiment_name", "collection", "seed", "overrides"} <= run.keys():
+            raise ParityError(f"{folder / CONFIG_FILE} was not written by a run of parity.")
+        return run
+
+    def __repr__(self) -> str:
+        return f"Experiment({self.dataset!r}, {self.experiment_name!r}, run {str(self.save_dir)!r})"
+
+    @property
+    def is_base(self) -> bool:
+        """Whether this experiment trains a base model, and no code."""
+        return "code" not in self.config
+
+    @property
+    def base_experiment(self) -> "Experiment | None":
+        """The run whose best checkpoint is the base model; None where the config names a file of weights.
+
+        Overrides of what the data is are its too.
+        """
+        base = self.config.get("base")
+        if not isinstance(base, str):
+            return None
+        overrides = {
+            path: value
+            for path, value in self.overrides.items()
+            if path.startswith("data.") and path.split(".")[1] not in _EACH_RUN_ITS_OWN
+        }
+        experiment = Experiment(self.dataset, base, base_directory=self.base_directory, overrides=overrides)
+        if not experiment.is_base:
+            raise ParityError(f"'{base}' is no base model: it has a code of its own.")
+        return experiment
+
+    @property
+    def larger_batches(self) -> int:
+        """How many groups are evaluated at a time: nothing is kept for gradients, and no number depends on it."""
+        return 4 * int(self.config["data"].get("batch_size", 64))
+
+    def get_datamodule(self, **changes: Any) -> GroupDataModule:
+        """Make the datamodule; ``changes`` replace its arguments, e.g. ``batch_size=256``."""
+        data_class = get_datamodule_class(self.dataset)
+        k = 1 if self.is_base else self.config["code"]["k"]
+        return data_class(**{"k": k, "seed": self.seed or 0, **self.config.get("data", {}), **changes})
+
+    def get_network(self) -> nn.Module:
+        """Make this config's network, untrained: the base model's, or a parity model's of the base model's shape."""
+        datamodule = self.get_datamodule()
+        return self._network(datamodule.query_shape, datamodule.task.prediction_shape)
+
+    def _network(self, query_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> nn.Module:
+        if self._get_network is not None:
+            return self._get_network(self.config, query_shape, output_shape)
+        arguments = dict(self.config["model"])
+        return arguments.pop("network")(query_shape, output_shape, **arguments)
+
+    def get_model(self) -> nn.Module:
+        """Make the model, untrained: a network for a base experiment, else a ``CodedModel``.
+
+        Raises:
+            ParityError: the code cannot do its (k, r) or this data set's queries, or a network cannot be made.
+        """
+        try:
+            return self._make_model()
+        except (TypeError, ValueError, RuntimeError, LookupError) as error:
+            what = f"the model of {self.dataset} {self.experiment_name} cannot be made"
+            raise ParityError(f"{what} ({type(error).__name__}: {' '.join(str(error).split())}).") from error
+
+    def _make_model(self) -> nn.Module:
+        if self.is_base:
+            return self.get_network()
+        datamodule, code, base = self.get_datamodule(), self.config["code"], self.base_experiment
+        query_shape, prediction_shape = datamodule.query_shape, datamodule.task.prediction_shape
+        if base is not None and base.get_datamodule().query_shape != query_shape:
+            raise ParityError(
+                f"{self.experiment_name} has queries of shape {query_shape}, its base model {base.experiment_name} of "
+                f"{base.get_datamodule().query_shape}: give both the same data."
+            )
+        trained = self.config.get("trained", PARITY_MODELS)
+        if not trained or not set(trained) <= set(TRAINABLE):
+            raise ParityError(f"'trained' names some of {', '.join(TRAINABLE)}, not {trained!r}.")
+        encoder = code["encoder"](code["k"], code["r"], query_shape)
+        decoder = code["decoder"](code["k"], code["r"], prediction_shape)
+        parity_shape = decoder.parity_shape(prediction_shape)
+        base_model = (base or self).get_network()
+        if "parity_models" in trained:
+            parity_models = [self._network(query_shape, parity_shape) for _ in range(encoder.parity_workers)]
+            if (initialise := self.config.get("parity_init")) is not None:
+                for parity_model in parity_models:
+                    initialise(parity_model)
+        elif parity_shape == prediction_shape:
+            parity_models = [base_model] * encoder.parity_workers
+        else:
+            raise ParityError(
+                f"a parity model that is not trained is the base model, but {type(decoder).__name__} needs outputs of "
+                f"shape {parity_shape}, not {prediction_shape}."
+            )
+        model = CodedModel(base_model, encoder, parity_models, decoder)
+        model.requires_grad_(False)
+        for name in trained:
+            getattr(model, name).requires_grad_(True)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise ParityError(f"nothing in {' and '.join(trained)} can be trained: there are no parameters.")
+        return model
+
+    def start_parity_models(self, model: CodedModel) -> None:
+        """Let the parity models begin from the base model's weights, where the config says how (``parity_start``)."""
+        if (start := self.config.get("parity_start")) is not None:
+            for parity_model in model.parity_models:
+                start(parity_model, model.base_model)
+
+    def available_checkpoints(self) -> list[str]:
+        """Return what ``reload`` can name: 'best', 'last', and 'epoch_<N>' in order."""
+        names = [path.stem for path in (self.save_dir / CHECKPOINTS).glob("*.ckpt") if not path.name.startswith(".")]
+        return sorted(names, key=lambda name: (name.startswith("epoch_"), len(name), name))
+
+    def checkpoint(self, reload: str = "best") -> Path:
+        """Return the path of a checkpoint.
+
+        Raises:
+            ParityError: the run has none of this name.
+        """
+        path = self.save_dir / CHECKPOINTS / f"{reload}.ckpt"
+        if reload not in self.available_checkpoints():
+            if known := self.available_checkpoints():
+                raise ParityError(f"{self.save_dir} has no checkpoint '{reload}': {did_you_mean(reload, known)}")
+            raise ParityError(f"{self.save_dir} has no checkpoints: train first, with {self.command()}")
+        return path
+
+    def command(self) -> str:
+        """Return the command that trains this experiment."""
+        directory = "" if str(self.base_directory) == BASE_DIRECTORY else f" --base_directory {self.base_directory}"
+        return f"python train.py --dataset {self.dataset} --experiment_name {self.experiment_name}{directory}"
+
+    def load_trained_model(self, reload: str = "best", ema: bool = False) -> nn.Module:
+        """Make the model and load what was trained, in eval mode.
+
+        Args:
+            reload: 'best', 'last' or 'epoch_<N>'.
+            ema: load the averaged weights of that time; the config asks for averaging.
+
+        Returns:
+            A ``CodedModel``, called with (queries, available), or a base experiment's network.
+
+        Raises:
+            ParityError: there is no such checkpoint, it is damaged or of another model, or has no averaged weights.
+        """
+        path = self.checkpoint(reload)
+        model, checkpoint = self.get_model(), check_checkpoint(path)
+        load_into(model, model_weights(averaged(checkpoint, path) if ema else checkpoint["state_dict"]), path)
+        return model.eval().requires_grad_(False)
+
+    def evaluate(self, split: str = "test", reload: str = "best", **options: Any) -> "pd.DataFrame":
+        """Return the numbers of a report's ``results.csv`` as a data frame: a row for this code, accuracies and costs.
+
+        Args:
+            split: 'test' or 'val'.
+            reload: 'best', 'last' or 'epoch_<N>'.
+            options: of ``run_comparison``: ``baselines=True`` adds the codes without training, a row each.
+
+        Raises:
+            ParityError: it is not trained, or is a base experiment and there are no baselines.
+        """
+        # By name: a door to what is built on this layer.
+        runs = importlib.import_module("parity.runs.evaluation")
+        frame: pd.DataFrame = runs.results_frame(self, split=split, reload=reload, **options)
+        return frame
+
+    def load_metrics(self) -> list[dict[str, float]]:
+        """Return the run's metrics, a dict for each epoch."""
+        return [
+            {name: float(value) for name, value in row.items() if value}
+            for row in read_table(self.save_dir / METRICS_FILE)
+        ]
+
+    def load_test_metrics(self) -> dict[str, float]:
+        """Return the test metrics of the best checkpoint.
+
+        Raises:
+            ParityError: the run is not finished.
+        """
+        path = self.save_dir / TEST_FILE
+        if not isinstance(metrics := read_json(path, "a finished run").get("metrics"), dict):
+            raise ParityError(f"{path} is damaged: it holds no metrics.")
+        return metrics
+
+    def identity(self, base_fingerprint: str | None) -> dict[str, Any]:
+        """Return what makes a run this run, as plain values: what ``config.json`` holds."""
+        return {
+            "version": VERSION,
+            "dataset": self.dataset,
+            "collection": self.collection,
+            "experiment_name": self.experiment_name,
+            "seed": self.seed,
+            "overrides": to_plain(self.overrides),
+            "base_weights_sha256": base_fingerprint,
+            "config": to_plain(self.config),
+        }
+
+    def check_config(self) -> None:
+        """Make sure that the config has what training needs.
+
+        Raises:
+            ParityError: something is missing.
+        """
+        needed = ["data", "model", "optimizer", "loss", "trainer"] + ([] if self.is_base else ["base"])
+        missing = [key for key in needed if key not in self.config]
+        if not missing and "max_epochs" not in self.config["trainer"]:
+            missing = ["trainer.max_epochs"]
+        if missing:
+            raise ParityError(f"the config of {self.dataset} {self.experiment_name} has no '{missing[0]}'.")
+
+    def check_identity(self, identity: dict[str, Any], folder: Path | None = None) -> None:
+        """Make sure that the run in ``save_dir``, if it has begun, is this one, or a shorter one of its kind.
+
+        Args:
+            identity: of the run that is to go on.
+            folder: of another run, whose checkpoint it is to go on from.
+
+        Raises:
+            ParityError: it was started with something else; the differences are in the message.
+        """
+        folder = folder or self.save_dir
+        path = folder / CONFIG_FILE
+        if not path.exists() or not any((folder / CHECKPOINTS).glob("*.ckpt")):
+            return
+        stored = read_json(path, "the folder of a run")
+        old, new = deepcopy(stored), deepcopy(identity)
+        if not isinstance(old.get("config"), dict) or not isinstance(old["config"].get("trainer"), dict):
+            raise ParityError(f"{path} is damaged: it holds no config. Move {folder} away to start anew.")
+        if "version" not in old:
+            old["config"] = upgraded(old["config"])
+        old["config"] = completed(old["config"], self.config)
+        for run in (old, new):
+            run.pop("version", None)
+            run.pop("overrides", None)  # they are in the config already
+            if isinstance(data := run["config"].get("data"), dict):
+                data.pop("num_workers", None)  # of the machine: it changes no number
+        epochs = [run["config"]["trainer"].pop("max_epochs", 0) for run in (old, new)]
+        changes = list(differences(old, new))
+        longer = "schedule" not in new["config"]  # a schedule is made for its number of epochs
+        if not isinstance(epochs[0], int) or epochs[1] < epochs[0] or (epochs[1] > epochs[0] and not longer):
+            changes.append(f"config.trainer.max_epochs: {epochs[0]} -> {epochs[1]}")
+        if changes:
+            raise ParityError(
+                f"the run in {folder} was started with something else: {'; '.join(changes)}. "
+                "Give this one another --run_name, or start anew with --force-no-resume."
+            )

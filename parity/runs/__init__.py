@@ -1,0 +1,1 @@
+"""A config turned into a trained run, its numbers, a report."""

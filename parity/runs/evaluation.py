@@ -1,0 +1,90 @@
+"""An experiment's run turned into its accuracies."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from parity.coded_model import CodedModel
+from parity.errors import ParityError
+from parity.evaluation import evaluate_base, evaluate_code
+from parity.evaluation.report.tables import flat_rows
+from parity.experiments.experiment import Experiment
+from parity.models import load_into, read_weights
+from parity.runs.comparison import run_comparison
+from parity.training.loop.checkpoints import model_weights
+from parity.training.loop.fit import Hardware, make_trainer
+
+
+def run_evaluation(
+    experiment: Experiment,
+    *,
+    reload: str = "best",
+    ema: bool = False,
+    weights: Path | None = None,
+    split: str = "test",
+    batch_size: int | None = None,
+    accelerator: str = "auto",
+) -> dict[str, Any]:
+    """Evaluate what an experiment has trained.
+
+    Args:
+        experiment: whose run.
+        reload: 'best', 'last' or 'epoch_<N>'.
+        ema: evaluate the averaged weights of that checkpoint.
+        weights: a file of weights to evaluate instead of a checkpoint: of the network of a base experiment, or of the
+            whole coded model.
+        split: 'test' or 'val'.
+        batch_size: coding groups in a batch; by default four times the config's.
+        accelerator: as Lightning names it.
+
+    Returns:
+        'dataset', 'experiment_name', 'weights', 'split', 'base' (every query: queries, top-k or IoU, 'in_words'), and
+        for parity experiments 'code' (``CodeEvaluation.summary``).
+
+    Raises:
+        ParityError: there is no such checkpoint, it does not fit, or the data is not there.
+    """
+    if ema and weights is not None:
+        raise ParityError("averaged weights are those of a run's checkpoint: leave out --ema or --weights.")
+    trainer = make_trainer(Hardware(accelerator), logger=False, enable_checkpointing=False)
+    datamodule = experiment.get_datamodule(batch_size=batch_size or experiment.larger_batches)
+    if weights is None:
+        source, model = experiment.checkpoint(reload), experiment.load_trained_model(reload, ema)
+    else:
+        source, model = weights, experiment.get_model()
+        state = read_weights(weights)
+        load_into(model, model_weights(state) or state, weights)
+    datamodule.device = trainer.strategy.root_device
+    model.to(datamodule.device).eval()
+    loader = datamodule.loader(split)
+    network = model.base_model if isinstance(model, CodedModel) else model
+    base = evaluate_base(network, loader, datamodule.task)
+    results = {
+        "dataset": experiment.dataset,
+        "experiment_name": experiment.experiment_name,
+        "weights": f"{source} (averaged)" if ema else str(source),
+        "split": split,
+        "base": base | {"in_words": datamodule.task.describe(base, base["queries"])},
+    }
+    if isinstance(model, CodedModel):
+        evaluation = evaluate_code(model, loader, datamodule.task, datamodule.default_prediction())
+        results["code"] = evaluation.summary()
+    return results
+
+
+def results_frame(experiment: Experiment, **options: Any) -> pd.DataFrame:
+    """Return the numbers of a report's ``results.csv``: a row for the experiment's code, and for each baseline.
+
+    Args:
+        experiment: trained; a base experiment needs ``baselines=True``.
+        options: of ``run_comparison``.
+
+    Raises:
+        ParityError: it is not trained, or nothing is to be compared.
+    """
+    head, rows = flat_rows(run_comparison([experiment], **options))
+    frame = pd.DataFrame(rows, columns=head)
+    numbers = head[2:]  # after name and kind
+    frame[numbers] = frame[numbers].apply(pd.to_numeric, errors="coerce")
+    return frame

@@ -1,0 +1,1 @@
+"""What lies on disks: files that appear whole or not at all, and locks on folders."""

@@ -1,0 +1,133 @@
+"""The run's table of metrics, and the loggers that are made only when asked for."""
+
+import csv
+import io
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from parity.errors import ParityError
+from parity.storage.files import write_text
+
+TENSORBOARD = "tensorboard"
+"""In a run's folder: the folder of its event files."""
+
+
+class EpochTable(Logger):
+    """A CSV file with a row per epoch and a column per metric.
+
+    Args:
+        path: the file.
+        keep: a run that goes on after this epoch keeps the rows up to it, and writes the later ones anew.
+    """
+
+    def __init__(self, path: Path, keep: int = 0) -> None:
+        super().__init__()
+        self.path = path
+        self._rows: dict[int, dict[str, str]] = {
+            int(row["epoch"]): {name: value for name, value in row.items() if value}
+            for row in (read_table(path) if keep else [])
+            if int(row["epoch"]) <= keep
+        }
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: the config lies beside the table."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Put metrics into the row of epoch ``step``, counted from 1."""
+        assert step is not None, "epochs are the axis of every metric"
+        self._rows.setdefault(step, {"epoch": str(step)}).update(
+            {name: repr(float(value)) for name, value in metrics.items() if name != "epoch"}
+        )
+
+    def finalize(self, status: str) -> None:
+        """Do nothing: each epoch was saved when it was logged, and a run that ends in an error has nothing to add."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        if not self._rows:
+            return
+        columns = sorted({name for row in self._rows.values() for name in row} - {"epoch"}, key=_column_order)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, ["epoch", *columns], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows[epoch] for epoch in sorted(self._rows))
+        write_text(self.path, text.getvalue())
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Read the rows of an ``EpochTable``'s file; none if there is no such file.
+
+    Raises:
+        ParityError: it is no such table.
+    """
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+        if "epoch" not in (reader.fieldnames or ["epoch"]):
+            raise KeyError("epoch")
+        for row in rows:
+            int(row["epoch"])
+            for value in row.values():
+                float(value or 0)
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ParityError(f"{path} is damaged; move it away to go on without the rows so far.") from error
+    return rows
+
+
+def _column_order(name: str) -> tuple[int, str, int]:
+    split, _, metric = name.partition("/")
+    stem, _, number = metric.rpartition("_top") if "_top" in metric else metric.rpartition("top")
+    splits = ("train", "val", "test")
+    return (
+        splits.index(split) if split in splits else len(splits),
+        stem if number.isdigit() else metric,
+        int(number) if number.isdigit() else 0,
+    )
+
+
+def tensorboard_logger(folder: Path, done: int = 0) -> Logger:
+    """Return a TensorBoard logger that writes under ``folder``, with the epoch as the axis.
+
+    Args:
+        folder: of the run.
+        done: a run that goes on after this epoch hides what it logged of later ones before.
+
+    Raises:
+        ParityError: TensorBoard is not installed.
+    """
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    _wait_for_a_later_second(folder / TENSORBOARD)
+    try:
+        return TensorBoardLogger(folder, name=TENSORBOARD, version="", purge_step=done + 1)
+    except ModuleNotFoundError as error:
+        raise ParityError("--tensorboard_logger needs TensorBoard: pip install 'parity[tensorboard]'.") from error
+
+
+def _wait_for_a_later_second(folder: Path) -> None:
+    """Wait until a new event file's name sorts behind those in ``folder``; hardly ever, and for less than a second.
+
+    TensorBoard reads the files in the order of their names, which begin with the second they were made in: of two from
+    the same second the later one may be read first, and what it holds is dropped.
+    """
+    started = [path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*")]
+    now = time.time()
+    if str(int(now)) in started:
+        time.sleep(1 - now % 1)

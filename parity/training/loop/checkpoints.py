@@ -1,0 +1,408 @@
+"""What a run leaves to go on from, so that it ends as an uninterrupted one would."""
+
+import logging
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.io import TorchCheckpointIO
+from pytorch_lightning.callbacks import Checkpoint
+from torch import Tensor, nn
+
+from parity.coded_model import CodedModel
+from parity.errors import DamagedFileError, ParityError, did_you_mean
+from parity.models.weights import read_file, seal
+from parity.storage.files import written_whole
+from parity.training.loop import ranks
+from parity.training.loop.lit_module import BurstModule
+from parity.training.loop.random_states import put_random_states, random_states, set_random_states
+from parity.training.loop.signals import StopSignals
+
+log = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
+"""In a run's folder: that of its checkpoints."""
+
+_NOTHING, _SAVE, _STOP = range(3)
+
+_STEPS = "epoch_loop.manual_optimization.optim_step_progress"
+"""Lightning's name for the state of its counter of optimiser steps."""
+
+
+class Checkpoints(Checkpoint):
+    """Saves ``last.ckpt`` after every epoch, ``best.ckpt`` where a metric is higher than ever, ``epoch_<N>.ckpt``.
+
+    Each appears whole or not at all. ``last.ckpt`` comes last: a run that is cut off between them repeats the epoch.
+    The one before it stays as ``previous.ckpt``. Within an epoch too it is saved: when a signal has come, which ends
+    the run, and now and then in long epochs. What every rank needs to go on exactly there is in it: the random
+    generators' states and what it has counted so far.
+
+    The best epoch is the one of the highest ``module.monitor``, or of the lowest where that is a loss.
+
+    Args:
+        folder: where they go; None saves nothing.
+        every: keep ``epoch_<N>.ckpt`` of every so-manieth epoch; None keeps none.
+        stop: says when to stop.
+        minutes: save within an epoch when the last time is so long ago; None never.
+    """
+
+    def __init__(self, folder: Path | None, every: int | None, stop: StopSignals, minutes: float | None = None) -> None:
+        super().__init__()
+        self.folder, self.every = folder, every
+        self.stop, self.minutes = stop, minutes
+        self.best_value: float | None = None
+        self.best_epoch: int | None = None
+        """Epoch of ``best.ckpt``, counted from 1."""
+        self._ranks: list[dict[str, Any]] = []
+        self._loops: dict[str, Any] = {}
+        self._epoch_is_open = self._within_epoch = False
+        self._saved_at = 0.0
+        self.has_begun = False
+        """Whether training has: what it goes on with was accepted by everything then."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, BurstModule)
+        self._saved_at = time.monotonic()
+        self._loops = self._loops or _loops_before_any_epoch(trainer)
+        if self.folder is not None and not (self.folder / "best.ckpt").exists():
+            self.best_value = None  # going on from another folder's checkpoint
+        if self._ranks:
+            _set_rank_state(self._own_state(), pl_module)
+
+    def _own_state(self) -> dict[str, Any]:
+        if len(self._ranks) == ranks.world_size():
+            return self._ranks[ranks.rank()]
+        then_and_now = f"by {len(self._ranks)} processes, and these are {ranks.world_size()}"
+        if self._ranks[0]["epoch"] is not None:
+            raise ParityError(f"the checkpoint was saved within an epoch {then_and_now}: go on with as many as then.")
+        if ranks.rank() == 0:
+            log.warning("the run was trained %s: it goes on, but not as it would have", then_and_now)
+        return self._ranks[0]
+
+    def on_train_batch_start(self, *_: object) -> None:
+        self.has_begun = True
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._answer(trainer, pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        assert isinstance(pl_module, BurstModule)
+        if batch_idx < pl_module.validation_loaders()[dataloader_idx].common_bursts:
+            self._answer(trainer, pl_module)
+
+    def _answer(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        wish = _NOTHING
+        if self.minutes is not None and time.monotonic() - self._saved_at > 60 * self.minutes:
+            wish = _SAVE
+        if self.stop.received is not None:
+            wish = _STOP
+        wish = ranks.highest(wish)
+        if wish == _NOTHING:
+            return
+        assert isinstance(pl_module, BurstModule)
+        if self._saves(trainer) and pl_module.step_losses:
+            pl_module.check_losses()
+            self._save_unfinished(trainer, pl_module, within_epoch=True)
+            if ranks.rank() == 0:
+                log.info("saved after step %d of epoch %d", len(pl_module.step_losses), trainer.current_epoch + 1)
+        if wish == _STOP:
+            self.stop.end()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, BurstModule)
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it from outside the class
+            return
+        epoch = trainer.current_epoch + 1
+        value = _monitored(trainer, pl_module.monitor)
+        names = [f"epoch_{epoch}.ckpt"] if self.every and epoch % self.every == 0 else []
+        if self.best_value is None or value > self.best_value or pl_module.monitor is None:
+            self.best_value, self.best_epoch = value, epoch
+            names.append("best.ckpt")
+        if self._saves(trainer):
+            self._save(trainer, pl_module, names)
+        if ranks.highest(int(self.stop.received is not None)):
+            self.stop.end()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, BurstModule)
+        if pl_module.ended_before_an_epoch and self._saves(trainer):
+            self._save_unfinished(trainer, pl_module, within_epoch=False)
+
+    def _saves(self, trainer: pl.Trainer) -> bool:
+        return self.folder is not None and not trainer.fast_dev_run  # type: ignore[attr-defined]
+
+    def _save_unfinished(self, trainer: pl.Trainer, pl_module: BurstModule, within_epoch: bool) -> None:
+        """Save while an epoch has begun, within it or as if it had not."""
+        self._epoch_is_open, self._within_epoch = True, within_epoch
+        self._save(trainer, pl_module, [])
+        self._epoch_is_open = self._within_epoch = False
+
+    def _save(self, trainer: pl.Trainer, pl_module: BurstModule, names: list[str]) -> None:
+        assert self.folder is not None, "there is where to save"
+        self._ranks = ranks.gather(_rank_state(pl_module, self._within_epoch))
+        last = self.folder / "last.ckpt"
+        if ranks.rank() != 0:
+            trainer.save_checkpoint(last)  # waits for rank 0, writes nothing
+        ranks.on_first(lambda: self._write(trainer, last, names))
+        self._saved_at = time.monotonic()
+
+    def _write(self, trainer: pl.Trainer, last: Path, names: list[str]) -> None:
+        with written_whole(last) as whole:
+            try:
+                trainer.save_checkpoint(whole)
+            except BaseException:
+                trainer.strategy.barrier()  # where the other ranks are
+                raise
+            for name in names:
+                _also_as(whole, last.with_name(name))
+            if last.exists():
+                _also_as(last, last.with_name("previous.ckpt"))
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        # To Lightning, a run that goes on within an epoch begins that epoch; bursts already trained on come empty.
+        if self._epoch_is_open:
+            steps = checkpoint["loops"]["fit_loop"][_STEPS]
+            checkpoint["loops"], checkpoint["epoch"] = deepcopy(self._loops), trainer.current_epoch - 1
+            checkpoint["loops"]["fit_loop"][_STEPS] = steps
+        else:
+            self._loops = deepcopy(checkpoint["loops"])
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._loops = deepcopy(checkpoint["loops"])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_value": self.best_value, "best_epoch": self.best_epoch, "ranks": self._ranks}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
+        self._ranks = state_dict["ranks"]
+
+
+class DirectCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint straight to its place: Lightning's own makes a second copy in memory and one in /tmp."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        with Path(path).open("w+b") as file:
+            try:
+                torch.save(checkpoint, file)
+                seal(file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # what the disk said
+                    raise error.__context__ from error
+                raise
+
+
+def _monitored(trainer: pl.Trainer, monitor: str | None) -> float:
+    """Return what the epoch is compared by: more is better."""
+    if monitor is None:
+        return 0.0
+    if monitor not in trainer.callback_metrics:
+        raise ParityError(f"nothing is logged as '{monitor}': {did_you_mean(monitor, trainer.callback_metrics)}")
+    value = float(trainer.callback_metrics[monitor])
+    return -value if monitor.endswith("/loss") else value
+
+
+def _also_as(whole: Path, path: Path) -> None:
+    with written_whole(path) as temporary:
+        try:
+            os.link(whole, temporary)
+        except OSError:  # a file system without links
+            shutil.copyfile(whole, temporary)
+
+
+def _loops_before_any_epoch(trainer: pl.Trainer) -> dict[str, Any]:
+    return deepcopy({"fit_loop": trainer.fit_loop.state_dict(), "validate_loop": trainer.validate_loop.state_dict()})
+
+
+def _rank_state(module: BurstModule, within_epoch: bool) -> dict[str, Any]:
+    buffers = {}
+    if within_epoch and ranks.world_size() > 1:  # as batch normalisation's, which ranks have their own of
+        buffers = {name: buffer.cpu() for name, buffer in module.model.named_buffers()}
+    return {
+        "random": random_states(),
+        "epoch": module.epoch_state() if within_epoch else None,
+        "buffers": buffers,
+    }
+
+
+def _set_rank_state(state: dict[str, Any], module: BurstModule) -> None:
+    set_random_states(state["random"])
+    for name, buffer in module.model.named_buffers():
+        if name in state["buffers"]:
+            buffer.copy_(state["buffers"][name])
+    if state["epoch"] is not None:
+        module.resume_epoch(state["epoch"])
+
+
+def newest_whole(folder: Path, check: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]] | None:
+    """Find the checkpoint to go on from: ``last.ckpt``, or where that is damaged, the newest of the others.
+
+    Damaged ones that are newer are set aside by name, with a warning.
+
+    Args:
+        folder: of checkpoints.
+        check: reads one.
+
+    Returns:
+        Its path and content; None where there are none at all.
+
+    Raises:
+        ParityError: all are damaged; nothing is renamed then.
+    """
+    paths = [path for path in folder.glob("*.ckpt") if not path.name.startswith(".")]
+    order = ("last.ckpt", "previous.ckpt")
+    paths.sort(key=lambda path: (order.index(path.name) if path.name in order else 2, -_modified(path), path.name))
+    damaged = []
+    for path in paths:
+        try:
+            content = check(path)
+        except DamagedFileError as error:
+            damaged.append((path, error))
+            continue
+        for bad, why in damaged:
+            aside = _free_name(bad)
+            bad.rename(aside)
+            log.warning("%s It was set aside as %s; going on from %s.", why, aside.name, path.name)
+        return path, content
+    if damaged:
+        names = ", ".join(path.name for path, _ in damaged)
+        raise ParityError(
+            f"every checkpoint in {folder} is damaged ({names}): nothing was deleted. Start anew with "
+            "--force-no-resume (train_model: resume=False), or give this run another folder (--run_name)."
+        )
+    return None
+
+
+def _modified(path: Path) -> float:
+    return path.stat().st_mtime if path.exists() else 0.0  # a link to nothing
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged{number}")).exists():
+        number += 1
+    return aside
+
+
+def check_checkpoint(path: Path, module: BurstModule | None = None) -> dict[str, Any]:
+    """Read a checkpoint and make sure that it is one of ours, and one that this module can go on from.
+
+    Raises:
+        ParityError: it is missing, holds code, or is of a model of other shapes.
+        DamagedFileError: it is damaged, or of another kind.
+    """
+    checkpoint = read_file(path)
+    what = f"{path} is no whole checkpoint of a parity run"
+    kinds = {"epoch": int, "state_dict": dict, "optimizer_states": list, "loops": dict, "callbacks": dict}
+    for key, kind in kinds.items():
+        if not isinstance(checkpoint.get(key), kind):
+            raise DamagedFileError(f"{what}: it has no '{key}'.")
+    own = checkpoint["callbacks"].get(Checkpoints.__name__)
+    if not checkpoint["optimizer_states"] or not isinstance(own, dict) or not own.get("ranks"):
+        raise DamagedFileError(f"{what}: what training goes on with is missing.")
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in checkpoint["state_dict"].items()):
+        raise DamagedFileError(f"{what}: its 'state_dict' holds more than tensors by name.")
+    if module is not None:
+        expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+        found = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
+        if expected != found:
+            name = sorted(set(expected.items()) ^ set(found.items()))[0][0]
+            raise ParityError(
+                f"{path} is a checkpoint of another model: '{name}' has shape {found.get(name, 'none')} there, "
+                f"expected {expected.get(name, 'none')}."
+            )
+        try:
+            _check_progress(checkpoint)
+            module.check_state(checkpoint)
+            _check_optimizer(checkpoint["optimizer_states"][0], module)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise DamagedFileError(f"{what}: what training goes on with is malformed ({why}).") from error
+    return checkpoint
+
+
+def _check_progress(checkpoint: dict[str, Any]) -> None:
+    if not isinstance(checkpoint["global_step"], int) or not isinstance(checkpoint["lr_schedulers"], list):
+        raise TypeError("no number of steps, or no schedules")
+    for name in ("fit_loop", "validate_loop"):
+        if not isinstance(checkpoint["loops"][name], dict):
+            raise TypeError(f"no loop '{name}'")
+    if checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["ready"] != checkpoint["epoch"] + 1:
+        raise ValueError("its epoch is not that of its loops")
+    own = checkpoint["callbacks"][Checkpoints.__name__]
+    if own["best_epoch"] is not None:
+        float(own["best_value"])
+    if not own["ranks"]:
+        raise ValueError("it is of no process")
+    for rank in own["ranks"]:
+        if not {"epoch", "buffers"} <= rank.keys() or "cuda" not in rank["random"]:
+            raise KeyError("epoch, buffers or cuda")
+        put_random_states(rank["random"], random.Random(), np.random.RandomState(), torch.Generator())
+
+
+_SHAPED_AS_PARAMETER = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
+
+
+def _check_optimizer(state: dict[str, Any], module: BurstModule) -> None:
+    groups = module.optimizer_factory(list(module.trainable_parameters())).param_groups
+    numbers = [len(group["params"]) for group in groups]
+    if numbers != (found := [len(group["params"]) for group in state["param_groups"]]):
+        raise ValueError(f"the optimiser is of {found} parameters, expected {numbers}")
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    for number, values in state["state"].items():
+        for name in values.keys() & set(_SHAPED_AS_PARAMETER):
+            shape = None if values[name] is None else tuple(values[name].shape)
+            if shape not in (None, expected := tuple(parameters[number].shape)):
+                raise ValueError(f"the optimiser's '{name}' has shape {shape}, expected {expected}")
+
+
+def model_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the model's part of a LightningModule's state dict."""
+    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+
+
+def stopped_early(checkpoint: dict[str, Any]) -> str | None:
+    """Return why a policy has ended the run that a checkpoint was saved by; None where it goes on from there."""
+    finished = checkpoint["callbacks"][Checkpoints.__name__]["ranks"][0]["epoch"] is None
+    return checkpoint["policies"]["stopped"] if finished and "policies" in checkpoint else None
+
+
+def check_base_model(state: dict[str, Tensor], model: nn.Module, source: Path) -> None:
+    """Make sure that a checkpoint was trained for this very base model.
+
+    Raises:
+        ParityError: the base model's weights differ.
+    """
+    if not isinstance(model, CodedModel):
+        return
+    for name, value in model.base_model.state_dict().items():
+        if not torch.equal(state[f"model.base_model.{name}"], value.cpu()):
+            raise ParityError(f"{source} was trained for a base model of other weights ('{name}' differs).")
+
+
+def steps_within_epoch(checkpoint: dict[str, Any]) -> int:
+    """Return how many steps of an unfinished epoch a checkpoint knows of; 0 if it was saved at an epoch's end."""
+    epoch = checkpoint["callbacks"][Checkpoints.__name__]["ranks"][0]["epoch"]
+    return 0 if epoch is None else len(epoch["groups"])

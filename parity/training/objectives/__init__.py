@@ -1,0 +1,1 @@
+"""What training minimises and how: losses, optimisers, schedules, policies, averaging of weights."""

@@ -1,0 +1,90 @@
+"""Files appear whole or not at all, whatever a killed process has left and whatever the file system cannot do."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from parity.errors import ParityError
+from parity.storage.files import check_writable, disk_errors, read_json, remove_temporaries, write_json, write_text
+
+
+def temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "made" / "file.json"
+    write_json(path, {"a": 1})
+    for step in ("fsync", "replace"):
+
+        def fail(*_: object) -> None:
+            assert read_json(path, "a run") == {"a": 1}
+            assert temporary(path).read_text() == '{\n  "a": 2\n}\n'
+            raise RuntimeError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, step, fail)
+            with pytest.raises(RuntimeError):
+                write_json(path, {"a": 2})
+        assert names(path.parent) == ["file.json"]
+    write_json(path, {"a": 2})
+    assert read_json(path, "a run") == {"a": 2}
+
+
+def test_what_a_killed_process_of_the_same_number_left_is_not_written_into(tmp_path: Path) -> None:
+    # In containers every process may have the same number; it may have been killed right after it made a link.
+    best, last = tmp_path / "best.ckpt", tmp_path / "last.ckpt"
+    best.write_text("the best")
+    os.link(best, temporary(last))
+    write_text(last, "the last")
+    assert (best.read_text(), last.read_text()) == ("the best", "the last")
+    assert names(tmp_path) == ["best.ckpt", "last.ckpt"]
+
+
+def test_folders_that_cannot_be_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flush = os.fsync
+
+    def on_files_only(descriptor: int) -> None:
+        if os.path.samestat(os.fstat(descriptor), tmp_path.stat()):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", on_files_only)
+    write_text(tmp_path / "file", "text")
+    assert (tmp_path / "file").read_text() == "text"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO])
+def test_what_the_disk_refuses_is_one_sentence(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "file"
+    with pytest.raises(ParityError, match=f"file cannot be written: {os.strerror(number).lower()}"), disk_errors(path):
+        raise OSError(number, os.strerror(number))
+    with pytest.raises(FileNotFoundError), disk_errors(path):
+        raise FileNotFoundError(errno.ENOENT, "as it was")
+
+
+def test_where_a_folder_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path, tmp_path / "a" / "b", Path("c/d"), Path()):
+        check_writable(folder)
+    assert not names(tmp_path)
+    Path("file").touch()
+    Path("link").symlink_to("nothing")
+    for folder, why in ((Path("file/run"), "file is a file"), (Path("link"), "link is a link to nothing")):
+        with pytest.raises(ParityError, match=f"{folder} cannot be a folder: .*{why}"):
+            check_writable(folder)
+
+
+def test_temporary_files_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    kept = [".hidden", "last.ckpt", "last.ckpt.damaged1", "notes.tmp"]
+    for name in (*kept, ".last.ckpt.17.tmp", ".run.lock.new.node7.18.tmp"):
+        (tmp_path / name).touch()
+    remove_temporaries(tmp_path)
+    assert names(tmp_path) == kept
+    remove_temporaries(tmp_path / "nothing")
