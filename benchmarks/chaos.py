@@ -37,15 +37,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
 
-import sklearn.datasets  # noqa: F401  # as run_training below: so that forked processes have it
+import sklearn.datasets  # noqa: F401  # as parity.runs.training below: so that forked processes have it
 import torch
 
 from parity.command_line import run_command
-from parity.experiments import (
-    Experiment,
-    run_training,  # noqa: F401
-)
+from parity.experiments import Experiment
 from parity.models.weights import read_file
+from parity.runs import training  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 EPOCHS = 8
