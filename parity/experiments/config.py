@@ -34,21 +34,26 @@ Config = Mapping[str, Any]
 
 
 def update_config(config: Config, changes: Config) -> dict[str, Any]:
-    """Return a copy of a config with changes, dict by dict: ``{"code": {"k": 3}}`` leaves the rest of ``code``."""
+    """Return a copy of a config with changes, dict by dict: ``{"code": {"k": 3}}`` leaves the rest of ``code``.
+
+    Where the ``network`` of a dict changes, the arguments of the old one are dropped.
+    """
+    if "network" in changes and config.get("network") != changes["network"]:
+        config = {}
     updated = {key: update_config(value, {}) if isinstance(value, Mapping) else value for key, value in config.items()}
     for key, value in changes.items():
         old = updated.get(key)
-        updated[key] = update_config(old if isinstance(old, Mapping) else {}, value) if _is_dict(value) else value
+        updated[key] = (
+            update_config(old if isinstance(old, Mapping) else {}, value) if isinstance(value, Mapping) else value
+        )
     return updated
-
-
-def _is_dict(value: Any) -> bool:
-    return isinstance(value, Mapping)
 
 
 def frozen(config: Config) -> Config:
     """Return a view of a copy that nobody can change."""
-    return MappingProxyType({key: frozen(value) if _is_dict(value) else value for key, value in config.items()})
+    return MappingProxyType(
+        {key: frozen(value) if isinstance(value, Mapping) else value for key, value in config.items()}
+    )
 
 
 def apply_overrides(config: Config, overrides: Config) -> dict[str, Any]:
@@ -73,11 +78,11 @@ def _with(node: Any, keys: list[str], value: Any, path: str) -> Any:
         known = _leaves(node, path[: len(path) - len(".".join(keys))])
         raise ParityError(f"the config has no '{path}' to override: {did_you_mean(path, known)}")
     child = _with(children[keys[0]], keys[1:], value, path)
-    return {**node, keys[0]: child} if _is_dict(node) else dataclasses.replace(node, **{keys[0]: child})
+    return {**node, keys[0]: child} if isinstance(node, Mapping) else dataclasses.replace(node, **{keys[0]: child})
 
 
 def _children(node: Any) -> dict[str, Any]:
-    if _is_dict(node):
+    if isinstance(node, Mapping):
         return dict(node)
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
         return {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}

@@ -23,6 +23,18 @@ def test_update_config_merges_and_leaves_the_original() -> None:
     assert CONFIG["code"] == dict(k=2, encoder=LinearEncoder)
 
 
+@pytest.mark.parametrize(
+    ("network", "arguments"),
+    [(nn.Conv2d, dict(width=3)), (nn.Linear, dict(width=3, hidden=(4, 4)))],
+    ids=["another network", "the same network"],
+)
+def test_a_network_that_is_replaced_takes_its_arguments_along(network: type, arguments: dict[str, object]) -> None:
+    config = dict(model=dict(network=nn.Linear, hidden=(4, 4)), base="mlp_base")
+    assert update_config(config, dict(model=dict(network=network, width=3))) == dict(
+        model=dict(network=network, **arguments), base="mlp_base"
+    )
+
+
 def test_frozen_config_cannot_be_changed() -> None:
     config = frozen(CONFIG)
     with pytest.raises(TypeError):
