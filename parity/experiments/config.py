@@ -1,6 +1,6 @@
 """Configs: nested dicts with scalars and objects as values, immutable once loaded.
 
-Keys of a config:
+Keys of a config; any other is refused before training (parity/experiments/check.py):
 
 ``data``          arguments of the data set's datamodule: ``batch_size`` (coding groups, per device), ...
 ``model``         ``network``, a constructor called with (query_shape, prediction_shape), and its further arguments
@@ -16,7 +16,7 @@ Keys of a config:
                   models. Parity models that are not are the base model itself
 ``parity_init``   parity experiments: called with each parity model before training; None leaves the network's own
 ``parity_start``  optional, parity experiments: called with each parity model and the trained base model, e.g.
-                  ``FromBaseModel()``, which begins from that one's weights
+                  ``FromBaseModel()``, which starts from that one's weights
 """
 
 import ast
@@ -31,6 +31,11 @@ from parity.plain import differences, to_plain
 __all__ = ["Config", "apply_overrides", "differences", "frozen", "to_plain", "update_config"]
 
 Config = Mapping[str, Any]
+
+OF_CODES = frozenset({"base", "code", "trained", "parity_init", "parity_start"})
+"""Keys of parity experiments alone."""
+
+KEYS = OF_CODES | {"data", "model", "optimizer", "schedule", "policies", "averaging", "loss", "trainer"}
 
 
 def update_config(config: Config, changes: Config) -> dict[str, Any]:
@@ -62,7 +67,7 @@ def apply_overrides(config: Config, overrides: Config) -> dict[str, Any]:
     Values keep the type they have in the config; a text is read as that type.
 
     Raises:
-        ParityError: there is no such key, it holds no scalar, or the value is of another type.
+        ParityError: the key is unknown, it does not hold a scalar, or the value is of another type.
     """
     changed = update_config(config, {})
     for path, value in overrides.items():
@@ -99,17 +104,17 @@ def _leaves(node: Any, prefix: str) -> Iterator[str]:
 
 def _as_type_of(old: Any, new: Any, path: str) -> Any:
     if not (old is None or isinstance(old, bool | int | float | str)):
-        raise ParityError(f"'{path}' holds no scalar, so --set cannot override it: copy the config instead.")
+        raise ParityError(f"'{path}' does not hold a scalar, so --set cannot override it: copy the config instead.")
     if isinstance(new, str) and not isinstance(old, str):
         try:
             new = ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(new.lower(), new))
         except (ValueError, SyntaxError):
             if old is not None:
-                raise ParityError(f"'{path}' is {_described(old)}, and '{new}' is no {type(old).__name__}.") from None
+                raise ParityError(f"'{path}' is {_described(old)}, and '{new}' is not.") from None
     if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
         new = float(new)
     if old is not None and type(new) is not type(old):
-        raise ParityError(f"'{path}' is {_described(old)}, and {new!r} is no {type(old).__name__}.")
+        raise ParityError(f"'{path}' is {_described(old)}, and {new!r} is not.")
     return new
 
 

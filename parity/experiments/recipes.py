@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from parity.coders import ConcatenationEncoder, Encoder, LearnedGridEncoder, LinearEncoder, MLPDecoder
-from parity.experiments.config import Config, update_config
+from parity.experiments.config import OF_CODES, Config, update_config
 from parity.training import KLDivergence, ReconstructionLoss, SquaredError, parities_alone
 
 Codes = Mapping[str, tuple[Callable[..., Encoder], Sequence[int]]]
@@ -30,8 +30,6 @@ LEARNED = dict(
 )
 """What a learned encoder and decoder change (arXiv 1806.01259): the base model itself is the parity model."""
 
-_OF_CODES = {"base", "code", "trained", "parity_init", "parity_start"}
-
 
 def base_config(config: Config, changes: Config) -> dict[str, Any]:
     """Return the config of the base model that a parity experiment's config is for.
@@ -40,7 +38,7 @@ def base_config(config: Config, changes: Config) -> dict[str, Any]:
         config: of a parity experiment.
         changes: what is different: the loss at least.
     """
-    return update_config({key: value for key, value in config.items() if key not in _OF_CODES}, changes)
+    return update_config({key: value for key, value in config.items() if key not in OF_CODES}, changes)
 
 
 def parity_configs(

@@ -73,8 +73,8 @@ def test_overrides_keep_the_type(path: str, text: object, value: object) -> None
         ("trainer.max_epochs", "many", "is of type int"),
         ("trainer.max_epochs", "1.5", "is of type int"),
         ("trainer.max_epochs", "True", "is of type int"),
-        ("code.encoder", "3", "holds no scalar"),
-        ("code", "3", "holds no scalar"),
+        ("code.encoder", "3", "does not hold a scalar"),
+        ("code", "3", "does not hold a scalar"),
     ],
 )
 def test_bad_overrides_are_one_sentence(path: str, text: str, message: str) -> None:
