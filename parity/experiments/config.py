@@ -1,6 +1,6 @@
 """Configs: nested dicts with scalars and objects as values, immutable once loaded.
 
-Keys of a config:
+Keys of a config; any other is refused before training (parity/experiments/check.py):
 
 ``data``          arguments of the data set's datamodule: ``batch_size`` (coding groups, per device), ...
 ``model``         ``network``, a constructor called with (query_shape, prediction_shape), and its further arguments
@@ -16,7 +16,7 @@ Keys of a config:
                   models. Parity models that are not are the base model itself
 ``parity_init``   parity experiments: called with each parity model before training; None leaves the network's own
 ``parity_start``  optional, parity experiments: called with each parity model and the trained base model, e.g.
-                  ``FromBaseModel()``, which begins from that one's weights
+                  ``FromBaseModel()``, which starts from that one's weights
 """
 
 import ast
@@ -32,23 +32,33 @@ __all__ = ["Config", "apply_overrides", "differences", "frozen", "to_plain", "up
 
 Config = Mapping[str, Any]
 
+OF_CODES = frozenset({"base", "code", "trained", "parity_init", "parity_start"})
+"""Keys of parity experiments alone."""
+
+KEYS = OF_CODES | {"data", "model", "optimizer", "schedule", "policies", "averaging", "loss", "trainer"}
+
 
 def update_config(config: Config, changes: Config) -> dict[str, Any]:
-    """Return a copy of a config with changes, dict by dict: ``{"code": {"k": 3}}`` leaves the rest of ``code``."""
+    """Return a copy of a config with changes, dict by dict: ``{"code": {"k": 3}}`` leaves the rest of ``code``.
+
+    Where the ``network`` of a dict changes, the arguments of the old one are dropped.
+    """
+    if "network" in changes and config.get("network") != changes["network"]:
+        config = {}
     updated = {key: update_config(value, {}) if isinstance(value, Mapping) else value for key, value in config.items()}
     for key, value in changes.items():
         old = updated.get(key)
-        updated[key] = update_config(old if isinstance(old, Mapping) else {}, value) if _is_dict(value) else value
+        updated[key] = (
+            update_config(old if isinstance(old, Mapping) else {}, value) if isinstance(value, Mapping) else value
+        )
     return updated
-
-
-def _is_dict(value: Any) -> bool:
-    return isinstance(value, Mapping)
 
 
 def frozen(config: Config) -> Config:
     """Return a view of a copy that nobody can change."""
-    return MappingProxyType({key: frozen(value) if _is_dict(value) else value for key, value in config.items()})
+    return MappingProxyType(
+        {key: frozen(value) if isinstance(value, Mapping) else value for key, value in config.items()}
+    )
 
 
 def apply_overrides(config: Config, overrides: Config) -> dict[str, Any]:
@@ -57,7 +67,7 @@ def apply_overrides(config: Config, overrides: Config) -> dict[str, Any]:
     Values keep the type they have in the config; a text is read as that type.
 
     Raises:
-        ParityError: there is no such key, it holds no scalar, or the value is of another type.
+        ParityError: the key is unknown, it does not hold a scalar, or the value is of another type.
     """
     changed = update_config(config, {})
     for path, value in overrides.items():
@@ -73,11 +83,11 @@ def _with(node: Any, keys: list[str], value: Any, path: str) -> Any:
         known = _leaves(node, path[: len(path) - len(".".join(keys))])
         raise ParityError(f"the config has no '{path}' to override: {did_you_mean(path, known)}")
     child = _with(children[keys[0]], keys[1:], value, path)
-    return {**node, keys[0]: child} if _is_dict(node) else dataclasses.replace(node, **{keys[0]: child})
+    return {**node, keys[0]: child} if isinstance(node, Mapping) else dataclasses.replace(node, **{keys[0]: child})
 
 
 def _children(node: Any) -> dict[str, Any]:
-    if _is_dict(node):
+    if isinstance(node, Mapping):
         return dict(node)
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
         return {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
@@ -94,17 +104,17 @@ def _leaves(node: Any, prefix: str) -> Iterator[str]:
 
 def _as_type_of(old: Any, new: Any, path: str) -> Any:
     if not (old is None or isinstance(old, bool | int | float | str)):
-        raise ParityError(f"'{path}' holds no scalar, so --set cannot override it: copy the config instead.")
+        raise ParityError(f"'{path}' does not hold a scalar, so --set cannot override it: copy the config instead.")
     if isinstance(new, str) and not isinstance(old, str):
         try:
             new = ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(new.lower(), new))
         except (ValueError, SyntaxError):
             if old is not None:
-                raise ParityError(f"'{path}' is {_described(old)}, and '{new}' is no {type(old).__name__}.") from None
+                raise ParityError(f"'{path}' is {_described(old)}, and '{new}' is not.") from None
     if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
         new = float(new)
     if old is not None and type(new) is not type(old):
-        raise ParityError(f"'{path}' is {_described(old)}, and {new!r} is no {type(old).__name__}.")
+        raise ParityError(f"'{path}' is {_described(old)}, and {new!r} is not.")
     return new
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from parity.coded_model import CodedModel
 from parity.data import GroupDataModule, get_datamodule_class
 from parity.errors import ParityError, did_you_mean
-from parity.experiments import catalogue
+from parity.experiments import catalogue, check
 from parity.experiments.config import Config, apply_overrides, differences, frozen, to_plain, update_config
 from parity.models import load_into
 from parity.plain import VERSION, completed, upgraded
@@ -24,9 +24,6 @@ METRICS_FILE = "metrics.csv"
 TEST_FILE = "test_metrics.json"
 
 BASE_DIRECTORY = "experiments"
-
-TRAINABLE = ("encoder", "parity_models", "decoder")
-PARITY_MODELS = ("parity_models",)
 
 _EACH_RUN_ITS_OWN = {"augmentation", "batch_size", "num_validation", "steps_per_epoch", "num_workers"}
 """Keys of ``data`` that a parity experiment and its base model need not agree on."""
@@ -131,6 +128,7 @@ class Experiment:
     def get_datamodule(self, **changes: Any) -> GroupDataModule:
         """Make the datamodule; ``changes`` replace its arguments, e.g. ``batch_size=256``."""
         data_class = get_datamodule_class(self.dataset)
+        check.check_data(self.config, self.dataset, f"the config of {self.dataset} {self.experiment_name}")
         k = 1 if self.is_base else self.config["code"]["k"]
         return data_class(**{"k": k, "seed": self.seed or 0, **self.config.get("data", {}), **changes})
 
@@ -167,9 +165,7 @@ class Experiment:
                 f"{self.experiment_name} has queries of shape {query_shape}, its base model {base.experiment_name} of "
                 f"{base.get_datamodule().query_shape}: give both the same data."
             )
-        trained = self.config.get("trained", PARITY_MODELS)
-        if not trained or not set(trained) <= set(TRAINABLE):
-            raise ParityError(f"'trained' names some of {', '.join(TRAINABLE)}, not {trained!r}.")
+        trained = check.trained_parts(self.config)
         encoder = code["encoder"](code["k"], code["r"], query_shape)
         decoder = code["decoder"](code["k"], code["r"], prediction_shape)
         parity_shape = decoder.parity_shape(prediction_shape)
@@ -289,17 +285,14 @@ class Experiment:
         }
 
     def check_config(self) -> None:
-        """Make sure that the config has what training needs.
+        """Make sure that this config, and its base model's, have what training needs and nothing that it does not use.
 
         Raises:
-            ParityError: something is missing.
+            ParityError: they do not.
         """
-        needed = ["data", "model", "optimizer", "loss", "trainer"] + ([] if self.is_base else ["base"])
-        missing = [key for key in needed if key not in self.config]
-        if not missing and "max_epochs" not in self.config["trainer"]:
-            missing = ["trainer.max_epochs"]
-        if missing:
-            raise ParityError(f"the config of {self.dataset} {self.experiment_name} has no '{missing[0]}'.")
+        check.check_config(self.config, self.dataset, self.experiment_name, self._get_network is not None)
+        if (base := self.base_experiment) is not None:
+            base.check_config()
 
     def check_identity(self, identity: dict[str, Any], folder: Path | None = None) -> None:
         """Make sure that the run in ``save_dir``, if it has begun, is this one, or a shorter one of its kind.

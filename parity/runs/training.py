@@ -120,6 +120,7 @@ def run_training(
 def _train(
     experiment: Experiment, options: RunOptions, base_weights: Path | None, stop: StopSignals, wait: bool = False
 ) -> dict[str, float]:
+    experiment.check_config()
     datamodule = experiment.get_datamodule()
     trainer = _check_before_any_work(experiment, datamodule, options)
     if experiment.is_base and base_weights is not None:
@@ -212,7 +213,6 @@ def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, 
     """Raise what is bound to fail, before a base model is trained or a folder made; return a Trainer like the run's."""
     if options.wandb:
         check_wandb_project(options.wandb_project, options.wandb_id)
-    experiment.check_config()
     _, trainer_args = split_trainer_args(experiment.config["trainer"])
     model = experiment.get_model()
     lit_module(experiment, datamodule, model, options)

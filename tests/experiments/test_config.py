@@ -23,6 +23,18 @@ def test_update_config_merges_and_leaves_the_original() -> None:
     assert CONFIG["code"] == dict(k=2, encoder=LinearEncoder)
 
 
+@pytest.mark.parametrize(
+    ("network", "arguments"),
+    [(nn.Conv2d, dict(width=3)), (nn.Linear, dict(width=3, hidden=(4, 4)))],
+    ids=["another network", "the same network"],
+)
+def test_a_network_that_is_replaced_takes_its_arguments_along(network: type, arguments: dict[str, object]) -> None:
+    config = dict(model=dict(network=nn.Linear, hidden=(4, 4)), base="mlp_base")
+    assert update_config(config, dict(model=dict(network=network, width=3))) == dict(
+        model=dict(network=network, **arguments), base="mlp_base"
+    )
+
+
 def test_frozen_config_cannot_be_changed() -> None:
     config = frozen(CONFIG)
     with pytest.raises(TypeError):
@@ -61,8 +73,8 @@ def test_overrides_keep_the_type(path: str, text: object, value: object) -> None
         ("trainer.max_epochs", "many", "is of type int"),
         ("trainer.max_epochs", "1.5", "is of type int"),
         ("trainer.max_epochs", "True", "is of type int"),
-        ("code.encoder", "3", "holds no scalar"),
-        ("code", "3", "holds no scalar"),
+        ("code.encoder", "3", "does not hold a scalar"),
+        ("code", "3", "does not hold a scalar"),
     ],
 )
 def test_bad_overrides_are_one_sentence(path: str, text: str, message: str) -> None:

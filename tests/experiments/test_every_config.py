@@ -21,7 +21,7 @@ from parity.training import Hardware, fit
 ENTRIES = [entry for dataset in catalogue.datasets() for entry in catalogue.experiments(dataset)]
 ONE_STEP = Hardware("cpu", options={"fast_dev_run": True})
 
-# REFERENCES.md, "Original results layout": (data set, network) -> codes and their k.
+# What Kosaian, Rashmi, Venkataraman (SOSP 2019) train: (data set, network) -> codes and their k.
 ADD, CONCAT = {"add": (2, 3, 4)}, {"concat": (2, 4)}
 ORIGINAL = {
     ("MNIST", "mlp"): ADD | CONCAT | {"learned": (2, 3, 4)},
@@ -112,7 +112,7 @@ def test_one_training_and_one_validation_step(entry: catalogue.Entry, tmp_path: 
 
 
 def check_name(name: str, model: CodedModel) -> None:
-    """DESIGN.md: <network>_k<k>_<code>, and _r<r> only where r > 1."""
+    """<network>_k<k>_<code>, and _r<r> only where r > 1."""
     assert re.fullmatch(rf"[a-z0-9_]+_k{model.k}_[a-z0-9_]+", name)
     assert name.endswith(f"_r{model.r}") == (model.r > 1)
 

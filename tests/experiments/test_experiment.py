@@ -267,8 +267,8 @@ def test_how_many_processes_read_is_not_part_of_a_run(runs: Path) -> None:
     ("changes", "message"),
     [
         (dict(trained=("encoder",)), "nothing in encoder can be trained"),
-        (dict(trained=("decoders",)), "'trained' names some of encoder, parity_models, decoder, not"),
-        (dict(trained=()), "'trained' names some of"),
+        (dict(trained=("decoders",)), "'trained' is a tuple of some of encoder, parity_models, decoder, not"),
+        (dict(trained=()), "'trained' is a tuple of some of"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(monkeypatch: pytest.MonkeyPatch, changes: dict, message: str) -> None:

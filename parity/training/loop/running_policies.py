@@ -1,14 +1,13 @@
 """The policies of a run at work: told of what happens, their values sent where their keywords say, their state kept."""
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import nn
 
 from parity.errors import ParityError, did_you_mean
+from parity.signatures import keywords
 from parity.training.loop import ranks
 from parity.training.objectives.policies import Constant, EarlyStopping, Policy, ValuePolicy
 
@@ -68,7 +67,7 @@ class RunningPolicies:
     ) -> tuple[set[str], set[str]]:
         """Return the keywords whose values go to the training step, and to the loss."""
         valued = {name for name, policy in self.by_name.items() if isinstance(policy, ValuePolicy)} - {*OF_OPTIMIZER}
-        step_takes, loss_takes = _keywords(step, 2), _keywords(loss, loss_arguments)
+        step_takes, loss_takes = keywords(step, 2), keywords(loss, loss_arguments)
         of_step = valued if step_takes is None else valued & step_takes
         of_loss = valued - of_step
         if loss_takes is not None and (unknown := sorted(of_loss - loss_takes)):
@@ -178,17 +177,3 @@ def _overrides(policy: Policy, hook: str) -> bool:
 def _mean_of_ranks(losses: Sequence[float]) -> list[float]:
     every = ranks.gather(list(losses))
     return every[0] if len(every) == 1 else [sum(values) / len(every) for values in zip(*every, strict=True)]
-
-
-def _keywords(function: Callable[..., Any], arguments: int) -> set[str] | None:
-    """Return the keywords that a function takes beside its first arguments; None for any."""
-    try:
-        signature = inspect.signature(function.forward if isinstance(function, nn.Module) else function)
-    except ValueError:  # one of C
-        return set()
-    parameters: Iterable[inspect.Parameter] = list(signature.parameters.values())
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    positional = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
-    only = {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
-    return {*positional[arguments:]} | only

@@ -1,6 +1,7 @@
 """A small ResNet on CIFAR-10 for minutes on a CPU: three stages of one block, 24 to 96 channels.
 
     python train.py --dataset CIFAR10 --experiment_name 'small_resnet_*'
+    python train.py --dataset CIFAR10 --experiment_name small_resnet_k2_add --print_config
 
 6 epochs each of 2 minutes on 1 core. Test results on the JPEG version of the data (benchmarks/real_data.py), one seed:
 
@@ -11,21 +12,27 @@
 k = 4 was not run.
 """
 
-from parity.experiments.CIFAR10.original.experiment_parameters import CIFAR_BASE, LONG_PARITY
-from parity.experiments.config import update_config
-from parity.experiments.MNIST.original.experiment_parameters import CODES, parity_configs
-from parity.models import ResNet
-from parity.training import SGD, OneCycle
+from torch import nn
 
-SMALL = dict(
+from parity.coders import ConcatenationEncoder, LinearDecoder, LinearEncoder
+from parity.experiments.recipes import base_config, parity_configs
+from parity.models import InOrder, NormalLinear, ResNet, XavierConvolution
+from parity.training import SGD, OneCycle, ParityTargetLoss
+
+DEFAULTS = dict(
+    data=dict(batch_size=64, num_validation=5000),
     model=dict(network=ResNet, blocks=(1, 1, 1), widths=(24, 48, 96)),
+    parity_init=InOrder((XavierConvolution(), NormalLinear(std=0.01))),
+    code=dict(k=2, r=1, encoder=LinearEncoder, decoder=LinearDecoder),
+    loss=ParityTargetLoss(nn.MSELoss()),
     optimizer=SGD(lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True),
     schedule=OneCycle(),
     trainer=dict(max_epochs=6),
 )
 
-SMALL_BASE, SMALL_PARITY = update_config(CIFAR_BASE, SMALL), update_config(LONG_PARITY, SMALL)
-
-SMALL_CODES = {code: (encoder, (2, 4)) for code, (encoder, _) in CODES.items()}
-
-CONFIGS = {"small_resnet_base": SMALL_BASE, **parity_configs("small_resnet", SMALL_PARITY, SMALL_CODES)}
+CONFIGS = {
+    "small_resnet_base": base_config(DEFAULTS, dict(data=dict(batch_size=128), loss=nn.CrossEntropyLoss())),
+    **parity_configs(
+        "small_resnet", DEFAULTS, dict(add=(LinearEncoder, (2, 4)), concat=(ConcatenationEncoder, (2, 4)))
+    ),
+}

@@ -1,17 +1,38 @@
 """Positional codes on photographs of cats and dogs, as on CIFAR-10; not run yet.
 
-python train.py --dataset CatVsDog --experiment_name small_resnet_k2_cells
+    python train.py --dataset CatVsDog --experiment_name small_resnet_k2_cells
+    python train.py --dataset CatVsDog --experiment_name small_resnet_k2_cells --print_config
+
+The parity models are the base networks, started from the base models.
 """
 
-from parity.experiments.CatVsDog.original.experiment_parameters import PHOTOGRAPHS
-from parity.experiments.CatVsDog.small import experiment_parameters as small
-from parity.experiments.CIFAR10.original.experiment_parameters import LONG_PARITY
-from parity.experiments.CIFAR10.positional.experiment_parameters import CODES, RESNET18, cells_of
-from parity.experiments.CIFAR10.small.experiment_parameters import SMALL_PARITY
-from parity.experiments.config import update_config
-from parity.experiments.MNIST.original.experiment_parameters import parity_configs
+import torchvision
 
-CONFIGS = {
-    **parity_configs("small_resnet", cells_of(update_config(SMALL_PARITY, small.PHOTOGRAPHS)), CODES),
-    **parity_configs("resnet18", cells_of(update_config(update_config(LONG_PARITY, PHOTOGRAPHS), RESNET18)), CODES),
+from parity.coders import LearnedGridEncoder, PositionalDecoder
+from parity.experiments.recipes import CELLS, parity_configs
+from parity.models import FromBaseModel, PerCell, ResNet, torchvision_model
+from parity.training import SGD, CrossEntropy, LabelReconstructionLoss, OneCycle, parities_alone
+
+DEFAULTS = dict(
+    data=dict(batch_size=64, num_validation=None, num_workers=None, size=64, resize=73),
+    model=dict(network=PerCell, cell_network=ResNet, blocks=(1, 1, 1, 1), widths=(24, 48, 96, 192)),
+    parity_init=None,
+    parity_start=FromBaseModel(),
+    code=dict(r=1, encoder=LearnedGridEncoder, decoder=PositionalDecoder),
+    trained=("encoder", "parity_models"),
+    loss=LabelReconstructionLoss(CrossEntropy(), parities_alone),
+    optimizer=SGD(lr=0.02, momentum=0.9, weight_decay=5e-4, nesterov=True),
+    schedule=OneCycle(),
+    trainer=dict(max_epochs=30),
+)
+
+RESNET18 = {
+    **DEFAULTS,
+    "data": dict(num_validation=None, num_workers=None),
+    "model": dict(network=PerCell, cell_network=torchvision_model, constructor=torchvision.models.resnet18),
+    "optimizer": SGD(lr=0.1, momentum=0.9, weight_decay=5e-4),
+    "trainer": dict(max_epochs=1000),
 }
+"""At 224 pixels, for as many epochs as the original's parity models."""
+
+CONFIGS = {**parity_configs("small_resnet", DEFAULTS, CELLS), **parity_configs("resnet18", RESNET18, CELLS)}

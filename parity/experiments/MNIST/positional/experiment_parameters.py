@@ -1,6 +1,7 @@
-"""Positional codes on MNIST: k small images with learned resampling, one small network that answers each of them.
+"""Positional codes on MNIST: k small images with learned resampling, one small network that predicts each of them.
 
     python train.py --dataset MNIST --experiment_name 'mlp_k*_cells*' --base_weights ../shared/weights/mnist-base-mlp.t7
+    python train.py --dataset MNIST --experiment_name mlp_k2_cells --print_config
 
 2 to 3 minutes each on 1 core, at most 0.36 of what the original recipe's 500 epochs take. Test accuracy with the
 published base model (A_a 0.9793), any number of predictions missing; _kl is trained towards the base model in place of
@@ -13,41 +14,22 @@ true labels (benchmarks/better_codes.py; mean of three seeds):
     mlp_k4_cells_r2  A_d 0.9921     mlp_k4_cells_kl_r2  A_d 0.9790, reconstruction accuracy 0.9945
 """
 
-from typing import Any
-
 from parity.coders import LearnedGridEncoder, PositionalDecoder
 from parity.data.augmentation import RandomAffine
-from parity.experiments.config import update_config
+from parity.experiments.recipes import cell_configs
 from parity.models import MLP, PerCell
-from parity.training import (
-    AdamW,
-    CrossEntropy,
-    KLDivergence,
-    LabelReconstructionLoss,
-    OneCycle,
-    ReconstructionLoss,
-    parities_alone,
-)
+from parity.training import AdamW, CrossEntropy, LabelReconstructionLoss, OneCycle, parities_alone
 
-POSITIONAL = dict(
+DEFAULTS = dict(
+    data=dict(num_validation=5000, augmentation=RandomAffine()),
+    base="mlp_base",
+    model=dict(network=PerCell, cell_network=MLP),
     code=dict(r=1, encoder=LearnedGridEncoder, decoder=PositionalDecoder),
     trained=("encoder", "parity_models"),
     loss=LabelReconstructionLoss(CrossEntropy(), parities_alone),
-)
-"""What makes a code of any data set a positional one; a config adds ``model`` and ``base``."""
-
-LIKE_BASE_MODEL = ReconstructionLoss(KLDivergence(temperature=4.0), parities_alone)
-"""Trains a parity model to say what the base model says, right or wrong, in place of what is true."""
-
-TRAINING = dict(
-    data=dict(num_validation=5000, augmentation=RandomAffine()),
     optimizer=AdamW(lr=1e-2, weight_decay=0.0),
     schedule=OneCycle(),
     trainer=dict(max_epochs=50),
-)
-
-DEFAULTS = update_config(
-    update_config(POSITIONAL, TRAINING), dict(base="mlp_base", model=dict(network=PerCell, cell_network=MLP))
 )
 
 QUERIES = 512
@@ -56,18 +38,4 @@ QUERIES = 512
 HIDDEN = {2: (190, 100), 3: (220, 95), 4: (180, 70), 8: (160, 65)}
 """Widths of the network in a cell of 28 x 14, 14 x 14 or 9 x 9 pixels, by k: at most 1.10 x the base model's cost."""
 
-CODES = ((2, 1), (3, 1), (4, 1), (8, 1), (4, 2))
-"""(k, r)"""
-
-
-def cells(k: int, r: int = 1) -> dict[str, Any]:
-    """Return the config of the (k, r) code."""
-    changes = dict(code=dict(k=k, r=r), data=dict(batch_size=QUERIES // k), model=dict(hidden=HIDDEN[k]))
-    return update_config(DEFAULTS, changes)
-
-
-CONFIGS = {
-    f"mlp_k{k}_{code}{f'_r{r}' if r > 1 else ''}": update_config(cells(k, r), dict(loss=loss))
-    for code, loss in (("cells", DEFAULTS["loss"]), ("cells_kl", LIKE_BASE_MODEL))
-    for k, r in CODES
-}
+CONFIGS = cell_configs(DEFAULTS, HIDDEN, QUERIES)

@@ -1,28 +1,44 @@
-"""Positional codes on spoken words: k spectrograms, each made shorter, answered by the base network; not run yet.
+"""Positional codes on spoken words: k shortened spectrograms, each predicted by the base network; not run yet.
 
-python train.py --dataset SpeechCommands --experiment_name lenet_k2_cells
+    python train.py --dataset SpeechCommands --experiment_name lenet_k2_cells
+    python train.py --dataset SpeechCommands --experiment_name lenet_k2_cells --print_config
+
+Spectrograms are moved in time more than in frequency, and stretched. _kl is trained towards the base model in place of
+true labels.
 """
 
-from typing import Any
-
+from parity.coders import LearnedGridEncoder, PositionalDecoder
 from parity.data.augmentation import RandomAffine
-from parity.experiments.CIFAR10.positional.experiment_parameters import CODES, KL_CODES, LIKE_BASE_MODEL, cells_of
 from parity.experiments.config import update_config
-from parity.experiments.MNIST.original.experiment_parameters import parity_configs
-from parity.experiments.SpeechCommands.original.experiment_parameters import SPOKEN_WORDS
-from parity.training import Adam, OneCycle
+from parity.experiments.recipes import CELLS, CELLS_KL, parity_configs, towards_base_model
+from parity.models import VGG11, FromBaseModel, LeNet, PerCell
+from parity.training import Adam, CrossEntropy, LabelReconstructionLoss, OneCycle, parities_alone
 
-MOVED = RandomAffine(degrees=0.0, stretch=0.1, shear=0.0, shift=(0.02, 0.1))
-"""Spectrograms are moved in time more than in frequency, and stretched."""
-
-TRAINING = dict(
-    data=dict(augmentation=MOVED), optimizer=Adam(lr=1e-3), schedule=OneCycle(), trainer=dict(max_epochs=100)
+DEFAULTS = dict(
+    data=dict(
+        batch_size=64,
+        num_validation=None,
+        augmentation=RandomAffine(degrees=0.0, stretch=0.1, shear=0.0, shift=(0.02, 0.1)),
+        version="0.01",
+    ),
+    model=dict(network=PerCell, cell_network=VGG11),
+    parity_init=None,
+    parity_start=FromBaseModel(),
+    code=dict(r=1, encoder=LearnedGridEncoder, decoder=PositionalDecoder),
+    trained=("encoder", "parity_models"),
+    loss=LabelReconstructionLoss(CrossEntropy(), parities_alone),
+    optimizer=Adam(lr=1e-3),
+    schedule=OneCycle(),
+    trainer=dict(max_epochs=100),
 )
 
-WORD_CELLS: dict[str, Any] = {}
-for network in ("vgg11", "lenet"):
-    config = update_config(cells_of(SPOKEN_WORDS[f"{network}_k2_add"]), TRAINING)
-    WORD_CELLS |= parity_configs(network, config, CODES)
-    WORD_CELLS |= parity_configs(network, update_config(config, LIKE_BASE_MODEL), KL_CODES)
+LENET = update_config(DEFAULTS, dict(model=dict(cell_network=LeNet)))
 
-CONFIGS = {name: update_config(config, dict(data=dict(version="0.01"))) for name, config in WORD_CELLS.items()}
+KL = towards_base_model(temperature=2.0)
+
+CONFIGS = {
+    **parity_configs("vgg11", DEFAULTS, CELLS),
+    **parity_configs("vgg11", update_config(DEFAULTS, KL), CELLS_KL),
+    **parity_configs("lenet", LENET, CELLS),
+    **parity_configs("lenet", update_config(LENET, KL), CELLS_KL),
+}

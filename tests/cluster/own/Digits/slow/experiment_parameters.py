@@ -28,6 +28,10 @@ class SlowMLP(MLP):
 CONFIGS = {
     "slow_base": update_config(
         original.CONFIGS["mlp_base"],
-        dict(model=dict(network=SlowMLP, seconds=0.0), data=dict(batch_size=8), trainer=dict(max_epochs=4)),
+        dict(
+            model=dict(network=SlowMLP, hidden=(200, 100), seconds=0.0),
+            data=dict(batch_size=8),
+            trainer=dict(max_epochs=4),
+        ),
     )
 }
