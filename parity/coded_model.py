@@ -80,6 +80,18 @@ class CodedModel(nn.Module):
             [model(asked) for model, asked in zip(self.parity_models, parity_queries.unbind(1), strict=True)], dim=1
         )
 
+    def base_predictions(self, queries: Tensor, base_outputs: Tensor) -> Tensor:
+        """Return what the base model predicts for the queries themselves, with no output unavailable.
+
+        Args:
+            queries: (G, k, *Q).
+            base_outputs: (G, m, *P), those of ``outputs``; in a systematic code the first k are the predictions.
+
+        Returns:
+            (G, k, *P).
+        """
+        return base_outputs[:, : self.k] if self.encoder.systematic else self.base_outputs(queries)
+
     def outputs(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the n workers answer; a query that goes to several of them is answered once.
 

@@ -11,12 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from parity import erasures
+from parity.coders.pattern_cache import Pattern, PatternCache
 from parity.errors import ParityError
 
 Shape = Sequence[int]
-
-# Patterns that a decoder remembers, so that the next group's is decoded at once.
-_MOST_KNOWN = 1 << 12
 
 
 def _check_code(coder: nn.Module, k: int, r: int) -> None:
@@ -116,7 +114,7 @@ class Decoder(nn.Module):
         _check_code(self, k, r)
         self.k, self.r, self.n = k, r, k + r
         self.prediction_shape = tuple(prediction_shape)
-        self._decodable: set[tuple[bool, ...]] = set()  # patterns that a single group had: no need to ask again
+        self._decodable: PatternCache[bool] = PatternCache()  # of single groups: no need to ask again
 
     def parity_shape(self, prediction_shape: Shape) -> tuple[int, ...]:
         """Return P', the shape of what a parity model must put out, for predictions of shape P."""
@@ -170,9 +168,18 @@ class Decoder(nn.Module):
         available = pattern.to(base_outputs.device, non_blocking=True)
         return self.decode(base_outputs, parity_outputs, available.expand(len(base_outputs), -1))
 
-    def decode_one(self, base_outputs: Tensor, parity_outputs: Tensor, pattern: tuple[bool, ...]) -> Tensor:
+    def decode_one(self, base_outputs: Tensor, parity_outputs: Tensor, pattern: Pattern) -> Tensor:
         """Rebuild a single group, as a server does: the same as ``decode_under``, for what knows a faster way."""
         return self.decode_under(base_outputs, parity_outputs, torch.tensor(pattern))
+
+    def decode_patterns(self, base_outputs: Tensor, parity_outputs: Tensor, patterns: Tensor) -> Tensor:
+        """Rebuild all groups under each of several patterns, bool (E, n), as ``decode_under`` does: (E, G, k, *P)."""
+        groups, count = len(base_outputs), len(patterns)
+        available = patterns.to(base_outputs.device, non_blocking=True).repeat_interleave(groups, dim=0)
+        base_outputs, parity_outputs = (
+            outputs.repeat(count, *(1,) * (outputs.dim() - 1)) for outputs in (base_outputs, parity_outputs)
+        )
+        return self.decode(base_outputs, parity_outputs, available).unflatten(0, (count, groups))
 
     def rebuild_each(self, base_outputs: Tensor, parity_outputs: Tensor) -> Tensor:
         """Rebuild every prediction as if its output alone were unavailable: what A_d is counted on.
@@ -225,8 +232,8 @@ class Decoder(nn.Module):
                 f"{type(self).__name__} (k = {self.k}, r = {self.r}) cannot rebuild group {row}: "
                 f"{erasures.describe(available[row])}; ask can_decode(available) beforehand."
             )
-        if groups == 1 and len(self._decodable) < _MOST_KNOWN:
-            self._decodable.add(pattern)
+        if groups == 1:
+            self._decodable.get(pattern, lambda _: True)
         return self.decode(base_outputs, parity_outputs, available.to(base_outputs.device, non_blocking=True))
 
 

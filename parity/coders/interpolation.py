@@ -7,12 +7,14 @@ are small matrices. Even with all outputs at hand every prediction has to be reb
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from parity.coders.base import Decoder, Encoder, Shape, like
 from parity.coders.matrices import combine, combine_each
+from parity.coders.pattern_cache import Pattern, PatternCache
 from parity.errors import ParityError
 
 # Numbers in the matrices that a decoder keeps, 16 MiB of them.
@@ -63,6 +65,16 @@ class InterpolatingEncoder(Encoder):
         return self(queries), queries[:, :0]
 
 
+class _Plan(NamedTuple):
+    """How to decode under one pattern: the matrix D (k, n), and which outputs it leaves out, bool (1, n)."""
+
+    matrix: Tensor
+    missing: Tensor
+
+    def to(self, device: torch.device) -> "_Plan":
+        return _Plan(self.matrix.to(device), self.missing.to(device))
+
+
 class InterpolatingDecoder(Decoder):
     """Reads the k predictions off a curve through the outputs that arrived.
 
@@ -90,7 +102,7 @@ class InterpolatingDecoder(Decoder):
         if not 1 <= self.needed <= k:
             raise ParityError(f"needed counts outputs that must arrive, 1 to k = {k}, so it cannot be {needed}.")
         self._alphas, self._betas = message_nodes(k), worker_nodes(self.n)
-        self._kept: dict[bytes, Tensor] = {}
+        self._plans: PatternCache[_Plan] = PatternCache(max(1, _MOST_KEPT // (k * self.n)))
 
     def curve(self, nodes: Tensor, at: Tensor) -> Tensor:
         """Return the matrix that takes values at ``nodes`` (N,), monotone, to the curve's at ``at`` (A,): (A, N)."""
@@ -110,24 +122,26 @@ class InterpolatingDecoder(Decoder):
         return combine_each(self.matrices(available).to(base_outputs.device), arrived)
 
     def decode_under(self, base_outputs: Tensor, parity_outputs: Tensor, pattern: Tensor) -> Tensor:
-        pattern = pattern.cpu()
-        matrix, missing = self._matrix(pattern).to(base_outputs.device), (~pattern)[None].to(base_outputs.device)
-        return combine(matrix, base_outputs.masked_fill(like(missing, base_outputs), 0))
+        return self.decode_one(base_outputs, parity_outputs, tuple(pattern.tolist()))
+
+    def decode_patterns(self, base_outputs: Tensor, parity_outputs: Tensor, patterns: Tensor) -> Tensor:
+        return torch.stack([self.decode_under(base_outputs, parity_outputs, pattern) for pattern in patterns])
+
+    def decode_one(self, base_outputs: Tensor, parity_outputs: Tensor, pattern: Pattern) -> Tensor:
+        device = base_outputs.device
+        plan = self._plans.get(pattern, lambda _: self._plan(pattern).to(device), device)
+        return combine(plan.matrix, base_outputs.masked_fill(like(plan.missing, base_outputs), 0))
 
     def matrices(self, available: Tensor) -> Tensor:
         """Return D with reconstructions = D @ outputs for each pattern: bool (G, n) -> float32 (G, k, n) on the CPU."""
-        patterns, place = available.cpu().unique(dim=0, return_inverse=True)
+        patterns, index = available.cpu().unique(dim=0, return_inverse=True)
         found = torch.empty(len(patterns), self.k, self.n)
-        for row, pattern in enumerate(patterns):
-            found[row] = self._matrix(pattern)
-        return found[place]
+        for row, pattern in enumerate(patterns.tolist()):
+            found[row] = self._plans.get(tuple(pattern), self._plan).matrix
+        return found[index]
 
-    def _matrix(self, pattern: Tensor) -> Tensor:
-        key = pattern.numpy().tobytes()
-        if (matrix := self._kept.get(key)) is None:
-            matrix = torch.zeros(self.k, self.n)
-            matrix[:, pattern] = self.curve(self._betas[pattern], self._alphas).float()
-            if len(self._kept) * matrix.numel() >= _MOST_KEPT:
-                self._kept.clear()
-            self._kept[key] = matrix
-        return matrix
+    def _plan(self, pattern: Pattern) -> _Plan:
+        available = torch.tensor(pattern)
+        matrix = torch.zeros(self.k, self.n)
+        matrix[:, available] = self.curve(self._betas[available], self._alphas).float()
+        return _Plan(matrix, ~available[None])

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from parity.coders.base import Encoder, Shape, SystematicDecoder
 from parity.coders.matrices import combine, combine_each
+from parity.coders.pattern_cache import Pattern, PatternCache
 from parity.erasures import PatternIndex
 from parity.errors import ParityError
 
@@ -75,11 +76,8 @@ class LinearEncoder(Encoder):
         return combine(self.coefficients, queries)
 
 
-_MOST_PLANS = 1 << 12
-
-
 class _Plan(NamedTuple):
-    """How to decode under one pattern: places of predictions to rebuild, of outputs that arrived, and the matrix."""
+    """How to decode under one pattern: indices of predictions to rebuild, of outputs that arrived, and the matrix."""
 
     missing: Tensor
     arrived: Tensor
@@ -101,7 +99,7 @@ class LinearDecoder(SystematicDecoder):
         self.register_buffer("matrices", torch.stack(matrices).float())
         self.coefficients: Tensor
         self.matrices: Tensor
-        self._plans: dict[tuple[bool, ...], _Plan] = {}
+        self._plans: PatternCache[_Plan] = PatternCache()
 
     def parity_targets(self, predictions: Tensor) -> Tensor:
         """Return C @ predictions: (G, k, *P) -> (G, r, *P)."""
@@ -112,27 +110,23 @@ class LinearDecoder(SystematicDecoder):
         return available.sum(1) >= self.k
 
     def decode_under(self, base_outputs: Tensor, parity_outputs: Tensor, pattern: Tensor) -> Tensor:
-        return self._decode(base_outputs, parity_outputs, tuple(pattern.tolist()))
+        return self.decode_one(base_outputs, parity_outputs, tuple(pattern.tolist()))
 
-    def decode_one(self, base_outputs: Tensor, parity_outputs: Tensor, pattern: tuple[bool, ...]) -> Tensor:
-        return self._decode(base_outputs, parity_outputs, pattern)
+    def decode_patterns(self, base_outputs: Tensor, parity_outputs: Tensor, patterns: Tensor) -> Tensor:
+        return torch.stack([self.decode_under(base_outputs, parity_outputs, pattern) for pattern in patterns])
 
-    def _decode(self, base_outputs: Tensor, parity_outputs: Tensor, pattern: tuple[bool, ...]) -> Tensor:
-        plan = self._plans.get(pattern)
-        if plan is None or plan.matrix.device != base_outputs.device:
-            plan = self._plans[pattern] = self._plan(torch.tensor(pattern))
+    def decode_one(self, base_outputs: Tensor, parity_outputs: Tensor, pattern: Pattern) -> Tensor:
+        plan = self._plans.get(pattern, self._plan, self.matrices.device)
         if not plan.missing.shape[0]:
             return base_outputs
         arrived = torch.cat([base_outputs, parity_outputs], dim=1).index_select(1, plan.arrived)
         return base_outputs.index_copy(1, plan.missing, combine(plan.matrix, arrived))
 
-    def _plan(self, pattern: Tensor) -> "_Plan":
-        device = self.matrices.device
-        matrix = self.matrices[self.pattern_index(pattern[None].to(device))[0]]
-        missing, arrived = (~pattern[: self.k]).nonzero().flatten(), pattern.nonzero().flatten()
-        if len(self._plans) >= _MOST_PLANS:
-            self._plans.clear()
-        return _Plan(missing.to(device), arrived.to(device), matrix[missing.to(device)][:, arrived.to(device)])
+    def _plan(self, pattern: Pattern) -> _Plan:
+        available = torch.tensor(pattern, device=self.matrices.device)
+        matrix = self.matrices[self.pattern_index(available[None])[0]]
+        missing, arrived = (~available[: self.k]).nonzero().flatten(), available.nonzero().flatten()
+        return _Plan(missing, arrived, matrix[missing][:, arrived])
 
     def rebuild_each(self, base_outputs: Tensor, parity_outputs: Tensor) -> Tensor:
         own = torch.arange(self.k, device=self.matrices.device)

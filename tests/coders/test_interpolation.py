@@ -174,7 +174,7 @@ def test_many_workers_take_no_table_of_patterns(coders: tuple) -> None:
     outputs = torch.randn(len(available), k + r, 2)
     assert decoder(outputs, outputs[:, :0], available).isfinite().all()
     assert sum(value.numel() for value in decoder.state_dict().values()) == 0
-    assert len(decoder._kept) == 30
+    assert len(decoder._plans) == 30
 
 
 def test_matrices_of_patterns_are_kept_and_bounded(coders: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_matrices_of_patterns_are_kept_and_bounded(coders: tuple, monkeypatch: p
     monkeypatch.setattr("parity.coders.interpolation._MOST_KEPT", 4 * 15)
     fresh = coders[1](3, 2, (2,))
     assert torch.equal(fresh.matrices(available), first)
-    assert len(fresh._kept) <= 4
+    assert len(fresh._plans) <= 4
 
 
 def test_the_state_dict_is_the_whole_model(coders: tuple) -> None:
