@@ -142,14 +142,13 @@ def compare(args: argparse.Namespace) -> None:
 
 def _find(args: argparse.Namespace, name: str) -> "Experiment":
     from parity.experiments import Experiment
-    from parity.experiments.experiment import CONFIG_FILE
 
     overrides = parse_overrides(args.overrides)
     experiment = Experiment(
         args.dataset, name, collection=args.collection, base_directory=args.base_directory,
         run_name=args.run_name, seed=args.seed, overrides=overrides,
     )  # fmt: skip
-    if not (experiment.save_dir / CONFIG_FILE).exists():
+    if not experiment.folder.has_identity():
         return experiment
     run = Experiment(experiment.save_dir, overrides=overrides)  # with the overrides that the run was started with
     if run.experiment_name != experiment.experiment_name or args.seed not in (None, run.seed):

@@ -1,4 +1,4 @@
-"""Settings as plain values: to be kept as JSON, and compared with those of another time.
+"""Settings as plain values: kept as JSON, and compared with those of another time.
 
 An object is the name that users import it by and its parameters: ``{"object": "CrossEntropy", ...}``. A name of ours
 has no module, so that modules can be moved; a user's has.
@@ -7,40 +7,55 @@ has no module, so that modules can be moved; a user's has.
 import dataclasses
 import functools
 import inspect
+import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 VERSION = 2
-"""Of the form of plain settings. In version 1, which wrote no version, names of ours had modules too."""
+"""Of the form of plain settings. Version 1, which wrote no version, kept the modules of our names too."""
 
 ABSENT = "absent"
-"""In a dataclass field's metadata: what was meant by settings that were written before there was this field."""
+"""In a dataclass field's metadata: the value that settings written before there was this field stand for."""
 
-_OUR_MODULES = re.compile(r"parity\.(?:experiments\.[^.]+\.[^.]+\.experiment_parameters\.|[a-z_0-9]+\.)*(?=[^.])")
+_MODULES_OF_VERSION_1 = "analyses|coded_model|coders|data|erasures|evaluation|experiments|grids|models|tasks|training"
+_OUR_NAME = re.compile(
+    rf"parity\.(?:{_MODULES_OF_VERSION_1})\."
+    r"(?:[^.]+\.[^.]+\.experiment_parameters\.|[a-z_0-9]+\.)*(?=[^.]+)"
+)
 
 
-def walk(value: Any, leaf: Callable[[Any], Any], keep_tuples: bool = False) -> Any:
+class Change(NamedTuple):
+    """One difference between two plain settings."""
+
+    path: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.old} -> {self.new}"
+
+
+def walk(value: Any, leaf: Callable[[Any], Any], keys: Callable[[Any], Any] = str, keep_tuples: bool = False) -> Any:
     """Rebuild mappings, lists and tuples, with what ``leaf`` makes of everything else in them.
 
     Args:
         value: nested values.
         leaf: called with what is neither a mapping nor a list or tuple.
-        keep_tuples: otherwise tuples become lists, as in JSON.
+        keys: called with the keys of mappings.
+        keep_tuples: keep tuples, and subclasses of lists; otherwise they become lists, as in JSON.
     """
     if isinstance(value, Mapping):
-        return {key: walk(item, leaf, keep_tuples) for key, item in value.items()}
+        return {keys(key): walk(item, leaf, keys, keep_tuples) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        items = [walk(item, leaf, keep_tuples) for item in value]
+        items = [walk(item, leaf, keys, keep_tuples) for item in value]
         return type(value)(items) if keep_tuples else items
     return leaf(value)
 
 
 def to_plain(value: Any) -> Any:
     """Turn settings into what JSON can hold: objects by their name and parameters, the same in every process."""
-    if isinstance(value, Mapping):
-        value = {str(key): item for key, item in value.items()}
     return walk(value, _object)
 
 
@@ -49,26 +64,27 @@ def _object(value: Any) -> Any:
         return value
     if isinstance(value, PurePath):
         return str(value)
+    if isinstance(value, set | frozenset):
+        return sorted(to_plain(list(value)), key=repr)
     if isinstance(value, functools.partial):
         return {"object": _name(value.func), "args": to_plain(value.args), **to_plain(value.keywords)}
     if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return _name(value)
     parameters = {name: to_plain(item) for name, item in _parameters(value).items()}
-    if (
-        not parameters and not dataclasses.is_dataclass(value) and " at 0x" not in repr(value)
-    ):  # an address, another one in every process
+    has_address = " at 0x" in repr(value)  # another one in every process
+    if not parameters and not dataclasses.is_dataclass(value) and not has_address:
         parameters = {"as": " ".join(repr(value).split())}
     return {"object": _name(type(value)), **parameters}
 
 
 def _name(thing: Any) -> str:
-    module: str = thing.__module__
-    return thing.__qualname__ if module.partition(".")[0] == "parity" else f"{module}.{thing.__qualname__}"
+    module = str(getattr(thing, "__module__", None))  # functions written in C have none
+    return str(thing.__qualname__) if module.partition(".")[0] == "parity" else f"{module}.{thing.__qualname__}"
 
 
 def _parameters(value: Any) -> dict[str, Any]:
     """Return what an object was made with, by name: a dataclass's fields, or attributes and submodules."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if dataclasses.is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     own = {**getattr(value, "__dict__", {}), **getattr(value, "_modules", {})}
     return {name: item for name, item in own.items() if not name.startswith("_") and name != "training"}
@@ -76,60 +92,81 @@ def _parameters(value: Any) -> dict[str, Any]:
 
 def upgraded(plain: Any) -> Any:
     """Return plain settings of version 1 in the form of today."""
-    return walk(plain, lambda value: _OUR_MODULES.sub("", value, count=1) if _is_ours(value) else value)
+    return walk(plain, lambda value: _OUR_NAME.sub("", value, count=1) if _is_ours(value) else value)
 
 
 def _is_ours(value: Any) -> bool:
-    return isinstance(value, str) and _OUR_MODULES.match(value) is not None
+    return isinstance(value, str) and _OUR_NAME.match(value) is not None
 
 
-def completed(old: Any, value: Any) -> Any:
-    """Return older plain settings with the parameters that objects have been given since, as they were without them.
+def completed(old: Any, value: Any, defaults: Any = None) -> Any:
+    """Return older plain settings with what objects and mappings have been given since, as they were without it.
 
     Args:
         old: as ``to_plain`` made them at another time.
         value: the settings of today, objects and all.
+        defaults: the values of keys that mappings among them need not have.
     """
     if isinstance(value, Mapping) and isinstance(old, dict):
-        return old | {key: completed(old[key], item) for key, item in value.items() if key in old}
+        defaults = defaults if isinstance(defaults, Mapping) else {}
+        older = {**to_plain(defaults), **old}
+        return older | {
+            key: completed(older[key], item, defaults.get(key)) for key, item in value.items() if key in older
+        }
     if isinstance(value, list | tuple) and isinstance(old, list) and len(old) == len(value):
         return [completed(*pair) for pair in zip(old, value, strict=True)]
-    if not isinstance(old, dict) or old.get("object") != _name(type(value)):
+    if not isinstance(old, dict):
         return old
-    filled = dict(old)
-    absent = _absent(value)
-    for name, item in _parameters(value).items():
-        if name in old:
-            filled[name] = completed(old[name], item)
-        elif name in absent:
-            filled[name] = to_plain(absent[name])
-    return filled
+    if isinstance(value, functools.partial):
+        return completed(old, {"args": value.args, **value.keywords})
+    if old.get("object") != _name(type(value)):
+        return old
+    parameters, absent = _parameters(value), _absent(value)
+    if parameters and old.get("as") == f"{type(value).__name__}()":  # it had none
+        old = {"object": old["object"]}
+    return completed({**to_plain({name: absent[name] for name in parameters.keys() & absent}), **old}, parameters)
 
 
 def as_before(value: Any, old: Any) -> Any:
-    """Return settings of today, with dataclass fields that older plain settings lack as they were without them."""
+    """Return settings of today in which what older plain settings lack is as it was without it.
+
+    That is so for the dataclass fields that have ``ABSENT`` metadata, where today's value is the field's default.
+
+    Args:
+        value: the settings of today, objects and all.
+        old: as ``to_plain`` made them at another time, or other settings: those change nothing.
+    """
     if isinstance(value, Mapping) and isinstance(old, dict):
         return {key: as_before(item, old.get(key)) for key, item in value.items()}
-    if not dataclasses.is_dataclass(value) or isinstance(value, type) or not isinstance(old, dict):
+    if isinstance(value, list | tuple) and isinstance(old, list) and len(old) == len(value):
+        items = [as_before(*pair) for pair in zip(value, old, strict=True)]
+        return value if all(map(operator.is_, items, value)) else type(value)(items)
+    if not isinstance(old, dict):
         return value
-    changes = {
-        field.name: as_before(getattr(value, field.name), old[field.name])
-        if field.name in old
-        else field.metadata.get(ABSENT, getattr(value, field.name))
-        for field in dataclasses.fields(value)
-        if field.init
-    }
-    return dataclasses.replace(value, **changes) if old.get("object") == _name(type(value)) else value
+    if isinstance(value, functools.partial):
+        return functools.partial(value.func, *as_before(value.args, old.get("args")), **as_before(value.keywords, old))
+    if not dataclasses.is_dataclass(value) or isinstance(value, type) or old.get("object") != _name(type(value)):
+        return value
+    changed = {}
+    for field in dataclasses.fields(value):
+        now = getattr(value, field.name)
+        if field.init and (before := _field_before(field, now, old)) is not now:
+            changed[field.name] = before
+    return dataclasses.replace(value, **changed) if changed else value
+
+
+def _field_before(field: "dataclasses.Field[Any]", value: Any, old: dict[str, Any]) -> Any:
+    if ABSENT in field.metadata and value == field.default:
+        absent = field.metadata[ABSENT]
+        if field.name not in old or old[field.name] == to_plain(absent):  # as written when it was first resumed
+            return absent
+    return as_before(value, old.get(field.name))
 
 
 def _absent(value: Any) -> dict[str, Any]:
-    """Return what an object's parameters are where nothing is said of them."""
+    """Return an object's parameters where nothing gives them."""
     if dataclasses.is_dataclass(value):
-        return {
-            field.name: field.metadata.get(ABSENT, field.default)
-            for field in dataclasses.fields(value)
-            if ABSENT in field.metadata or field.default is not dataclasses.MISSING
-        }
+        return {field.name: absent for field in dataclasses.fields(value) for absent in _absent_values(field)}
     try:
         parameters = inspect.signature(type(value)).parameters
     except (TypeError, ValueError):  # one of C
@@ -137,10 +174,35 @@ def _absent(value: Any) -> dict[str, Any]:
     return {name: one.default for name, one in parameters.items() if one.default is not one.empty}
 
 
-def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    """Name what differs between two plain configs, a line each: 'code.k: 2 -> 3'."""
+def _absent_values(field: "dataclasses.Field[Any]") -> Iterator[Any]:
+    """Yield a field's value where nothing gives it, if it has one."""
+    if ABSENT in field.metadata:
+        yield field.metadata[ABSENT]
+    elif field.default is not dataclasses.MISSING:
+        yield field.default
+    elif field.default_factory is not dataclasses.MISSING:
+        yield field.default_factory()
+
+
+def changes(old: Any, new: Any, skipped: Container[str] = (), path: str = "") -> Iterator[Change]:
+    """Find what differs between two plain settings.
+
+    Args:
+        old: what they were.
+        new: what they are.
+        skipped: paths that are not compared, as 'code.k'.
+        path: where ``old`` and ``new`` are themselves.
+    """
+    if path in skipped:
+        return
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
-            yield from differences(old.get(key, "(none)"), new.get(key, "(none)"), f"{path}.{key}" if path else key)
+            below = f"{path}.{key}" if path else key
+            yield from changes(old.get(key, "(none)"), new.get(key, "(none)"), skipped, below)
     elif old != new:
-        yield f"{path}: {old} -> {new}"
+        yield Change(path, old, new)
+
+
+def differences(old: Any, new: Any) -> Iterator[str]:
+    """Name what differs between two plain settings, a line each: 'code.k: 2 -> 3'."""
+    return map(str, changes(old, new))

@@ -206,7 +206,7 @@ def test_a_killed_run_goes_on_to_the_same_end(digits_base: Path) -> None:
         process.send_signal(signal.SIGKILL)
     assert not (table.parent / "test_metrics.json").exists(), "the run was over before the kill"
     again = subprocess.run(killed, env=environment, capture_output=True, text=True, check=True)
-    assert "going on after epoch" in again.stdout
+    assert "resuming after epoch" in again.stdout
     subprocess.run([*command, "--run_name", "whole"], env=environment, stdout=subprocess.DEVNULL, check=True)
     runs = [Experiment(table.parent.with_name(name)) for name in ("killed", "whole")]
     assert fingerprint(runs[0].load_trained_model("last")) == fingerprint(runs[1].load_trained_model("last"))

@@ -62,7 +62,7 @@ class TrainingJob:
             raise
 
     def _has_begun(self) -> bool:
-        from parity.experiments.experiment import CONFIG_FILE
+        from parity.training.loop.run_folder import CONFIG_FILE
 
         config = self.save_dir / CONFIG_FILE
         return config.exists() and config.stat().st_mtime > _paths().submitted_pickle.stat().st_mtime

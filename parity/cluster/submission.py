@@ -309,10 +309,8 @@ def _check_before_the_job_does(args: argparse.Namespace) -> None:
 
 
 def _untrained_bases(experiments: Sequence["Experiment"]) -> dict[Path, "Experiment"]:
-    from parity.experiments.experiment import TEST_FILE
-
     bases = [experiment.base_experiment for experiment in experiments if not experiment.is_base]
-    return {base.save_dir: base for base in bases if base is not None and not (base.save_dir / TEST_FILE).exists()}
+    return {base.save_dir: base for base in bases if base is not None and not base.folder.is_finished()}
 
 
 def _options_of_base(base: "Experiment", args: argparse.Namespace) -> argparse.Namespace:

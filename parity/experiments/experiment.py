@@ -1,7 +1,8 @@
-"""Experiment: from a notebook as from the command line, the one door to a config, its data, model and runs."""
+"""Experiment: a config, its data, model and runs, with the same calls in a notebook as on the command line."""
 
 import importlib
-from copy import deepcopy
+from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,19 +10,16 @@ from torch import nn
 
 from parity.coded_model import CodedModel
 from parity.data import GroupDataModule, get_datamodule_class
-from parity.errors import ParityError, did_you_mean
+from parity.errors import ParityError
 from parity.experiments import catalogue, check
-from parity.experiments.config import Config, apply_overrides, differences, frozen, to_plain, update_config
+from parity.experiments.config import Config, apply_overrides, frozen, update_config
 from parity.models import load_into
-from parity.plain import VERSION, completed, upgraded
+from parity.plain import as_before
 from parity.storage.files import read_json
 from parity.training.loggers.epoch_table import read_table
-from parity.training.loop.checkpoints import CHECKPOINTS, check_checkpoint, model_weights
+from parity.training.loop.checkpoints import check_checkpoint, model_weights
+from parity.training.loop.run_folder import CONFIG_FILE, METRICS_FILE, Identity, RunFolder
 from parity.training.objectives.averaging import averaged
-
-CONFIG_FILE = "config.json"
-METRICS_FILE = "metrics.csv"
-TEST_FILE = "test_metrics.json"
 
 BASE_DIRECTORY = "experiments"
 
@@ -29,7 +27,7 @@ _EACH_RUN_ITS_OWN = {"augmentation", "batch_size", "num_validation", "steps_per_
 """Keys of ``data`` that a parity experiment and its base model need not agree on."""
 
 _DEFAULTS = dict(trainer=dict(precision="32-true", gradient_clip_val=None, accumulate_grad_batches=1))
-"""What a config need not say, but can be asked to override."""
+"""What a config may leave out, and a user can override all the same."""
 
 
 if TYPE_CHECKING:
@@ -52,7 +50,7 @@ class Experiment:
         overrides: scalars of the config to replace, ``{"trainer.max_epochs": 40}``.
 
     Raises:
-        ParityError: unknown data set, experiment or override, or a folder that is no run.
+        ParityError: unknown data set, experiment or override, or a folder that is not a run's.
     """
 
     def __init__(
@@ -117,7 +115,7 @@ class Experiment:
         }
         experiment = Experiment(self.dataset, base, base_directory=self.base_directory, overrides=overrides)
         if not experiment.is_base:
-            raise ParityError(f"'{base}' is no base model: it has a code of its own.")
+            raise ParityError(f"'{base}' is not a base model: it has a code of its own.")
         return experiment
 
     @property
@@ -191,15 +189,19 @@ class Experiment:
         return model
 
     def start_parity_models(self, model: CodedModel) -> None:
-        """Let the parity models begin from the base model's weights, where the config says how (``parity_start``)."""
+        """Start the parity models from the base model's weights, by the config's ``parity_start``, if it has one."""
         if (start := self.config.get("parity_start")) is not None:
             for parity_model in model.parity_models:
                 start(parity_model, model.base_model)
 
+    @property
+    def folder(self) -> RunFolder:
+        """What lies in ``save_dir``."""
+        return RunFolder.of_experiment(self.save_dir)
+
     def available_checkpoints(self) -> list[str]:
-        """Return what ``reload`` can name: 'best', 'last', and 'epoch_<N>' in order."""
-        names = [path.stem for path in (self.save_dir / CHECKPOINTS).glob("*.ckpt") if not path.name.startswith(".")]
-        return sorted(names, key=lambda name: (name.startswith("epoch_"), len(name), name))
+        """Return what ``reload`` can name: 'best', 'last', 'previous', and 'epoch_<N>' in order."""
+        return self.folder.available_checkpoints()
 
     def checkpoint(self, reload: str = "best") -> Path:
         """Return the path of a checkpoint.
@@ -207,12 +209,7 @@ class Experiment:
         Raises:
             ParityError: the run has none of this name.
         """
-        path = self.save_dir / CHECKPOINTS / f"{reload}.ckpt"
-        if reload not in self.available_checkpoints():
-            if known := self.available_checkpoints():
-                raise ParityError(f"{self.save_dir} has no checkpoint '{reload}': {did_you_mean(reload, known)}")
-            raise ParityError(f"{self.save_dir} has no checkpoints: train first, with {self.command()}")
-        return path
+        return self.folder.checkpoint(reload, f"train first, with {self.command()}")
 
     def command(self) -> str:
         """Return the command that trains this experiment."""
@@ -248,7 +245,7 @@ class Experiment:
         Raises:
             ParityError: it is not trained, or is a base experiment and there are no baselines.
         """
-        # By name: a door to what is built on this layer.
+        # Imported by name, for it is built on this layer.
         runs = importlib.import_module("parity.runs.evaluation")
         frame: pd.DataFrame = runs.results_frame(self, split=split, reload=reload, **options)
         return frame
@@ -266,23 +263,37 @@ class Experiment:
         Raises:
             ParityError: the run is not finished.
         """
-        path = self.save_dir / TEST_FILE
-        if not isinstance(metrics := read_json(path, "a finished run").get("metrics"), dict):
-            raise ParityError(f"{path} is damaged: it holds no metrics.")
-        return metrics
+        return self.folder.test_metrics()
 
-    def identity(self, base_fingerprint: str | None) -> dict[str, Any]:
-        """Return what makes a run this run, as plain values: what ``config.json`` holds."""
-        return {
-            "version": VERSION,
+    def identity(self, base_fingerprint: str | None) -> Identity:
+        """Return what makes a run this run: what ``config.json`` holds."""
+        settings = {
             "dataset": self.dataset,
             "collection": self.collection,
             "experiment_name": self.experiment_name,
             "seed": self.seed,
-            "overrides": to_plain(self.overrides),
+            "overrides": self.overrides,
             "base_weights_sha256": base_fingerprint,
-            "config": to_plain(self.config),
+            "config": self.config,
         }
+        return Identity(
+            settings,
+            epochs="config.trainer.max_epochs",
+            extends=self.config.get("schedule") is None,  # a schedule is made for its number of epochs
+            not_compared={"overrides", "config.data.num_workers"},  # in the config already; of the machine
+            defaults={"config": _DEFAULTS},
+        )
+
+    def as_before(self, stored: Mapping[str, Any] | None) -> "Experiment":
+        """Return this experiment as it is in a run that began before some of today's fields were there.
+
+        Args:
+            stored: the settings that the run has stored; None changes nothing.
+        """
+        older = copy(self)
+        if stored is not None:
+            older.config = frozen(apply_overrides(as_before(self.config, stored.get("config")), self.overrides))
+        return older
 
     def check_config(self) -> None:
         """Make sure that this config, and its base model's, have what training needs and nothing that it does not use.
@@ -293,40 +304,3 @@ class Experiment:
         check.check_config(self.config, self.dataset, self.experiment_name, self._get_network is not None)
         if (base := self.base_experiment) is not None:
             base.check_config()
-
-    def check_identity(self, identity: dict[str, Any], folder: Path | None = None) -> None:
-        """Make sure that the run in ``save_dir``, if it has begun, is this one, or a shorter one of its kind.
-
-        Args:
-            identity: of the run that is to go on.
-            folder: of another run, whose checkpoint it is to go on from.
-
-        Raises:
-            ParityError: it was started with something else; the differences are in the message.
-        """
-        folder = folder or self.save_dir
-        path = folder / CONFIG_FILE
-        if not path.exists() or not any((folder / CHECKPOINTS).glob("*.ckpt")):
-            return
-        stored = read_json(path, "the folder of a run")
-        old, new = deepcopy(stored), deepcopy(identity)
-        if not isinstance(old.get("config"), dict) or not isinstance(old["config"].get("trainer"), dict):
-            raise ParityError(f"{path} is damaged: it holds no config. Move {folder} away to start anew.")
-        if "version" not in old:
-            old["config"] = upgraded(old["config"])
-        old["config"] = completed(old["config"], self.config)
-        for run in (old, new):
-            run.pop("version", None)
-            run.pop("overrides", None)  # they are in the config already
-            if isinstance(data := run["config"].get("data"), dict):
-                data.pop("num_workers", None)  # of the machine: it changes no number
-        epochs = [run["config"]["trainer"].pop("max_epochs", 0) for run in (old, new)]
-        changes = list(differences(old, new))
-        longer = "schedule" not in new["config"]  # a schedule is made for its number of epochs
-        if not isinstance(epochs[0], int) or epochs[1] < epochs[0] or (epochs[1] > epochs[0] and not longer):
-            changes.append(f"config.trainer.max_epochs: {epochs[0]} -> {epochs[1]}")
-        if changes:
-            raise ParityError(
-                f"the run in {folder} was started with something else: {'; '.join(changes)}. "
-                "Give this one another --run_name, or start anew with --force-no-resume."
-            )

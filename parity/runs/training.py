@@ -1,14 +1,10 @@
 """A config turned into a call of fit: base model first, then the run itself, resumed where it stopped."""
 
-import contextlib
 import logging
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -20,32 +16,18 @@ from parity.data import GroupDataModule
 from parity.errors import ParityError
 from parity.evaluation import evaluate_base
 from parity.evaluation.costs import parity_model_costs
-from parity.experiments.experiment import (
-    CONFIG_FILE,
-    METRICS_FILE,
-    TEST_FILE,
-    Experiment,
-)
+from parity.experiments.experiment import Experiment
 from parity.metrics import BaseAccuracy, ReconstructionAccuracy
 from parity.models import load_into, read_weights
 from parity.models.weights import fingerprint
-from parity.storage.files import DISK_IS_FULL, check_writable, disk_errors, remove_temporaries, write_json
-from parity.storage.locks import RunLock
-from parity.training.loggers.epoch_table import TENSORBOARD, EpochTable, tensorboard_logger
-from parity.training.loggers.wandb_logger import WANDB_ID_FILE, WandbLogger
+from parity.plain import to_plain
+from parity.training.loggers.wandb_logger import WandbLogger
 from parity.training.loop import ranks
-from parity.training.loop.checkpoints import (
-    CHECKPOINTS,
-    check_base_model,
-    check_checkpoint,
-    model_weights,
-    newest_whole,
-    steps_within_epoch,
-    stopped_early,
-)
+from parity.training.loop.checkpoints import check_checkpoint, model_weights
 from parity.training.loop.fit import Hardware, evaluate_on_test, fit, make_trainer, split_trainer_args
 from parity.training.loop.lit_module import BurstModule, lit_module_class
 from parity.training.loop.progress import TrainingProgress
+from parity.training.loop.run_folder import Identity, RunFolder, Start
 from parity.training.loop.signals import StopSignals
 from parity.wandb_server import check_wandb_project
 
@@ -54,10 +36,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What ``train.py`` is asked beside the experiment: none of it changes what a run computes.
+    """The options of ``train.py`` beside the experiment: none of them changes what a run computes.
 
     Raises:
-        ParityError: what makes no sense.
+        ParityError: an option that makes no sense.
     """
 
     hardware: Hardware = field(default_factory=Hardware)
@@ -82,13 +64,13 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         if self.checkpoint_every is not None and self.checkpoint_every < 1:
-            raise ParityError(f"checkpoints are kept every 1 epoch or more, not every {self.checkpoint_every}.")
+            raise ParityError(f"checkpoint_every must be 1 or more, not {self.checkpoint_every}.")
         if self.save_every_minutes is not None and self.save_every_minutes <= 0:
-            raise ParityError(f"a run is saved every so many minutes, not every {self.save_every_minutes:g}.")
+            raise ParityError(f"save_every_minutes must be above 0, not {self.save_every_minutes:g}.")
         if self.grace <= 0:
-            raise ParityError(f"a signal leaves some seconds of grace to save in, not {self.grace:g}.")
+            raise ParityError(f"grace must be above 0 seconds, not {self.grace:g}.")
         if self.resume_from is not None and not self.resume:
-            raise ParityError("a run is resumed from a checkpoint or started anew, not both.")
+            raise ParityError("a run is resumed from a checkpoint or restarted, not both.")
 
     @property
     def leaves_nothing(self) -> bool:
@@ -96,10 +78,33 @@ class RunOptions:
         return bool(self.hardware.options.get("fast_dev_run"))
 
 
+class Weights(NamedTuple):
+    """A base model's weights, and where they come from."""
+
+    state: dict[str, torch.Tensor]
+    source: Path
+
+
+class _Run(NamedTuple):
+    """What a run is made of."""
+
+    experiment: Experiment
+    options: RunOptions
+    folder: RunFolder
+    datamodule: GroupDataModule
+    model: nn.Module
+    module: BurstModule
+    trainer_args: dict[str, Any]
+
+    @property
+    def max_epochs(self) -> int:
+        return int(self.trainer_args["max_epochs"])
+
+
 def run_training(
     experiment: Experiment, options: RunOptions = RunOptions(), base_weights: Path | None = None
 ) -> dict[str, float]:
-    """Train an experiment, or go on where its run stopped, and evaluate its best checkpoint on test data, once.
+    """Train an experiment, or resume its run where it stopped, and evaluate its best checkpoint on test data, once.
 
     Args:
         experiment: what to train, and where it lies.
@@ -111,9 +116,9 @@ def run_training(
 
     Raises:
         ParityError: bad input of any kind; nothing was written then, or what was there is as it was.
-        Stopped: a signal ended it; it is saved, and the same call goes on.
+        Stopped: a signal ended it; it is saved, and the same call resumes it.
     """
-    with StopSignals(options.grace) as stop, disk_errors(experiment.save_dir, DISK_IS_FULL):
+    with StopSignals(options.grace) as stop:
         return _train(experiment, options, base_weights, stop)
 
 
@@ -121,92 +126,31 @@ def _train(
     experiment: Experiment, options: RunOptions, base_weights: Path | None, stop: StopSignals, wait: bool = False
 ) -> dict[str, float]:
     experiment.check_config()
+    folder = RunFolder() if options.leaves_nothing else experiment.folder
+    experiment = experiment.as_before(_stored_settings(folder, options))
     datamodule = experiment.get_datamodule()
     trainer = _check_before_any_work(experiment, datamodule, options)
     if experiment.is_base and base_weights is not None:
         raise ParityError(f"{experiment.experiment_name} trains a base model: base weights are for parity experiments.")
     ranks.join(trainer)
     datamodule.device = trainer.strategy.root_device
-    base_state = None if experiment.is_base else _base_weights(experiment, options, base_weights, stop)
-    with contextlib.nullcontext() if options.leaves_nothing else _only_writer(experiment.save_dir, wait):
-        return _train_alone(experiment, datamodule, options, base_state, stop)
+    base = None if experiment.is_base else _base_weights(experiment, options, base_weights, stop)
+    with folder.held(wait):
+        return _train_alone(experiment, options, folder, datamodule, base, stop)
 
 
-@contextmanager
-def _only_writer(folder: Path, wait: bool) -> Iterator[None]:
-    """Lock a run's folder and tidy it up, on rank 0."""
-    lock = RunLock(folder, wait)
-
-    def enter() -> None:
-        lock.__enter__()
-        remove_temporaries(folder)
-        remove_temporaries(folder / CHECKPOINTS)
-
-    try:
-        ranks.on_first(enter)
-        yield
-    finally:
-        if ranks.rank() == 0:
-            lock.__exit__()
+def _stored_settings(folder: RunFolder, options: RunOptions) -> dict[str, Any] | None:
+    """Return the settings of the run that is resumed; None where a new one begins."""
+    if not options.resume or options.leaves_nothing:
+        return None
+    stored = folder.stored_settings()
+    if stored is None and options.resume_from is not None:
+        stored = _folder_of(options.resume_from).stored_settings()
+    return stored
 
 
-def _train_alone(
-    experiment: Experiment,
-    datamodule: GroupDataModule,
-    options: RunOptions,
-    base_state: tuple[dict[str, Any], Path] | None,
-    stop: StopSignals,
-) -> dict[str, float]:
-    pl.seed_everything(experiment.seed or 0, verbose=False)
-    model = experiment.get_model()
-    if isinstance(model, CodedModel) and base_state is not None:
-        load_into(model.base_model, *base_state)
-        experiment.start_parity_models(model)
-    identity = experiment.identity(fingerprint(model.base_model) if isinstance(model, CodedModel) else None)
-    module, trainer_args = lit_module(experiment, datamodule, model, options)
-    resume_from, done, steps, stopped = ranks.on_first(lambda: _resume_from(experiment, options, identity, module))
-
-    _announce(experiment, datamodule, model, options)
-    if resume_from is not None:
-        if done > trainer_args["max_epochs"]:
-            raise ParityError(f"{resume_from} is of epoch {done}, beyond trainer.max_epochs.")
-        if (done >= trainer_args["max_epochs"] or stopped) and ranks.on_first((experiment.save_dir / TEST_FILE).exists):
-            why = f", stopped by {stopped}" if stopped else ""
-            log.info("this run is finished, after %d epochs%s: nothing to do (%s)", done, why, experiment.save_dir)
-            return experiment.load_test_metrics()
-        within = f" and {steps} steps" if steps else ""
-        log.info("going on after epoch %d%s of %d, from %s", done, within, trainer_args["max_epochs"], resume_from)
-
-    if options.compile:
-        for network in [model.base_model, *model.parity_models] if isinstance(model, CodedModel) else [model]:
-            network.compile()
-    if options.test_every_epoch:
-        datamodule.validation_splits = ("val", "test")
-    loggers: list[Logger] = []
-    if not options.leaves_nothing:
-        ranks.on_first(lambda: _begin(experiment.save_dir, identity, options.resume))
-        loggers = _loggers(experiment, options, done, str(module.monitor))
-    checkpoints = fit(
-        module,
-        datamodule,
-        experiment.save_dir,
-        trainer_args,
-        hardware=options.hardware,
-        loggers=loggers,
-        callbacks=[TrainingProgress(module.shown, options.refresh_rate), *options.callbacks],
-        checkpoint_every=options.checkpoint_every,
-        save_every_minutes=options.save_every_minutes,
-        resume_from=resume_from,
-        stop=stop,
-    )
-    if module.policies.stopped:
-        log.info("training was stopped by %s", module.policies.stopped)
-    if options.leaves_nothing:
-        log.info("a dry run: nothing was written")
-        return {}
-    best = experiment.checkpoint("best")
-    load_into(model, model_weights(check_checkpoint(best)["state_dict"]), best)
-    return _test(experiment, module, datamodule, options, loggers, checkpoints.best_epoch or 0)
+def _folder_of(checkpoint: Path) -> RunFolder:
+    return RunFolder.of_experiment(checkpoint.absolute().parent.parent)
 
 
 def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, options: RunOptions) -> pl.Trainer:
@@ -218,7 +162,7 @@ def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, 
     lit_module(experiment, datamodule, model, options)
     trainer = make_trainer(options.hardware, logger=False, enable_checkpointing=False, **trainer_args)
     if not options.leaves_nothing:
-        check_writable(experiment.save_dir)
+        experiment.folder.check_writable()
     if options.resume_from is not None:
         check_checkpoint(options.resume_from)
     for split in ("train", "val"):
@@ -232,53 +176,61 @@ def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, 
 
 def _base_weights(
     experiment: Experiment, options: RunOptions, base_weights: Path | None, stop: StopSignals
-) -> tuple[dict[str, Any], Path] | None:
-    """Return the base model's weights and where they come from; train them first where they are not there yet."""
+) -> Weights | None:
+    """Return the base model's weights; train them first where they are not there yet."""
     base = experiment.base_experiment
     file = base_weights or (None if base else Path(experiment.config["base"]))
     if file is not None:
         state = read_weights(file)
-        return model_weights(state) or state, file
+        return Weights(model_weights(state) or state, file)
     assert base is not None, "a config names its base model"
-    finished = ranks.on_first((base.save_dir / TEST_FILE).exists)
-    if not finished and not options.train_base:
-        raise ParityError(
-            f"the base model {base.experiment_name} is not trained: train it first, with {base.command()}"
-        )
-    if not finished:
-        log.info("the base model %s is not trained yet: training it first", base.experiment_name)
-        own = replace(
-            options, resume=True, resume_from=None, checkpoint_every=None, wandb_id=None, wandb_name=None
-        )  # fmt: skip
-        _train(base, own, None, stop, wait=True)
+    if not ranks.on_first(base.folder.is_finished):
+        _train_base(base, options, stop)
         if options.leaves_nothing:
             log.warning("a dry run: the base model is left untrained")
             return None
     path = base.checkpoint("best")
-    return model_weights(check_checkpoint(path)["state_dict"]), path
+    return Weights(model_weights(check_checkpoint(path)["state_dict"]), path)
 
 
-def _resume_from(
-    experiment: Experiment, options: RunOptions, identity: dict[str, Any], module: BurstModule
-) -> tuple[Path | None, int, int, str | None]:
-    """Return the checkpoint to go on from, epochs finished, steps beyond and why it was stopped; None to begin."""
-    if not options.resume or options.leaves_nothing:
-        return None, 0, 0, None
-    experiment.check_identity(identity)
-    found = newest_whole(experiment.save_dir / CHECKPOINTS, partial(check_checkpoint, module=module))
-    if found is None and options.resume_from is not None:  # else this run has begun already, perhaps from there
-        experiment.check_identity(identity, options.resume_from.parents[1])
-        found = options.resume_from, check_checkpoint(options.resume_from, module)
-    if found is None:
-        return None, 0, 0, None
-    path, checkpoint = found
-    check_base_model(checkpoint["state_dict"], module.model, path)
-    return path, checkpoint["epoch"] + 1, steps_within_epoch(checkpoint), stopped_early(checkpoint)
+def _train_base(base: Experiment, options: RunOptions, stop: StopSignals) -> None:
+    if not options.train_base:
+        raise ParityError(
+            f"the base model {base.experiment_name} is not trained: train it first, with {base.command()}"
+        )
+    log.info("the base model %s is not trained yet: training it first", base.experiment_name)
+    own = replace(options, resume=True, resume_from=None, checkpoint_every=None, wandb_id=None, wandb_name=None)
+    _train(base, own, None, stop, wait=True)
+
+
+def _train_alone(
+    experiment: Experiment,
+    options: RunOptions,
+    folder: RunFolder,
+    datamodule: GroupDataModule,
+    base: Weights | None,
+    stop: StopSignals,
+) -> dict[str, float]:
+    """Train while no other process writes into the folder."""
+    pl.seed_everything(experiment.seed or 0, verbose=False)
+    model = experiment.get_model()
+    if isinstance(model, CodedModel) and base is not None:
+        load_into(model.base_model, *base)
+        experiment.start_parity_models(model)
+    identity = experiment.identity(fingerprint(model.base_model) if isinstance(model, CodedModel) else None)
+    run = _Run(experiment, options, folder, datamodule, model, *lit_module(experiment, datamodule, model, options))
+    start = ranks.on_first(lambda: _start(run, identity))
+    _announce(run)
+    if start.is_end(run.max_epochs) and ranks.on_first(folder.is_finished):
+        log.info("this run is finished, %s: nothing to do (%s)", start.finished(), experiment.save_dir)
+        return experiment.load_test_metrics()
+    return _fit_and_test(run, identity, start, stop)
 
 
 def lit_module(
     experiment: Experiment, datamodule: GroupDataModule, model: nn.Module, options: RunOptions
 ) -> tuple[BurstModule, dict[str, Any]]:
+    """Return what trains a model as its experiment's config asks, and arguments for Lightning's Trainer."""
     steps, trainer_args = split_trainer_args(experiment.config["trainer"], options.track_grad_norm)
     accuracy: BaseAccuracy | ReconstructionAccuracy
     if isinstance(model, CodedModel):
@@ -293,96 +245,123 @@ def lit_module(
     return module, trainer_args
 
 
-def _announce(experiment: Experiment, datamodule: GroupDataModule, model: nn.Module, options: RunOptions) -> None:
-    loader, config = datamodule.loader("train"), experiment.config
-    if isinstance(model, CodedModel):
-        what = (
-            f"parity model of {experiment.dataset} {experiment.experiment_name}: (k, r) = ({model.k}, {model.r}), "
-            f"{type(model.encoder).__name__}, {type(model.decoder).__name__}"
-        )
-    else:
-        what = f"base model {experiment.dataset} {experiment.experiment_name}"
-    log.info(
-        "training %s: %d epochs of %d steps of %d groups, in %s",
-        what, config["trainer"]["max_epochs"], loader.num_steps, datamodule.batch_size, experiment.save_dir,
-    )  # fmt: skip
-    if isinstance(model, CodedModel):
-        if model.parity_models:
-            query = torch.zeros(1, *datamodule.query_shape)
-            log.info(
-                "a parity model has %.2f x the base model's multiply-adds and %.2f x its parameters; encoding: %.2f x",
-                *parity_model_costs(model, query),
-            )  # fmt: skip
-        # The base model is finished: measuring it on test data checks data, scaling and weights, and chooses nothing.
-        # Training data that is augmented is not gone through only for this.
-        base_model = model.base_model.to(datamodule.device)
-        training = ("train", "val") if loader.queries_are_fixed else ("val",)
-        for name, splits in (("training" if len(training) > 1 else "validation", training), ("test", ("test",))):
-            parts = [evaluate_base(base_model, datamodule.loader(split), datamodule.task) for split in splits]
-            queries = sum(part["queries"] for part in parts)
-            means = {
-                measure: sum(part[measure] * part["queries"] for part in parts) / queries
-                for measure in datamodule.task.measures
-            }
-            log.info("base model on %s data: %s", name, datamodule.task.describe(means, queries))
+def _start(run: _Run, identity: Identity) -> Start:
+    options = run.options
+    if not options.resume or options.leaves_nothing:
+        return Start()
+    start = run.folder.find(identity, run.module)
+    if start.checkpoint is None and options.resume_from is not None:  # else this run has begun, perhaps from there
+        _folder_of(options.resume_from).check(identity)
+        start = Start.at(options.resume_from, check_checkpoint(options.resume_from, run.module), run.module)
+    if start.epochs > run.max_epochs:
+        raise ParityError(f"{start.checkpoint} is of epoch {start.epochs}, beyond trainer.max_epochs.")
+    return start
 
 
-def _loggers(experiment: Experiment, options: RunOptions, done: int, monitor: str) -> list[Logger]:
-    folder = experiment.save_dir
-    loggers: list[Logger] = []
-    if options.csv:
-        loggers.append(EpochTable(folder / METRICS_FILE, keep=done))
-    if options.tensorboard:
-        loggers.append(tensorboard_logger(folder, done))
-    if options.wandb:
-        identity = experiment.identity(None)
+def _fit_and_test(run: _Run, identity: Identity, start: Start, stop: StopSignals) -> dict[str, float]:
+    options = run.options
+    if start.checkpoint is not None:
+        within = f" and {start.steps} steps" if start.steps else ""
+        log.info("resuming after epoch %d%s of %d, from %s", start.epochs, within, run.max_epochs, start.checkpoint)
+    if options.compile:
+        model = run.model
+        for network in [model.base_model, *model.parity_models] if isinstance(model, CodedModel) else [model]:
+            network.compile()
+    if options.test_every_epoch:
+        run.datamodule.validation_splits = ("val", "test")
+    ranks.on_first(lambda: run.folder.begin(identity, restart=not options.resume))
+    loggers = _loggers(run, start)
+    checkpoints = fit(
+        run.module,
+        run.datamodule,
+        run.experiment.save_dir,
+        run.trainer_args,
+        hardware=options.hardware,
+        loggers=loggers,
+        callbacks=[TrainingProgress(run.module.shown, options.refresh_rate), *options.callbacks],
+        checkpoint_every=options.checkpoint_every,
+        save_every_minutes=options.save_every_minutes,
+        resume_from=start.checkpoint,
+        stop=stop,
+    )
+    if run.module.policies.stopped:
+        log.info("training was stopped by %s", run.module.policies.stopped)
+    if options.leaves_nothing:
+        log.info("a dry run: nothing was written")
+        return {}
+    return _test(run, loggers, checkpoints.best_epoch or 0)
+
+
+def _loggers(run: _Run, start: Start) -> list[Logger]:
+    options, experiment = run.options, run.experiment
+    loggers = run.folder.loggers(start.epochs, options.csv, options.tensorboard)
+    if options.wandb and not options.leaves_nothing:
         names = ("dataset", "collection", "experiment_name", "seed")
         loggers.append(
             WandbLogger(
-                folder,
+                experiment.save_dir,
                 check_wandb_project(options.wandb_project),
                 options.wandb_name or experiment.run_name,
                 run_id=options.wandb_id,
-                config={**{name: identity[name] for name in names}, **identity["config"]},
-                monitor=monitor,
-                done=done,
-                history=experiment.load_metrics() if done else (),
+                config={**{name: getattr(experiment, name) for name in names}, **to_plain(experiment.config)},
+                monitor=str(run.module.monitor),
+                done=start.epochs,
+                history=experiment.load_metrics() if start.epochs else (),
             )
         )
     return loggers
 
 
-def _test(
-    experiment: Experiment,
-    module: BurstModule,
-    datamodule: GroupDataModule,
-    options: RunOptions,
-    loggers: list[Logger],
-    best_epoch: int,
-) -> dict[str, float]:
-    metrics = evaluate_on_test(module, datamodule, options.hardware)
+def _test(run: _Run, loggers: Sequence[Logger], best_epoch: int) -> dict[str, float]:
+    """Evaluate the best checkpoint on test data, log its metrics and keep them."""
+    best = run.folder.checkpoint("best")
+    load_into(run.model, model_weights(check_checkpoint(best)["state_dict"]), best)
+    metrics = evaluate_on_test(run.module, run.datamodule, run.options.hardware)
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            logger.finish(metrics, best_epoch, experiment.checkpoint("best") if options.wandb_checkpoint else None)
+            logger.finish(metrics, best_epoch, best if run.options.wandb_checkpoint else None)
         else:
             logger.log_metrics(metrics, step=best_epoch)
             logger.save()
-    ranks.on_first(lambda: write_json(experiment.save_dir / TEST_FILE, {"epoch": best_epoch, "metrics": metrics}))
-    names = [name.replace("val/", "test/") for name in dict.fromkeys([*module.shown.values(), str(module.monitor)])]
+    ranks.on_first(lambda: run.folder.finish(best_epoch, metrics))
+    shown = dict.fromkeys([*run.module.shown.values(), str(run.module.monitor)])
+    names = [name.replace("val/", "test/") for name in shown]
     log.info("best epoch %d: %s", best_epoch, ", ".join(f"{name} {metrics[name]:.4f}" for name in names))
     return metrics
 
 
-def _begin(folder: Path, identity: dict[str, Any], resume: bool) -> None:
-    if not resume:
-        _clear(folder)
-    write_json(folder / CONFIG_FILE, identity)
-    (folder / TEST_FILE).unlink(missing_ok=True)  # it is of a shorter run
+def _announce(run: _Run) -> None:
+    """Log what is trained; of a code, what it costs and what its base model is worth."""
+    experiment, model = run.experiment, run.model
+    what = f"base model {experiment.dataset} {experiment.experiment_name}"
+    if isinstance(model, CodedModel):
+        what = (
+            f"parity model of {experiment.dataset} {experiment.experiment_name}: (k, r) = ({model.k}, {model.r}), "
+            f"{type(model.encoder).__name__}, {type(model.decoder).__name__}"
+        )
+    log.info(
+        "training %s: %d epochs of %d steps of %d groups, in %s",
+        what, run.max_epochs, run.datamodule.loader("train").num_steps, run.datamodule.batch_size, experiment.save_dir,
+    )  # fmt: skip
+    if isinstance(model, CodedModel):
+        if model.parity_models:
+            query = torch.zeros(1, *run.datamodule.query_shape)
+            log.info(
+                "a parity model has %.2f x the base model's multiply-adds and %.2f x its parameters; encoding: %.2f x",
+                *parity_model_costs(model, query),
+            )  # fmt: skip
+        _measure_base_model(model.base_model.to(run.datamodule.device), run.datamodule)
 
 
-def _clear(folder: Path) -> None:
-    """Remove what an earlier run left, and nothing else."""
-    for name in (CHECKPOINTS, TENSORBOARD):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (CONFIG_FILE, METRICS_FILE, TEST_FILE, WANDB_ID_FILE):  # W&B's files of it may not be uploaded yet
-        (folder / name).unlink(missing_ok=True)
+def _measure_base_model(base_model: nn.Module, datamodule: GroupDataModule) -> None:
+    """Log the accuracy of the base model, which is finished: that checks data, scaling and weights, on test data too.
+
+    Training data that is augmented is not gone through only for this.
+    """
+    task = datamodule.task
+    training = ("train", "val") if datamodule.loader("train").queries_are_fixed else ("val",)
+    for name, splits in (("training" if len(training) > 1 else "validation", training), ("test", ("test",))):
+        parts = [evaluate_base(base_model, datamodule.loader(split), task) for split in splits]
+        queries = sum(part["queries"] for part in parts)
+        means = {measure: sum(part[measure] * part["queries"] for part in parts) / queries for measure in task.measures}
+        log.info("base model on %s data: %s", name, task.describe(means, queries))

@@ -1,4 +1,4 @@
-"""Training in one call, from a notebook as from a script: the same loop as ``train.py``'s."""
+"""Training in one call, in a notebook or a script, by the same loop as ``train.py``'s."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from parity.coded_model import CodedModel
 from parity.data import GroupDataModule
 from parity.errors import ParityError, Stopped
 from parity.models import load_into
+from parity.plain import as_before
 from parity.tasks import Task
 from parity.training.defaults import accuracy_of, default_criterion, inferred_task
 from parity.training.loop.checkpoints import check_checkpoint, model_weights
@@ -21,7 +23,7 @@ from parity.training.loop.fit import Hardware, fit, split_trainer_args
 from parity.training.loop.iterables import BatchData, first_batch
 from parity.training.loop.lit_module import BurstModule, lit_module_class
 from parity.training.loop.progress import TrainingProgress
-from parity.training.loop.run_folder import Folders
+from parity.training.loop.run_folder import Identity, RunFolder, Start
 from parity.training.loop.running_policies import OF_OPTIMIZER
 from parity.training.loop.signals import Interrupts
 from parity.training.loop.validation import Validate, Validation
@@ -62,19 +64,19 @@ def train_model(
 ) -> None:
     """Train a model; it has the last step's weights then, and is in eval mode.
 
-    The same call after a crash, a kill or a ``KeyboardInterrupt`` goes on from ``checkpoints_path``, and ends with the
+    The same call after a crash, a kill or a ``KeyboardInterrupt`` resumes from ``checkpoints_path``, and ends with the
     weights of an uninterrupted call: with our datamodules, and with any iterable that yields the same batches again
     when the global random generators are in the same state, as a list or a shuffling ``DataLoader`` does. An iterator
-    cannot be gone through again: what is resumed takes the batches that it yields next. After the last epoch, or where
-    a policy ended the training, the same call loads the last weights and does nothing else; with a larger
-    ``max_epochs`` and no schedule it trains on, unless a policy ended it.
+    cannot be started again: what is resumed takes the batches that it yields next. After the last epoch, or where a
+    policy ended the training, the same call loads the last weights and does nothing else; with a larger ``max_epochs``
+    and no schedule it trains further, unless a policy ended it.
 
     Args:
         model: a ``CodedModel``, whose parameters with ``requires_grad`` are trained, but for its base model's; or a
             network, (B, *Q) -> (B, *P), to train as a base model.
         data: a datamodule; or an iterable of (queries, targets): of groups (G, k, *Q), (G, k, ...) for a coded model,
             else (B, *Q), (B, ...). Without a length it needs ``steps_per_epoch``.
-        max_epochs: how long.
+        max_epochs: the number of epochs.
         criterion: as a config's ``loss``, e.g. ``ParityTargetLoss(nn.MSELoss())``; by default
             ``TargetsAndReconstructions`` for a coded model, cross-entropy for a classification, else squared error.
         optimizer: a factory, called with the parameters; by default ``Adam`` with the numbers that ``lr`` and
@@ -93,9 +95,9 @@ def train_model(
         task: what predictions are measured by; by default the datamodule's, or a classification where targets are
             integers, else the loss alone is measured.
         lit_module: a subclass of ``ParityLitModule`` or ``BaseLitModule`` whose ``batch_terms`` is overridden.
-        checkpoint_every: also keep ``epoch_<N>.ckpt`` of every so-manieth epoch.
-        save_every_minutes: also save within an epoch, when the last time is so long ago.
-        resume: go on with what is there; False removes it and starts anew.
+        checkpoint_every: also keep ``epoch_<N>.ckpt`` every N epochs.
+        save_every_minutes: also save within an epoch, when the last checkpoint is this old.
+        resume: resume from what is there; False removes it and restarts.
         progress: show a progress bar.
         callbacks: of Lightning.
         **policies: values and ``Policy`` objects: ``lr`` and ``weight_decay`` go to the optimiser, others to the
@@ -115,45 +117,49 @@ def train_model(
         gradient_clip_val=gradient_clip_val, gradient_clip_algorithm=gradient_clip_algorithm,
     )  # fmt: skip
     options, trainer_args = split_trainer_args(trainer)
-    module = (lit_module or lit_module_class(model))(
-        model, criterion, accuracy_of(model, task), optimizer, schedule, options, policies, averaging
+    folder = RunFolder.of_paths(checkpoints_path, log_path)
+    given: dict[str, Any] = dict(
+        criterion=criterion, optimizer=optimizer, schedule=schedule, policies=policies, averaging=averaging
     )
+    if resume:
+        given = as_before(given, folder.stored_settings())
+    module = (lit_module or lit_module_class(model))(
+        model, given["criterion"], accuracy_of(model, task), given["optimizer"], given["schedule"], options,
+        given["policies"], given["averaging"],
+    )  # fmt: skip
     _check_optimizer(module)
     if not datamodule.validation_splits:
         module.monitor, module.shown = None, {}
     module.monitor = monitor or module.monitor
     settings = dict(
-        trainer,
-        model=type(model),
-        lit_module=type(module),
-        criterion=criterion,
-        optimizer=optimizer,
-        schedule=schedule,
-        policies=policies,
-        averaging=averaging,
-        data=_described(datamodule, data),
-    )
-    folders = Folders.of(checkpoints_path, log_path)
+        trainer, model=type(model), lit_module=type(module), **given, data=_described(datamodule, data)
+    )  # fmt: skip
+    identity = Identity(settings, epochs="max_epochs", extends=schedule is None)  # a schedule is made for its epochs
     bars = TrainingProgress(module.shown)
-    say: Callable[[str], None] = bars.console.print if progress else log.info
+    report: Callable[[str], None] = bars.console.print if progress else log.info
     listeners = [*([Validation(validate)] if validate else []), *([bars] if progress else []), *callbacks]
-    with _interrupted() as stop, folders.held():
-        beginning = folders.begin(module, settings, resume)
-        if beginning.finished is None:
+    folder.check_writable()
+    with _interrupted() as stop, folder.held():
+        start = folder.find(identity, module) if resume else Start()
+        if start.is_end(max_epochs):
+            _load_end(start, module)
+            report(f"this training is finished, {start.finished()}: nothing to do ({start.checkpoint})")
+        else:
+            folder.begin(identity, restart=not resume)
             fit(
                 module, datamodule, None, trainer_args, hardware=Hardware(accelerator),
-                loggers=folders.loggers(beginning.done), callbacks=listeners, checkpoints_path=folders.checkpoints,
+                loggers=_loggers(folder, start), callbacks=listeners, checkpoints_path=folder.checkpoints,
                 checkpoint_every=checkpoint_every, save_every_minutes=save_every_minutes,
-                resume_from=beginning.resume_from, stop=stop,
+                resume_from=start.checkpoint, stop=stop,
             )  # fmt: skip
-        if beginning.finished or module.policies.stopped:
-            say(beginning.finished or f"training was stopped by {module.policies.stopped}")
+            if module.policies.stopped:
+                report(f"training was stopped by {module.policies.stopped}")
     model.eval()
 
 
 @contextmanager
 def _interrupted() -> Iterator[Interrupts]:
-    """Within this block Ctrl-C ends where it was saved, and is the ``KeyboardInterrupt`` that it always was."""
+    """Within this block Ctrl-C saves before it raises ``KeyboardInterrupt``."""
     try:
         with Interrupts() as stop:
             yield stop
@@ -161,8 +167,22 @@ def _interrupted() -> Iterator[Interrupts]:
         raise KeyboardInterrupt from stopped
 
 
+def _load_end(start: Start, module: BurstModule) -> None:
+    assert start.checkpoint is not None, "a training that has ended has left a checkpoint"
+    module.load_state_dict(check_checkpoint(start.checkpoint)["state_dict"])
+
+
+def _loggers(folder: RunFolder, start: Start) -> list[Logger]:
+    try:
+        return folder.loggers(start.epochs)
+    except ParityError as error:
+        loggers = folder.loggers(start.epochs, tensorboard=False)  # raises where it is not TensorBoard
+        log.warning("%s Only metrics.csv is written.", error)
+        return loggers
+
+
 def load_trained(model: nn.Module, checkpoints_path: str | Path, reload: str = "best", ema: bool = False) -> nn.Module:
-    """Load what ``train_model`` has saved into a model of the same shapes, in eval mode.
+    """Load what ``train_model`` has saved into a model of the same shapes; it is in eval mode then.
 
     Args:
         model: as it was given to ``train_model``.
@@ -173,7 +193,7 @@ def load_trained(model: nn.Module, checkpoints_path: str | Path, reload: str = "
     Raises:
         ParityError: there is no such checkpoint, or it has no averaged weights.
     """
-    path = Path(checkpoints_path).expanduser() / f"{reload}.ckpt"
+    path = RunFolder.of_paths(checkpoints_path, None).checkpoint(reload, "train_model saves them there.")
     checkpoint = check_checkpoint(path)
     state = averaged(checkpoint, path) if ema else checkpoint["state_dict"]
     load_into(model, model_weights(state), path)

@@ -145,7 +145,7 @@ def test_a_job_that_is_requeued_goes_on_to_the_same_end(tmp_path: Path, whole: C
     assert wait_for_end(job, folder)["Restarts"] == "1"
     said = log(folder, job)
     assert "start 2" in said
-    assert re.search(r"going on after epoch [123]\b", said)
+    assert re.search(r"resuming after epoch [123]\b", said)
     assert said.count("epoch 1/4") == 1
     assert_same_end(folder, whole(4))
 
@@ -183,7 +183,7 @@ def test_scancel_saves_and_ends_without_requeueing(tmp_path: Path, whole: Callab
     assert re.search(r"saved after step \d+ of epoch [234]", log(folder, job))
     again, _ = submit_slow(tmp_path, 4, 0.05)
     wait_for_end(again, folder)
-    assert "going on after epoch" in log(folder, again)
+    assert "resuming after epoch" in log(folder, again)
     assert_same_end(folder, whole(4))
 
 
@@ -206,7 +206,7 @@ def test_a_job_preempted_before_is_cancelled_for_good(tmp_path: Path) -> None:
     job, folder = submit_slow(tmp_path, 4, 0.2)
     wait_for_epochs(1, job, folder)
     ask("sbatch", "--partition=urgent", "--ntasks=2", "--output=/dev/null", "--wrap", "true")
-    wait_for(lambda: "going on after" in log(folder, job), job, folder)
+    wait_for(lambda: "resuming after" in log(folder, job), job, folder)
     ask("scancel", job)
     assert wait_for_end(job, folder, "CANCELLED")["Restarts"] == "1"
 

@@ -12,6 +12,7 @@ from parity.experiments.config import update_config
 from parity.models.weights import fingerprint
 from parity.runs.training import RunOptions, run_training
 from parity.training import Hardware
+from parity.training.loop.run_folder import Identity, RunFolder
 
 OPTIONS = RunOptions(hardware=Hardware("cpu"))
 
@@ -67,7 +68,7 @@ def test_the_base_model_is_trained_first_and_used(tmp_path: Path) -> None:
 def test_a_run_is_its_config_seed_and_base_weights(runs: Path, tmp_path: Path) -> None:
     first = experiment(runs)
     run_training(first, OPTIONS)
-    with pytest.raises(ParityError, match=r"started with something else: config\.optimizer\.lr: 0\.001 -> 0\.1"):
+    with pytest.raises(ParityError, match=r"started with other settings: config\.optimizer\.lr: 0\.001 -> 0\.1"):
         run_training(experiment(runs, overrides={"optimizer.lr": 0.1}), OPTIONS)
     with pytest.raises(ParityError, match=r"max_epochs: 3 -> 2"):
         run_training(experiment(runs, epochs=2), OPTIONS)
@@ -79,10 +80,10 @@ def test_a_run_is_its_config_seed_and_base_weights(runs: Path, tmp_path: Path) -
         run_training(experiment(runs), OPTIONS, base_weights=other)
 
     assert experiment(runs, seed=1).save_dir.name == "mlp_k2_add-seed=1"
-    run_training(experiment(runs, epochs=5), OPTIONS)  # a larger max_epochs goes on
+    run_training(experiment(runs, epochs=5), OPTIONS)  # a larger max_epochs extends it
     assert len(first.load_metrics()) == 5
-    started_anew = RunOptions(hardware=Hardware("cpu"), resume=False)
-    run_training(experiment(runs, overrides={"optimizer.lr": 0.1}), started_anew)
+    restarted = RunOptions(hardware=Hardware("cpu"), resume=False)
+    run_training(experiment(runs, overrides={"optimizer.lr": 0.1}), restarted)
     assert len(first.load_metrics()) == 3
 
 
@@ -240,18 +241,18 @@ def test_queries_of_another_shape_than_the_base_models_are_refused(monkeypatch: 
 
 
 def test_a_run_with_a_schedule_cannot_be_made_longer(runs: Path) -> None:
-    def identity(epochs: int) -> dict[str, object]:
+    def identity(epochs: int) -> Identity:
         scheduled = Experiment("DigitBoxes", "convnet_base", overrides={"trainer.max_epochs": epochs})
         return scheduled.identity(None)
 
     folder = runs / "run"
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "checkpoints" / "last.ckpt").touch()
-    (folder / "config.json").write_text(json.dumps(identity(3)))
-    own = experiment(runs)
-    own.check_identity(identity(3), folder)
+    (folder / "config.json").write_text(json.dumps(identity(3).plain()))
+    own = RunFolder.of_experiment(folder)
+    own.check(identity(3))
     with pytest.raises(ParityError, match=r"config\.trainer\.max_epochs: 3 -> 4"):
-        own.check_identity(identity(4), folder)
+        own.check(identity(4))
 
 
 def test_how_many_processes_read_is_not_part_of_a_run(runs: Path) -> None:
@@ -259,8 +260,8 @@ def test_how_many_processes_read_is_not_part_of_a_run(runs: Path) -> None:
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "checkpoints" / "last.ckpt").touch()
     with_two = Experiment("CatVsDog", "small_resnet_base", overrides={"data.num_workers": 2})
-    (folder / "config.json").write_text(json.dumps(with_two.identity(None)))
-    experiment(runs).check_identity(Experiment("CatVsDog", "small_resnet_base").identity(None), folder)
+    (folder / "config.json").write_text(json.dumps(with_two.identity(None).plain()))
+    RunFolder.of_experiment(folder).check(Experiment("CatVsDog", "small_resnet_base").identity(None))
 
 
 @pytest.mark.parametrize(

@@ -370,7 +370,7 @@ def test_the_lock_is_gone_after_a_normal_end_an_error_and_a_signal(digits_base: 
     whole = ["checkpoints", "config.json", "metrics.csv", "test_metrics.json"]
     assert names(experiment.save_dir) == whole
 
-    with pytest.raises(ParityError, match="was started with something else"):
+    with pytest.raises(ParityError, match="was started with other settings"):
         run_training(run(digits_base, "ends", **{"optimizer.lr": 0.5}), options)
     assert names(experiment.save_dir) == whole
 

@@ -22,7 +22,7 @@ class EpochTable(Logger):
 
     Args:
         path: the file.
-        keep: a run that goes on after this epoch keeps the rows up to it, and writes the later ones anew.
+        keep: a run that is resumed after this epoch keeps the rows up to it, and replaces the later ones.
     """
 
     def __init__(self, path: Path, keep: int = 0) -> None:
@@ -72,7 +72,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
     """Read the rows of an ``EpochTable``'s file; none if there is no such file.
 
     Raises:
-        ParityError: it is no such table.
+        ParityError: it is not such a table.
     """
     if not path.exists():
         return []
@@ -87,7 +87,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
             for value in row.values():
                 float(value or 0)
     except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise ParityError(f"{path} is damaged; move it away to go on without the rows so far.") from error
+        raise ParityError(f"{path} is damaged; move it away to resume without the rows so far.") from error
     return rows
 
 
@@ -107,7 +107,7 @@ def tensorboard_logger(folder: Path, done: int = 0) -> Logger:
 
     Args:
         folder: of the run.
-        done: a run that goes on after this epoch hides what it logged of later ones before.
+        done: a run that is resumed after this epoch hides what it logged of later ones before.
 
     Raises:
         ParityError: TensorBoard is not installed.
@@ -118,7 +118,7 @@ def tensorboard_logger(folder: Path, done: int = 0) -> Logger:
     try:
         return TensorBoardLogger(folder, name=TENSORBOARD, version="", purge_step=done + 1)
     except ModuleNotFoundError as error:
-        raise ParityError("--tensorboard_logger needs TensorBoard: pip install 'parity[tensorboard]'.") from error
+        raise ParityError("TensorBoard is not installed: pip install 'parity[tensorboard]'.") from error
 
 
 def _wait_for_a_later_second(folder: Path) -> None:

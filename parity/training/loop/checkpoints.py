@@ -1,4 +1,4 @@
-"""What a run leaves to go on from, so that it ends as an uninterrupted one would."""
+"""What a run is resumed from, so that it ends as an uninterrupted one would."""
 
 import logging
 import os
@@ -42,16 +42,16 @@ class Checkpoints(Checkpoint):
 
     Each appears whole or not at all. ``last.ckpt`` comes last: a run that is cut off between them repeats the epoch.
     The one before it stays as ``previous.ckpt``. Within an epoch too it is saved: when a signal has come, which ends
-    the run, and now and then in long epochs. What every rank needs to go on exactly there is in it: the random
+    the run, and every few minutes in long epochs. It holds what every rank needs to resume exactly there: the random
     generators' states and what it has counted so far.
 
     The best epoch is the one of the highest ``module.monitor``, or of the lowest where that is a loss.
 
     Args:
         folder: where they go; None saves nothing.
-        every: keep ``epoch_<N>.ckpt`` of every so-manieth epoch; None keeps none.
-        stop: says when to stop.
-        minutes: save within an epoch when the last time is so long ago; None never.
+        every: keep ``epoch_<N>.ckpt`` every N epochs; None keeps none.
+        stop: hears the signals that end a run.
+        minutes: save within an epoch too, when the last checkpoint is this old; None never does.
     """
 
     def __init__(self, folder: Path | None, every: int | None, stop: StopSignals, minutes: float | None = None) -> None:
@@ -66,14 +66,14 @@ class Checkpoints(Checkpoint):
         self._epoch_is_open = self._within_epoch = False
         self._saved_at = 0.0
         self.has_begun = False
-        """Whether training has: what it goes on with was accepted by everything then."""
+        """Whether training has begun: everything has accepted what it is resumed from then."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, BurstModule)
         self._saved_at = time.monotonic()
         self._loops = self._loops or _loops_before_any_epoch(trainer)
         if self.folder is not None and not (self.folder / "best.ckpt").exists():
-            self.best_value = None  # going on from another folder's checkpoint
+            self.best_value = None  # resumed from another folder's checkpoint
         if self._ranks:
             _set_rank_state(self._own_state(), pl_module)
 
@@ -82,9 +82,11 @@ class Checkpoints(Checkpoint):
             return self._ranks[ranks.rank()]
         then_and_now = f"by {len(self._ranks)} processes, and these are {ranks.world_size()}"
         if self._ranks[0]["epoch"] is not None:
-            raise ParityError(f"the checkpoint was saved within an epoch {then_and_now}: go on with as many as then.")
+            raise ParityError(
+                f"the checkpoint was saved within an epoch {then_and_now}: resume it with as many as then."
+            )
         if ranks.rank() == 0:
-            log.warning("the run was trained %s: it goes on, but not as it would have", then_and_now)
+            log.warning("the run was trained %s: it is resumed, but not as it would have continued", then_and_now)
         return self._ranks[0]
 
     def on_train_batch_start(self, *_: object) -> None:
@@ -93,7 +95,7 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._answer(trainer, pl_module)
+        self._save_if_asked(trainer, pl_module)
 
     def on_validation_batch_end(
         self,
@@ -106,9 +108,9 @@ class Checkpoints(Checkpoint):
     ) -> None:
         assert isinstance(pl_module, BurstModule)
         if batch_idx < pl_module.validation_loaders()[dataloader_idx].common_bursts:
-            self._answer(trainer, pl_module)
+            self._save_if_asked(trainer, pl_module)
 
-    def _answer(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def _save_if_asked(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         wish = _NOTHING
         if self.minutes is not None and time.monotonic() - self._saved_at > 60 * self.minutes:
             wish = _SAVE
@@ -179,7 +181,7 @@ class Checkpoints(Checkpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        # To Lightning, a run that goes on within an epoch begins that epoch; bursts already trained on come empty.
+        # To Lightning, a run that is resumed within an epoch begins that epoch; bursts already trained on come empty.
         if self._epoch_is_open:
             steps = checkpoint["loops"]["fit_loop"][_STEPS]
             checkpoint["loops"], checkpoint["epoch"] = deepcopy(self._loops), trainer.current_epoch - 1
@@ -201,7 +203,7 @@ class Checkpoints(Checkpoint):
 
 
 class DirectCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint straight to its place: Lightning's own makes a second copy in memory and one in /tmp."""
+    """Writes a checkpoint straight into its file: Lightning's own makes a second copy in memory and one in /tmp."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         with Path(path).open("w+b") as file:
@@ -209,7 +211,7 @@ class DirectCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, file)
                 seal(file)
             except RuntimeError as error:
-                if isinstance(error.__context__, OSError):  # what the disk said
+                if isinstance(error.__context__, OSError):  # of the disk
                     raise error.__context__ from error
                 raise
 
@@ -256,14 +258,17 @@ def _set_rank_state(state: dict[str, Any], module: BurstModule) -> None:
         module.resume_epoch(state["epoch"])
 
 
-def newest_whole(folder: Path, check: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]] | None:
-    """Find the checkpoint to go on from: ``last.ckpt``, or where that is damaged, the newest of the others.
+def newest_whole(
+    folder: Path, check: Callable[[Path], dict[str, Any]], remedy: str
+) -> tuple[Path, dict[str, Any]] | None:
+    """Find the checkpoint to resume from: ``last.ckpt``, or where that is damaged, the newest of the others.
 
     Damaged ones that are newer are set aside by name, with a warning.
 
     Args:
         folder: of checkpoints.
         check: reads one.
+        remedy: what a user can do where all are damaged.
 
     Returns:
         Its path and content; None where there are none at all.
@@ -284,14 +289,11 @@ def newest_whole(folder: Path, check: Callable[[Path], dict[str, Any]]) -> tuple
         for bad, why in damaged:
             aside = _free_name(bad)
             bad.rename(aside)
-            log.warning("%s It was set aside as %s; going on from %s.", why, aside.name, path.name)
+            log.warning("%s It was set aside as %s; resuming from %s.", why, aside.name, path.name)
         return path, content
     if damaged:
         names = ", ".join(path.name for path, _ in damaged)
-        raise ParityError(
-            f"every checkpoint in {folder} is damaged ({names}): nothing was deleted. Start anew with "
-            "--force-no-resume (train_model: resume=False), or give this run another folder (--run_name)."
-        )
+        raise ParityError(f"every checkpoint in {folder} is damaged ({names}): nothing was deleted. {remedy}")
     return None
 
 
@@ -307,21 +309,21 @@ def _free_name(path: Path) -> Path:
 
 
 def check_checkpoint(path: Path, module: BurstModule | None = None) -> dict[str, Any]:
-    """Read a checkpoint and make sure that it is one of ours, and one that this module can go on from.
+    """Read a checkpoint and make sure that it is one of ours, and one that this module can be resumed from.
 
     Raises:
         ParityError: it is missing, holds code, or is of a model of other shapes.
         DamagedFileError: it is damaged, or of another kind.
     """
     checkpoint = read_file(path)
-    what = f"{path} is no whole checkpoint of a parity run"
+    what = f"{path} is not a whole checkpoint of a parity run"
     kinds = {"epoch": int, "state_dict": dict, "optimizer_states": list, "loops": dict, "callbacks": dict}
     for key, kind in kinds.items():
         if not isinstance(checkpoint.get(key), kind):
             raise DamagedFileError(f"{what}: it has no '{key}'.")
     own = checkpoint["callbacks"].get(Checkpoints.__name__)
     if not checkpoint["optimizer_states"] or not isinstance(own, dict) or not own.get("ranks"):
-        raise DamagedFileError(f"{what}: what training goes on with is missing.")
+        raise DamagedFileError(f"{what}: what training is resumed from is missing.")
     if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in checkpoint["state_dict"].items()):
         raise DamagedFileError(f"{what}: its 'state_dict' holds more than tensors by name.")
     if module is not None:
@@ -339,7 +341,7 @@ def check_checkpoint(path: Path, module: BurstModule | None = None) -> dict[str,
             _check_optimizer(checkpoint["optimizer_states"][0], module)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise DamagedFileError(f"{what}: what training goes on with is malformed ({why}).") from error
+            raise DamagedFileError(f"{what}: what training is resumed from is malformed ({why}).") from error
     return checkpoint
 
 
@@ -384,7 +386,7 @@ def model_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def stopped_early(checkpoint: dict[str, Any]) -> str | None:
-    """Return why a policy has ended the run that a checkpoint was saved by; None where it goes on from there."""
+    """Return why a policy has ended the run that saved a checkpoint; None where the run continues from there."""
     finished = checkpoint["callbacks"][Checkpoints.__name__]["ranks"][0]["epoch"] is None
     return checkpoint["policies"]["stopped"] if finished and "policies" in checkpoint else None
 
@@ -403,6 +405,6 @@ def check_base_model(state: dict[str, Tensor], model: nn.Module, source: Path) -
 
 
 def steps_within_epoch(checkpoint: dict[str, Any]) -> int:
-    """Return how many steps of an unfinished epoch a checkpoint knows of; 0 if it was saved at an epoch's end."""
+    """Return how many steps of an unfinished epoch a checkpoint has; 0 if it was saved at an epoch's end."""
     epoch = checkpoint["callbacks"][Checkpoints.__name__]["ranks"][0]["epoch"]
     return 0 if epoch is None else len(epoch["groups"])

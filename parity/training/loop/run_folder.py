@@ -1,130 +1,293 @@
-"""Where a call of ``train_model`` keeps what it goes on with, and what it logs."""
+"""The folder of a run: what lies where, who writes there, which run it is and what it is resumed from."""
 
-import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from pytorch_lightning.loggers import Logger
 
-from parity.errors import ParityError
-from parity.plain import VERSION, completed, differences, to_plain, upgraded
+from parity.errors import ParityError, did_you_mean
+from parity.plain import VERSION, changes, completed, to_plain, upgraded
 from parity.storage.files import DISK_IS_FULL, check_writable, disk_errors, read_json, remove_temporaries, write_json
 from parity.storage.locks import RunLock
 from parity.training.loggers.epoch_table import TENSORBOARD, EpochTable, tensorboard_logger
-from parity.training.loop.checkpoints import check_base_model, check_checkpoint, newest_whole, stopped_early
+from parity.training.loggers.wandb_logger import WANDB_ID_FILE
+from parity.training.loop import ranks
+from parity.training.loop.checkpoints import (
+    CHECKPOINTS,
+    check_base_model,
+    check_checkpoint,
+    newest_whole,
+    steps_within_epoch,
+    stopped_early,
+)
 from parity.training.loop.lit_module import BurstModule
 
-log = logging.getLogger(__name__)
-
-SETTINGS_FILE = "training.json"
+CONFIG_FILE = "config.json"
+TRAINING_FILE = "training.json"
 METRICS_FILE = "metrics.csv"
-
-
-class Beginning(NamedTuple):
-    """Where a training begins."""
-
-    done: int = 0
-    """Epochs that are done."""
-    resume_from: Path | None = None
-    """The checkpoint to go on from."""
-    finished: str | None = None
-    """What is to be said where there is nothing left to do."""
+TEST_FILE = "test_metrics.json"
 
 
 @dataclass(frozen=True)
-class Folders:
-    """The two folders of a training; None for what is not kept."""
+class Identity:
+    """What makes a run this run: one begun with other settings is not resumed.
 
-    checkpoints: Path | None
-    logs: Path | None
+    Args:
+        settings: nested, objects and all.
+        epochs: path of the number of epochs in them, as 'config.trainer.max_epochs'.
+        extends: whether a run of fewer epochs may be resumed.
+        not_compared: paths of settings that change no number.
+        defaults: settings that older runs need not have.
+    """
+
+    settings: Mapping[str, Any]
+    epochs: str
+    extends: bool
+    not_compared: Set[str] = frozenset()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the content of the file that keeps it."""
+        return {"version": VERSION, **to_plain(self.settings)}
+
+    def differences(self, stored: dict[str, Any]) -> list[str]:
+        """Return what keeps a run of stored settings from being resumed, a line each: 'code.k: 2 -> 3'."""
+        old = completed(stored, self.settings, self.defaults)
+        found = changes(old, self.plain(), {"version", *self.not_compared})
+        return [str(change) for change in found if change.path != self.epochs or not self._is_longer(*change[1:])]
+
+    def _is_longer(self, old: object, new: int) -> bool:
+        return self.extends and isinstance(old, int) and old < new
+
+
+class Start(NamedTuple):
+    """Where a training starts."""
+
+    checkpoint: Path | None = None
+    """What it is resumed from."""
+    epochs: int = 0
+    """Epochs that are finished."""
+    steps: int = 0
+    """Steps that are finished beyond them."""
+    stopped: str | None = None
+    """The policy that has ended it."""
 
     @classmethod
-    def of(cls, checkpoints_path: str | Path | None, log_path: str | Path | None) -> "Folders":
-        """Take paths as a user writes them.
+    def at(cls, path: Path, checkpoint: dict[str, Any], module: BurstModule) -> Self:
+        """Return the start from a checkpoint, read from a path, of this module.
 
         Raises:
-            ParityError: they cannot be written to.
+            ParityError: it was trained for another base model.
         """
-        paths = [None if path is None else Path(path).expanduser() for path in (checkpoints_path, log_path)]
-        for path in filter(None, paths):
-            check_writable(path)
-        return cls(*paths)
+        check_base_model(checkpoint["state_dict"], module.model, path)
+        return cls(path, checkpoint["epoch"] + 1, steps_within_epoch(checkpoint), stopped_early(checkpoint))
+
+    def is_end(self, max_epochs: int) -> bool:
+        """Whether nothing is left to train."""
+        return self.checkpoint is not None and (self.epochs >= max_epochs or self.stopped is not None)
+
+    def finished(self) -> str:
+        """Return the number of epochs in words, and what has stopped training."""
+        return f"after {self.epochs} epochs" + (f", stopped by {self.stopped}" if self.stopped else "")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps its checkpoints, its logs, its identity and its test metrics; None for what it does not keep.
+
+    Args:
+        checkpoints: the folder of ``last.ckpt``, ``best.ckpt``, ...
+        logs: the folder of ``metrics.csv`` and of TensorBoard's files.
+        identity_file: JSON, written when the run begins.
+        test_file: JSON, written when the run is finished.
+        remedy: what a user can do who wants to train something else.
+    """
+
+    checkpoints: Path | None = None
+    logs: Path | None = None
+    identity_file: Path | None = None
+    test_file: Path | None = None
+    remedy: str = "Give this one another --run_name, or start over with --force-no-resume."
+
+    @classmethod
+    def of_experiment(cls, folder: Path) -> Self:
+        """Return the folder of an experiment's run, which holds all of it."""
+        return cls(folder / CHECKPOINTS, folder, folder / CONFIG_FILE, folder / TEST_FILE)
+
+    @classmethod
+    def of_paths(cls, checkpoints_path: str | Path | None, log_path: str | Path | None) -> Self:
+        """Return the two folders of ``train_model``, as a user writes them."""
+        checkpoints, logs = (None if path is None else Path(path).expanduser() for path in (checkpoints_path, log_path))
+        identity_file = None if checkpoints is None else checkpoints / TRAINING_FILE
+        remedy = "Give this one another checkpoints_path, or start over with resume=False."
+        return cls(checkpoints, logs, identity_file, remedy=remedy)
+
+    @property
+    def _locked(self) -> list[Path]:
+        own = None if self.identity_file is None else self.identity_file.parent
+        return list(dict.fromkeys(filter(None, (own, self.logs))))
+
+    def check_writable(self) -> None:
+        """Make sure that files can be written there.
+
+        Raises:
+            ParityError: they cannot.
+        """
+        for folder in self._locked:
+            check_writable(folder)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Within this block no other process writes there, and a full disk is told of in one sentence."""
-        with ExitStack() as stack:
-            for folder in dict.fromkeys(filter(None, (self.checkpoints, self.logs))):
-                stack.enter_context(disk_errors(folder, DISK_IS_FULL))
-                stack.enter_context(RunLock(folder))
-                remove_temporaries(folder)
-            yield
-
-    def begin(self, module: BurstModule, settings: dict[str, Any], resume: bool) -> Beginning:
-        """Find what there is to go on from; load it into the module where it is the end.
+    def held(self, wait: bool = False) -> Iterator[None]:
+        """Within this block no other process writes there, and a full disk is reported in one sentence.
 
         Args:
-            module: what is trained.
-            settings: what the call was given.
-            resume: otherwise what is there is removed.
+            wait: for another process that does, instead of raising.
 
         Raises:
-            ParityError: what is there is of another training, or damaged.
+            ParityError: another process writes there.
         """
-        if not resume:
-            self._clear()
-        if self.checkpoints is None:
-            return Beginning()
-        self._check_settings(self.checkpoints, settings)
-        found = newest_whole(self.checkpoints, partial(check_checkpoint, module=module))
-        beginning = Beginning() if found is None else self._beginning(module, *found, settings["max_epochs"])
-        write_json(self.checkpoints / SETTINGS_FILE, {"version": VERSION, **to_plain(settings)})
-        return beginning
+        with ExitStack() as stack:
+            for folder in self._locked:
+                stack.enter_context(disk_errors(folder, DISK_IS_FULL))
+            ranks.on_first(lambda: self._lock(stack, wait))
+            yield
 
-    def _check_settings(self, folder: Path, settings: dict[str, Any]) -> None:
-        """Make sure that the training in a folder, if there is one, is this one, or a shorter one of its kind."""
-        if not any(folder.glob("*.ckpt")):
+    def _lock(self, stack: ExitStack, wait: bool) -> None:
+        for folder in self._locked:
+            stack.enter_context(RunLock(folder, wait))
+            remove_temporaries(folder)
+        if self.checkpoints is not None:
+            remove_temporaries(self.checkpoints)
+
+    def has_identity(self) -> bool:
+        """Whether a run was begun there."""
+        return self.identity_file is not None and self.identity_file.exists()
+
+    def stored_settings(self) -> dict[str, Any] | None:
+        """Return the plain settings of the run that has begun there, in today's form; None where none has.
+
+        Raises:
+            ParityError: they are missing or damaged.
+        """
+        if self.checkpoints is None or self.identity_file is None or not any(self.checkpoints.glob("*.ckpt")):
+            return None
+        if self.identity_file.name == CONFIG_FILE and not self.has_identity():
+            return None  # checkpoints that were copied without it
+        stored = read_json(self.identity_file, "a folder of train_model's checkpoints")
+        return stored if "version" in stored else upgraded(stored)
+
+    def check(self, identity: Identity) -> None:
+        """Make sure that the run that has begun there, if one has, is this one, or a shorter one of its kind.
+
+        Raises:
+            ParityError: it was started with other settings; the differences are in the message.
+        """
+        stored = self.stored_settings()
+        if stored is None or self.identity_file is None:
             return
-        old = read_json(folder / SETTINGS_FILE, "a folder of train_model's checkpoints")
-        old = completed(old if old.pop("version", None) else upgraded(old), settings)
-        if settings["schedule"] is None:  # one is made for its number of epochs
-            old["max_epochs"] = max(settings["max_epochs"], old.get("max_epochs", 0))
-        if changes := list(differences(old, to_plain(settings))):
-            raise ParityError(
-                f"the training in {folder} was started with something else: {'; '.join(changes)}. Give this one "
-                "another checkpoints_path, or start anew with resume=False."
-            )
+        folder = self.identity_file.parent
+        for name, value in identity.settings.items():
+            if isinstance(value, Mapping) and not isinstance(stored.get(name), dict):
+                raise ParityError(f"{self.identity_file} is damaged: it holds no '{name}'. Move {folder} away.")
+        if found := identity.differences(stored):
+            raise ParityError(f"the run in {folder} was started with other settings: {'; '.join(found)}. {self.remedy}")
 
-    def _beginning(self, module: BurstModule, path: Path, checkpoint: dict[str, Any], max_epochs: int) -> Beginning:
-        check_base_model(checkpoint["state_dict"], module.model, path)
-        done, stopped = checkpoint["epoch"] + 1, stopped_early(checkpoint)
-        if done < max_epochs and stopped is None:
-            return Beginning(done, path)
-        module.load_state_dict(checkpoint["state_dict"])
-        why = f", stopped by {stopped}" if stopped else ""
-        return Beginning(done, path, f"this training is finished, after {done} epochs{why}: nothing to do ({path})")
+    def find(self, identity: Identity, module: BurstModule) -> Start:
+        """Find the checkpoint that a run is resumed from; damaged ones that are newer are set aside.
+
+        Raises:
+            ParityError: what is there is another run's, or damaged.
+        """
+        if self.checkpoints is None:
+            return Start()
+        self.check(identity)
+        found = newest_whole(self.checkpoints, partial(check_checkpoint, module=module), self.remedy)
+        return Start() if found is None else Start.at(*found, module)
+
+    def begin(self, identity: Identity, restart: bool) -> None:
+        """Write down which run this is.
+
+        Args:
+            identity: of the run.
+            restart: remove what an earlier run left.
+        """
+        if restart:
+            self._clear()
+        if self.identity_file is not None:
+            write_json(self.identity_file, identity.plain())
+        if self.test_file is not None:
+            self.test_file.unlink(missing_ok=True)  # it is of a shorter run
 
     def _clear(self) -> None:
-        """Remove what an earlier call left, and nothing else."""
+        """Remove what an earlier run left, and nothing else."""
+        left: list[Path | None] = [self.identity_file, self.test_file]
         if self.checkpoints is not None:
-            for path in (*self.checkpoints.glob("*.ckpt"), self.checkpoints / SETTINGS_FILE):
-                path.unlink(missing_ok=True)
+            left += self.checkpoints.glob("*.ckpt*")  # those that were set aside too
         if self.logs is not None:
-            (self.logs / METRICS_FILE).unlink(missing_ok=True)
-            shutil.rmtree(self.logs / TENSORBOARD, ignore_errors=True)
+            left += [self.logs / name for name in (METRICS_FILE, TENSORBOARD)]
+        if self.test_file is not None:
+            left.append(self.test_file.with_name(WANDB_ID_FILE))  # W&B's own files of it may not be uploaded yet
+        for path in filter(None, left):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
-    def loggers(self, done: int) -> list[Logger]:
-        """Return what writes the logs, of a training that goes on after so many epochs."""
+    def loggers(self, epochs: int, csv: bool = True, tensorboard: bool = True) -> list[Logger]:
+        """Return what writes the logs, of a training that starts after so many epochs.
+
+        Raises:
+            ParityError: TensorBoard is not installed, or the table is damaged.
+        """
         if self.logs is None:
             return []
-        loggers: list[Logger] = [EpochTable(self.logs / METRICS_FILE, keep=done)]
-        try:
-            loggers.append(tensorboard_logger(self.logs, done))
-        except ParityError:
-            log.warning("TensorBoard is not installed (pip install 'parity[tensorboard]'): only metrics.csv is written")
-        return loggers
+        loggers: list[Logger] = [EpochTable(self.logs / METRICS_FILE, keep=epochs)] if csv else []
+        return [*loggers, tensorboard_logger(self.logs, epochs)] if tensorboard else loggers
+
+    def available_checkpoints(self) -> list[str]:
+        """Return the names of the checkpoints: 'best', 'last', 'previous', and 'epoch_<N>' in order."""
+        paths = self.checkpoints.glob("*.ckpt") if self.checkpoints is not None else ()
+        names = [path.stem for path in paths if not path.name.startswith(".")]
+        return sorted(names, key=lambda name: (name.startswith("epoch_"), len(name), name))
+
+    def checkpoint(self, name: str, advice: str = "train first") -> Path:
+        """Return the path of a checkpoint.
+
+        Args:
+            name: 'best', 'last', 'previous' or 'epoch_<N>'.
+            advice: what a user can do where there are none at all.
+
+        Raises:
+            ParityError: there is none of this name.
+        """
+        known, folder = self.available_checkpoints(), self.checkpoints
+        if folder is None or not known:
+            raise ParityError(f"{self.logs or folder} has no checkpoints: {advice}")
+        if name not in known:
+            raise ParityError(f"{self.logs or folder} has no checkpoint '{name}': {did_you_mean(name, known)}")
+        return folder / f"{name}.ckpt"
+
+    def is_finished(self) -> bool:
+        """Whether the run has been evaluated on test data."""
+        return self.test_file is not None and self.test_file.exists()
+
+    def finish(self, best_epoch: int, metrics: Mapping[str, float]) -> None:
+        """Keep the test metrics of the best checkpoint."""
+        assert self.test_file is not None, "a run that is tested has a folder"
+        write_json(self.test_file, {"epoch": best_epoch, "metrics": dict(metrics)})
+
+    def test_metrics(self) -> dict[str, float]:
+        """Return the test metrics of the best checkpoint.
+
+        Raises:
+            ParityError: the run is not finished.
+        """
+        assert self.test_file is not None, "a run that is tested has a folder"
+        if not isinstance(metrics := read_json(self.test_file, "a finished run").get("metrics"), dict):
+            raise ParityError(f"{self.test_file} is damaged: it holds no metrics.")
+        return metrics

@@ -487,8 +487,8 @@ def test_train_py_sets_it_aside_and_goes_on_from_the_one_before(
     assert train(*arguments(experiment, 5)) == 0
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert str(last) in warning
-    assert "set aside as last.ckpt.damaged1; going on from previous.ckpt" in warning
-    assert "going on after epoch 2 of 5" in caplog.text
+    assert "set aside as last.ckpt.damaged1; resuming from previous.ckpt" in warning
+    assert "resuming after epoch 2 of 5" in caplog.text
     aside = last.with_name("last.ckpt.damaged1")
     assert aside.is_dir() if bad is None else aside.read_bytes() == bad
     experiment = run(trained.base_directory, experiment.run_name, 5)

@@ -1,0 +1,189 @@
+"""Settings as plain values: the same names after a move, and older ones read as they were meant."""
+
+import functools
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from parity.coders import LinearEncoder
+from parity.plain import ABSENT, as_before, changes, completed, differences, to_plain, upgraded, walk
+from parity.training import Adam, CrossEntropy, ParityTargetLoss, SquaredError, WeightedSum, parities_alone
+
+HERE = __name__
+
+
+@dataclass(frozen=True)
+class Fast:
+    """An optimiser factory whose ``fused`` came later."""
+
+    lr: float = 0.1
+    fused: bool = field(default=True, metadata={ABSENT: False})
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+@dataclass(frozen=True)
+class Clipped:
+    optimizer: Any
+    names: list[str] = field(default_factory=lambda: ["weight"])
+
+
+class Own(nn.Module):
+    def __init__(self, distance: nn.Module, scale: float = 2.0) -> None:
+        super().__init__()
+        self.distance, self.scale = distance, scale
+
+
+OLD_FAST = {"object": f"{HERE}.Fast", "lr": 0.1, "betas": [0.9, 0.999]}
+
+
+def test_names_of_ours_have_no_module_and_a_users_keep_theirs() -> None:
+    assert to_plain(CrossEntropy()) == {"object": "CrossEntropy", "as": "CrossEntropy()"}
+    assert to_plain([LinearEncoder, parities_alone]) == ["LinearEncoder", "parities_alone"]
+    assert to_plain(Fast()) == {**OLD_FAST, "fused": True}
+    assert to_plain(nn.MSELoss())["object"] == "torch.nn.modules.loss.MSELoss"
+    assert to_plain(functools.partial(Fast, lr=3)) == {"object": f"{HERE}.Fast", "args": [], "lr": 3}
+
+
+def test_plain_settings_survive_a_json_file() -> None:
+    settings = {1: {2: (Path("a") / "b", {"z", "y", "x"}), "relu": torch.relu}, "own": Own(nn.MSELoss())}
+    plain = to_plain(settings)
+    assert not list(changes(json.loads(json.dumps(plain)), plain))
+    assert plain["1"]["2"] == ["a/b", ["x", "y", "z"]]
+
+
+def test_a_file_of_version_1_has_the_names_of_today() -> None:
+    old = {
+        "loss": {
+            "object": "parity.training.losses.WeightedSum",
+            "terms": [[1.0, {"object": "parity.training.losses.ParityTargetLoss"}]],
+        },
+        "encoder": "parity.coders.linear.LinearEncoder",
+        "patterns": "parity.training.losses.parities_alone",
+        "own": "parity.experiments.MNIST.ablation.experiment_parameters.Own",
+        "theirs": "torch.nn.modules.loss.MSELoss",
+        "a_users": "own.parity.losses.Mine",
+        "base": "parity.weights/best.pt",
+        "file": "parity.pt",
+        "k": 2,
+    }
+    assert upgraded(old) == {
+        "loss": {"object": "WeightedSum", "terms": [[1.0, {"object": "ParityTargetLoss"}]]},
+        "encoder": "LinearEncoder",
+        "patterns": "parities_alone",
+        "own": "Own",
+        "theirs": "torch.nn.modules.loss.MSELoss",
+        "a_users": "own.parity.losses.Mine",
+        "base": "parity.weights/best.pt",
+        "file": "parity.pt",
+        "k": 2,
+    }
+
+
+def without(plain: Any, name: str) -> Any:
+    """Plain settings as they were before some parameter existed."""
+    if isinstance(plain, dict):
+        return {key: without(item, name) for key, item in plain.items() if key != name}
+    return [without(item, name) for item in plain] if isinstance(plain, list) else plain
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (dict(optimizer=Adam(lr=0.5)), "weight_decay"),
+        (dict(code=Clipped(Adam())), "weight_decay"),
+        (dict(code=Clipped(Adam())), "names"),
+        (dict(network=functools.partial(Clipped, Adam(), names=(Adam(),))), "weight_decay"),
+        (dict(losses=(Own(nn.MSELoss()), Own(SquaredError()))), "scale"),
+        (dict(loss=WeightedSum((1.0, ParityTargetLoss(Own(nn.MSELoss()))))), "scale"),
+    ],
+)  # fmt: skip
+def test_a_parameter_added_later_with_a_default_refuses_no_older_run(value: Any, name: str) -> None:
+    now, old = to_plain(value), without(to_plain(value), name)
+    assert list(differences(old, now))
+    assert not list(differences(completed(old, value), now))
+
+
+def test_an_objects_first_parameter_refuses_no_older_run() -> None:
+    value = Own(nn.MSELoss())
+    del value._modules["distance"]
+    old = {"object": f"{HERE}.Own", "as": "Own()"}
+    assert not list(differences(completed(old, value), to_plain(value)))
+
+
+def test_a_parameter_added_later_with_another_value_than_its_default_differs() -> None:
+    value = dict(optimizer=Adam(weight_decay=0.5))
+    old = without(to_plain(value), "weight_decay")
+    assert list(differences(completed(old, value), to_plain(value))) == ["optimizer.weight_decay: 0.0 -> 0.5"]
+
+
+def test_keys_added_later_to_the_defaults_of_all_configs_refuse_no_older_run() -> None:
+    defaults = dict(trainer=dict(precision="32-true"))
+    now: dict[str, Any] = dict(trainer=dict(precision="32-true", max_epochs=3))
+    assert completed(dict(trainer=dict(max_epochs=3)), now, defaults) == now
+    now["trainer"]["precision"] = "bf16-mixed"
+    assert list(differences(completed(dict(trainer=dict(max_epochs=3)), now, defaults), now)) == [
+        "trainer.precision: 32-true -> bf16-mixed"
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda fast: fast,
+        lambda fast: dict(a=fast),
+        lambda fast: [1, fast],
+        lambda fast: (fast, 2),
+        lambda fast: Clipped(fast),
+        lambda fast: dict(a=[Clipped((Clipped(fast), 3))]),
+    ],
+)
+def test_what_lacks_a_field_means_what_it_meant_before(wrapped: Any) -> None:
+    today, then = wrapped(Fast()), wrapped(Fast(fused=False))
+    old = without(to_plain(today), "fused")
+    assert as_before(today, old) == then
+    assert not list(differences(completed(old, then), to_plain(then)))
+    assert as_before(today, to_plain(then)) == then  # written when it was resumed, and resumed again
+    assert as_before(today, to_plain(today)) == today
+
+
+def test_a_partials_arguments_mean_what_they_meant_before() -> None:
+    value = functools.partial(Clipped, Fast(), names=[Fast()])
+    before = as_before(value, without(to_plain(value), "fused"))
+    assert before() == Clipped(Fast(fused=False), [Fast(fused=False)])
+
+
+def test_a_value_that_was_chosen_is_not_replaced() -> None:
+    @dataclass(frozen=True)
+    class Chosen:
+        foreach: str = field(default="auto", metadata={ABSENT: "off"})
+
+    value = Chosen("on")
+    old = without(to_plain(value), "foreach")
+    assert as_before(value, old) == value
+    assert list(differences(completed(old, value), to_plain(value))) == ["foreach: off -> on"]
+
+
+def test_another_objects_settings_change_nothing() -> None:
+    for old in (None, 3, "Fast", [], [1], {}, {"object": "Other"}, {"object": f"{HERE}.Other", "lr": 1}):
+        assert as_before(Fast(), old) == Fast()
+        assert as_before([Fast(), Fast()], old) == [Fast(), Fast()]
+    differs = list(differences(completed({"object": "Other"}, Fast()), to_plain(Fast())))
+    assert f"object: Other -> {HERE}.Fast" in differs
+
+
+def test_paths_that_are_skipped_are_not_compared() -> None:
+    old, new = dict(data=dict(workers=1, k=2), seed=1), dict(data=dict(workers=2, k=2), seed=2)
+    assert [change.path for change in changes(old, new, {"data.workers"})] == ["seed"]
+    assert not list(changes(old, new, {"data", "seed"}))
+
+
+def test_the_walker_rebuilds_what_holds_values() -> None:
+    value = {1: (1, [np.float64(2), {"a": 3}])}
+    assert walk(value, float) == {"1": [1.0, [2.0, {"a": 3.0}]]}
+    assert walk(value, float, keys=lambda key: key, keep_tuples=True) == {1: (1.0, [2.0, {"a": 3.0}])}
