@@ -28,7 +28,7 @@ from parity.experiments.experiment import (
 )
 from parity.metrics import BaseAccuracy, ReconstructionAccuracy
 from parity.models import load_into, read_weights
-from parity.models.weights import fingerprint
+from parity.models.weights import check_finite, fingerprint
 from parity.storage.files import DISK_IS_FULL, check_writable, disk_errors, remove_temporaries, write_json
 from parity.storage.locks import RunLock
 from parity.training.loggers.epoch_table import TENSORBOARD, EpochTable, tensorboard_logger
@@ -160,6 +160,7 @@ def _train_alone(
     model = experiment.get_model()
     if isinstance(model, CodedModel) and base_state is not None:
         load_into(model.base_model, *base_state)
+        check_finite(model.base_model)
         experiment.start_parity_models(model)
     identity = experiment.identity(fingerprint(model.base_model) if isinstance(model, CodedModel) else None)
     module, trainer_args = lit_module(experiment, datamodule, model, options)
@@ -237,8 +238,7 @@ def _base_weights(
     base = experiment.base_experiment
     file = base_weights or (None if base else Path(experiment.config["base"]))
     if file is not None:
-        state = read_weights(file)
-        return model_weights(state) or state, file
+        return read_weights(file), file
     assert base is not None, "a config names its base model"
     finished = ranks.on_first((base.save_dir / TEST_FILE).exists)
     if not finished and not options.train_base:

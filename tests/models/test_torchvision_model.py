@@ -89,6 +89,6 @@ def test_queries_that_are_no_images_of_three_channels_are_refused(query_shape: t
 
 def test_a_config_says_in_words_what_it_makes() -> None:
     assert to_plain(dict(network=torchvision_model, constructor=resnet18)) == {
-        "network": "parity.models.torchvision_model.torchvision_model",
+        "network": "torchvision_model",
         "constructor": "torchvision.models.resnet.resnet18",
     }
