@@ -5,11 +5,14 @@ Files are torch state dicts (``torch.load(..., weights_only=True)``), Lightning 
 
 import errno
 import hashlib
+import logging
 import pickle
 import warnings
 import zipfile
 import zlib
-from collections.abc import Container
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,9 +21,19 @@ from torch import Tensor, nn
 
 from parity.errors import DamagedFileError, ParityError
 
-# How torch words that a pickle asks for something that is no tensor or plain value.
+log = logging.getLogger(__name__)
+
+# How torch words that a pickle asks for something that is not a tensor or a plain value.
 _SIGNS_OF_CODE = ("Unsupported global", "Unsupported class", "Trying to", "Can only build")
 
+# A key of Lightning's checkpoints: there the weights are those under 'state_dict', whatever else is in the file.
+_LIGHTNING = "pytorch-lightning_version"
+
+# Levels of dictionaries that are searched for tensors: a pickle can hold a dictionary that contains itself.
+_DEEPEST = 4
+
+# Names that a message lists before it counts the others.
+_NAMED = 3
 
 _SEAL = b"parity-crc32:"
 _SEAL_LENGTH = len(_SEAL) + 8
@@ -81,11 +94,16 @@ def read_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ParityError(f"there is no file {path}.")
     try:
+        if kind := _other_archive(path):
+            raise ParityError(
+                f"{path} is {kind}, not a state dict: load it where it was made, and save its state_dict() alone, with "
+                "torch.save(model.state_dict(), file)."
+            )
         if not _is_whole(path):
             raise DamagedFileError(f"{path} is damaged: its bytes are not those that were written.")
         with warnings.catch_warnings(action="ignore"):  # of unusual pickles: what is wrong ends in one sentence
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except DamagedFileError:
+    except ParityError:
         raise
     except pickle.UnpicklingError as error:
         if any(sign in str(error) for sign in _SIGNS_OF_CODE):
@@ -106,8 +124,22 @@ def read_file(path: Path) -> dict[str, Any]:
     return content
 
 
+def _other_archive(path: Path) -> str | None:
+    """Return which of torch's other archives a file is, that hold programs; None where it is none of them."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        parts = {name.partition("/")[2] for name in archive.namelist()}
+    if "constants.pkl" in parts:
+        return "a TorchScript program (of torch.jit.save)"
+    return "an exported program (of torch.export.save)" if "archive_format" in parts else None
+
+
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read a state dict: safetensors by its suffix, else a torch file that is one or has one under 'state_dict'.
+    """Read the tensors of a file by name: of a safetensors file by its suffix, else of one that torch wrote.
+
+    Tensors in dictionaries have dotted names, {'ema': {'fc.bias': ...}} -> 'ema.fc.bias'. Those of a Lightning
+    checkpoint, and of a file without others, are the ones under 'state_dict', by their names there.
 
     Raises:
         ParityError: the file is missing, damaged, holds code, or holds no tensors by name.
@@ -116,11 +148,24 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     content = read_file(path)
-    state = content.get("state_dict", content)
-    named = isinstance(state, dict) and all(isinstance(name, str) for name in state)
-    if not named or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    if _LIGHTNING in content:
+        content = {"state_dict": content.get("state_dict")}
+    weights = dict(_tensors(content))
+    if not weights:
         raise ParityError(f"{path} holds no state dict (tensors by name), so there are no weights in it.")
-    return state
+    if all(name.startswith("state_dict.") for name in weights):
+        return {name.removeprefix("state_dict."): value for name, value in weights.items()}
+    return weights
+
+
+def _tensors(content: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    for name, value in content.items():
+        if not isinstance(name, str):  # an optimiser's state, by number
+            continue
+        if isinstance(value, Tensor):
+            yield prefix + name, value
+        elif isinstance(value, Mapping) and depth < _DEEPEST:
+            yield from _tensors(value, f"{prefix}{name}.", depth + 1)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -132,15 +177,11 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise DamagedFileError(f"{path} is damaged or no safetensors file.") from error
+        raise DamagedFileError(f"{path} is damaged or is not a safetensors file.") from error
 
 
-def load_into(network: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
-    """Load weights into a network, all of them or none.
-
-    The marks of ``nn.DataParallel`` and ``torch.compile`` are removed from names. In names that the network does not
-    know, dotted components are renamed by its ``RENAMED_KEYS``, if it has any. The batch counters of batch
-    normalisation may be missing, as they are in files from before PyTorch 0.4.1, torchvision's among them.
+def load_into(network: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Load weights into a network, all of them or none; ``find_weights`` describes which names are understood.
 
     Args:
         network: what to load into.
@@ -148,34 +189,161 @@ def load_into(network: nn.Module, state: dict[str, Tensor], source: str | Path) 
         source: where they came from, for messages.
 
     Raises:
-        ParityError: names or shapes do not fit; the network is left as it was.
+        ParityError: names, shapes or types do not fit; the network is left as it was.
     """
+    weights = find_weights(network, state, source)
+    for name, expected in network.state_dict().items():
+        if wrong := _misfit(weights[name], expected):
+            raise ParityError(f"{_unfit(network, source)}: '{name}' {wrong}.")
+    network.load_state_dict(weights)
+
+
+def find_weights(network: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> dict[str, Tensor]:
+    """Find the one prefix under which tensors by name are a network's, and return them by its own names.
+
+    All of the network's names must be there, and no others under that prefix; which prefix was taken is logged. The
+    marks of ``nn.DataParallel`` and ``torch.compile`` are removed from names. In names that the network does not know,
+    dotted components are renamed by its ``RENAMED_KEYS``, if it has any. The batch counters of batch normalisation may
+    be missing, as they are in files from before PyTorch 0.4.1, torchvision's among them.
+
+    Args:
+        network: whose weights.
+        state: tensors by name.
+        source: where they came from, for messages.
+
+    Raises:
+        ParityError: no prefix fits, or several fit, with different weights.
+    """
+    state = {name.replace("_orig_mod.", ""): value for name, value in state.items()}  # torch.compile's mark
     expected = network.state_dict()
-    counters = {name: value for name, value in expected.items() if name.endswith("num_batches_tracked")}
-    state = counters | {_own_name(network, name, expected): value for name, value in state.items()}
-    what = f"the weights in {source} do not fit {type(network).__name__}"
-    if missing := sorted(expected.keys() - state.keys()):
-        raise ParityError(f"{what}: {_first_of(missing)} missing.")
-    if foreign := sorted(state.keys() - expected.keys()):
-        raise ParityError(f"{what}: {_first_of(foreign)} unknown to it.")
-    for name, value in expected.items():
-        if state[name].shape != value.shape:
-            raise ParityError(f"{what}: '{name}' has shape {tuple(state[name].shape)}, expected {tuple(value.shape)}.")
-    network.load_state_dict(state)
+    prefixes = _prefixes(state)
+    fitting = {
+        prefix: weights
+        for prefix, number in prefixes.items()
+        if number >= len(expected) - len(_counters(expected))
+        and (weights := _under(prefix, network, state, expected)).keys() == expected.keys()
+    }
+    if not fitting:
+        raise ParityError(f"{_unfit(network, source)}: {_differences(network, state, expected, prefixes)}.")
+    prefix = _choose(fitting, expected, network, source)
+    if prefix:
+        left = len(state) - prefixes[prefix]
+        log.info("took the weights under '%s' of %s, and left out %d other tensors", prefix, source, left)
+    return fitting[prefix]
 
 
-def _first_of(names: list[str]) -> str:
-    return f"'{names[0]}' is" if len(names) == 1 else f"'{names[0]}' and {len(names) - 1} more are"
+def _prefixes(state: Mapping[str, Tensor]) -> Counter[str]:
+    """Return what names begin with, up to any of their dots, and how many do; the whole state, '', comes first."""
+    prefixes = Counter({"": len(state)})
+    for name in state:
+        prefixes.update(accumulate(f"{component}." for component in name.split(".")[:-1]))
+    return prefixes
+
+
+def _counters(expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in expected.items() if name.endswith("num_batches_tracked")}
+
+
+def _under(
+    prefix: str, network: nn.Module, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return the tensors under a prefix by the network's names, with batch counters where they are missing."""
+    return _counters(expected) | {
+        _own_name(network, name.removeprefix(prefix), expected): value
+        for name, value in state.items()
+        if name.startswith(prefix)
+    }
 
 
 def _own_name(network: nn.Module, name: str, expected: Container[str]) -> str:
-    name = name.replace("_orig_mod.", "")  # torch.compile's mark
     if name not in expected:
-        name = name.removeprefix("module.")  # nn.DataParallel's
+        name = name.removeprefix("module.")  # nn.DataParallel's mark
     if name not in expected:
         renamed: dict[str, str] = getattr(network, "RENAMED_KEYS", {})
         name = ".".join(renamed.get(component, component) for component in name.split("."))
     return name
+
+
+def _choose(
+    fitting: Mapping[str, Mapping[str, Tensor]], expected: Mapping[str, Tensor], network: nn.Module, source: str | Path
+) -> str:
+    """Choose among prefixes whose names fit: by shapes and types, then a coded model's base model."""
+    shaped = [
+        prefix
+        for prefix, weights in fitting.items()
+        if len(fitting) == 1 or not any(_misfit(weights[name], value) for name, value in expected.items())
+    ] or list(fitting)[:1]
+    bases = [prefix for prefix in shaped if prefix.endswith("base_model.")]
+    first, *others = bases if len(bases) == 1 else shaped
+    for other in others:
+        if any(not torch.equal(fitting[first][name], fitting[other][name]) for name in expected):
+            raise ParityError(
+                f"{source} has several weights that fit {type(network).__name__}, under "
+                f"{_listed(sorted([first, *others]))}: save the ones to load in a file of their own."
+            )
+    return first
+
+
+def _differences(
+    network: nn.Module, state: Mapping[str, Tensor], expected: Mapping[str, Tensor], prefixes: Container[str]
+) -> str:
+    """Return what is missing and what is left over under the prefix that fits best."""
+    own = {prefix: _under(prefix, network, state, expected).keys() for prefix in _prefixes(state)}
+    prefix = min(own, key=lambda prefix: len(own[prefix] ^ expected.keys()))
+    under = f"under '{prefix}', " if prefix else ""
+    missing, left_over = sorted(expected.keys() - own[prefix]), sorted(own[prefix] - expected.keys())
+    parts = [f"{_listed(missing)} {_are(missing)} missing"] if missing else []
+    parts += [f"{_listed(left_over)} {_are(left_over)} unknown to it"] if left_over else []
+    return under + ", and ".join(parts)
+
+
+def _unfit(network: nn.Module, source: str | Path) -> str:
+    return f"the weights in {source} do not fit {type(network).__name__}"
+
+
+def _listed(names: list[str]) -> str:
+    some = [f"'{name}'" for name in names[:_NAMED]]
+    more = len(names) - len(some)
+    *others, last = [*some, f"{more} more"] if more else some
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _are(names: list[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _misfit(value: Tensor, expected: Tensor) -> str | None:
+    """Return why a tensor cannot be copied into a network's, unchanged but for rounding; None where it can."""
+    kind = str(value.dtype).removeprefix("torch.")
+    if value.is_nested or value.layout is not torch.strided:
+        layout = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
+        return f"is a {layout} tensor: save it as a dense one, with .to_dense()"
+    if value.is_meta:
+        return "is a tensor of the meta device, which has a shape and no values: save the weights themselves"
+    if value.shape != expected.shape:
+        return f"has shape {tuple(value.shape)}, expected {tuple(expected.shape)}"
+    if value.is_quantized or (expected.is_floating_point() and not value.is_floating_point()):
+        return f"is {kind}, expected floating-point numbers: save the weights before they are quantised or converted"
+    if value.is_complex() and not expected.is_complex():
+        return f"is {kind}, expected {str(expected.dtype).removeprefix('torch.')}"
+    return None
+
+
+def check_finite(network: nn.Module) -> None:
+    """Make sure that a network can compute numbers: none of its parameters is NaN or infinite, no buffer is NaN.
+
+    Raises:
+        ParityError: one is; it is named.
+    """
+    parameters = dict(network.named_parameters())
+    for name, value in (parameters | dict(network.named_buffers())).items():
+        # A buffer may be infinite, as an attention's mask is.
+        broken = int((~value.isfinite() if name in parameters else value.isnan()).sum())
+        if broken:
+            raise ParityError(
+                f"the weights of {type(network).__name__} are not finite: {broken} of {value.numel()} numbers in "
+                f"'{name}' are NaN or infinite; load weights of a training that did not diverge."
+            )
 
 
 def fingerprint(network: nn.Module) -> str:

@@ -12,7 +12,6 @@ from parity.evaluation.report.tables import flat_rows
 from parity.experiments.experiment import Experiment
 from parity.models import load_into, read_weights
 from parity.runs.comparison import run_comparison
-from parity.training.loop.checkpoints import model_weights
 from parity.training.loop.fit import Hardware, make_trainer
 
 
@@ -53,8 +52,7 @@ def run_evaluation(
         source, model = experiment.checkpoint(reload), experiment.load_trained_model(reload, ema)
     else:
         source, model = weights, experiment.get_model()
-        state = read_weights(weights)
-        load_into(model, model_weights(state) or state, weights)
+        load_into(model, read_weights(weights), weights)
     datamodule.device = trainer.strategy.root_device
     model.to(datamodule.device).eval()
     loader = datamodule.loader(split)

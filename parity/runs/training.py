@@ -19,7 +19,7 @@ from parity.evaluation.costs import parity_model_costs
 from parity.experiments.experiment import Experiment
 from parity.metrics import BaseAccuracy, ReconstructionAccuracy
 from parity.models import load_into, read_weights
-from parity.models.weights import fingerprint
+from parity.models.weights import check_finite, fingerprint
 from parity.plain import to_plain
 from parity.training.loggers.wandb_logger import WandbLogger
 from parity.training.loop import ranks
@@ -181,8 +181,7 @@ def _base_weights(
     base = experiment.base_experiment
     file = base_weights or (None if base else Path(experiment.config["base"]))
     if file is not None:
-        state = read_weights(file)
-        return Weights(model_weights(state) or state, file)
+        return Weights(read_weights(file), file)
     assert base is not None, "a config names its base model"
     if not ranks.on_first(base.folder.is_finished):
         _train_base(base, options, stop)
@@ -216,6 +215,7 @@ def _train_alone(
     model = experiment.get_model()
     if isinstance(model, CodedModel) and base is not None:
         load_into(model.base_model, *base)
+        check_finite(model.base_model)
         experiment.start_parity_models(model)
     identity = experiment.identity(fingerprint(model.base_model) if isinstance(model, CodedModel) else None)
     run = _Run(experiment, options, folder, datamodule, model, *lit_module(experiment, datamodule, model, options))

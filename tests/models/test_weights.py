@@ -209,9 +209,9 @@ def without(name: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
         (lambda state: state | {"layers.2.bias": torch.zeros(3)}, r"'layers.2.bias' has shape \(3,\), expected \(4,\)"),
         (lambda state: state | {"layers.2.bias": torch.zeros(4, 1)}, r"'layers.2.bias' has shape \(4, 1\)"),
         (without("layers.0.weight"), "'layers.0.weight' is missing"),
-        (lambda state: {}, "'layers.0.bias' and 3 more are missing"),
+        (lambda state: {}, "'layers.0.bias', 'layers.0.weight', 'layers.2.bias' and 1 more are missing"),
         (lambda state: state | {"layers.3.bias": torch.zeros(4)}, "'layers.3.bias' is unknown"),
-        (lambda state: state | {"nn.7": torch.zeros(4), "x": torch.zeros(1)}, "'layers.7' and 1 more are unknown"),
+        (lambda state: state | {"nn.7": torch.zeros(4), "x": torch.zeros(1)}, "'layers.7' and 'x' are unknown to it"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_and_the_network_is_left_as_it_was(change: Callable, match: str) -> None:
