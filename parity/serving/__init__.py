@@ -1,0 +1,1 @@
+"""A code as a service: answers on time although a worker is slow or dead."""

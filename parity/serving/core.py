@@ -1,0 +1,263 @@
+"""The core of the service: events in, commands out, without input, output, threads or a clock.
+
+A driver passes on what happens (a query arrived, a task is done or failed, time has passed) and carries out the
+commands that each call returns. The same core so runs under asyncio and threads, in the simulator and in tests.
+"""
+
+import itertools
+from collections.abc import Hashable
+from typing import Generic
+
+from parity.errors import ParityError
+from parity.serving.code import Code
+from parity.serving.commands import BASE, Answer, Cancel, Command, Fail, P, Q, Reason, Send, Source
+from parity.serving.group import BLANKS, Group, Member, Task
+from parity.serving.policy import HedgeBudget, Policy
+from parity.serving.timers import Timers
+
+
+class Core(Generic[Q, P]):
+    """Answers every query exactly once, with whichever comes first: its own answer or a reconstruction.
+
+    A group is k consecutive queries in arrival order. A systematic code's queries go to the base pool as they arrive,
+    everything else of a group when it is full or its timeout is over. Times must not decrease from call to call.
+
+    All payloads of a core are answered by one version of the models: a service with a new version makes a new core.
+
+    Args:
+        policy: times, budgets and bounds.
+        code: encoding and decoding.
+        default: the prediction for queries that get no other; with None these fail.
+
+    Raises:
+        ParityError: the policy hedges, and the code has no own answers.
+    """
+
+    def __init__(self, policy: Policy, code: Code[Q, P], default: P | None = None) -> None:
+        if policy.hedges and not code.systematic:
+            raise ParityError(
+                "a non-systematic code cannot be hedged, as no worker is asked a query itself: leave hedge_delay out."
+            )
+        self._policy = policy
+        self._code = code
+        self._default = default
+        self._budget = HedgeBudget(policy.hedge_budget)
+        self._timers = Timers()
+        self._numbers = itertools.count()
+        self._waiting: dict[Hashable, Member[Q, P]] = {}
+        self._tasks: dict[int, Task[Q, P]] = {}
+        self._open: Group[Q, P] | None = None
+        self._blank: list[P] = []  # the base model's prediction for the blank, once it is known
+        self._commands: list[Command[Q, P]] = []
+
+    @property
+    def waiting(self) -> int:
+        """Queries that wait for an answer."""
+        return len(self._waiting)
+
+    @property
+    def outstanding(self) -> int:
+        """Tasks of which an output is waited for."""
+        return len(self._tasks)
+
+    def next_tick(self) -> float | None:
+        """Return the time at which ``tick`` is to be called, if nothing else happens before."""
+        return self._timers.next_time()
+
+    def arrive(self, now: float, query: Hashable, payload: Q, deadline: float | None = None) -> list[Command[Q, P]]:
+        """A query arrived.
+
+        Args:
+            now: the time.
+            query: the driver's name for it.
+            payload: what is encoded and sent.
+            deadline: seconds from now; by default the policy's.
+
+        Raises:
+            ParityError: a query of this name is waiting.
+        """
+        if query in self._waiting:
+            raise ParityError(f"query {query!r} is waiting already: give every query a name of its own.")
+        if len(self._waiting) >= self._policy.most_waiting:
+            self._commands.append(Fail(query, Reason.REFUSED))
+        else:
+            self._accept(now, query, payload, self._policy.deadline if deadline is None else deadline)
+        return self.tick(now)
+
+    def done(self, now: float, task: int, output: P) -> list[Command[Q, P]]:
+        """A worker answered; what was cancelled is ignored."""
+        if (known := self._take(task)) is not None:
+            self._receive(known, output)
+            self._settle(now, known.group)
+        return self.tick(now)
+
+    def failed(self, now: float, task: int) -> list[Command[Q, P]]:
+        """A worker failed, or died with the task; what was cancelled is ignored."""
+        if (known := self._take(task)) is not None:
+            known.group.failed = True
+            if known.attempt < self._policy.retries and self._is_needed(known):
+                self._send(known.group, known.worker, known.pool, known.payload, known.source, known.attempt + 1)
+            self._settle(now, known.group)
+        return self.tick(now)
+
+    def tick(self, now: float) -> list[Command[Q, P]]:
+        """Time has passed."""
+        self._timers.run(now)
+        commands, self._commands = self._commands, []
+        return commands
+
+    def _accept(self, now: float, query: Hashable, payload: Q, deadline: float) -> None:
+        policy, group = self._policy, self._open or self._open_group(now)
+        late_at = now + deadline
+        member = Member(query, len(group.members), group, min(now + policy.patience, late_at), late_at)
+        self._waiting[query] = member
+        group.members.append(member)
+        group.queries.append(payload)
+        group.unanswered += 1
+        self._budget.earn()
+        if self._code.systematic:
+            self._send(group, member.index, BASE, payload)
+        if policy.hedges:
+            self._timers.add(now + policy.hedge_delay, self._hedge, member)
+        self._timers.add(late_at, self._give_up_waiting, member)
+        if len(group.members) == self._code.k:
+            self._close(now, group)
+
+    def _open_group(self, now: float) -> Group[Q, P]:
+        group: Group[Q, P] = Group()
+        self._open = group
+        if self._code.k > 1:
+            self._timers.add(now + self._policy.group_timeout, self._close, group)
+        return group
+
+    def _close(self, now: float, group: Group[Q, P]) -> None:
+        """Send what is made of the whole group, unless nobody waits for it."""
+        self._open, group.over = None, True
+        if group.unanswered:
+            code, blanks = self._code, self._code.k - len(group.members)
+            if blanks and code.systematic and code.n > code.k:
+                self._predict_blanks(group)
+            coded = code.encode(group.queries + [code.blank] * blanks)
+            for worker, payload in enumerate(coded, start=code.n - len(coded)):
+                self._send(group, worker, code.pool(worker), payload)
+        self._settle(now, group)
+
+    def _predict_blanks(self, group: Group[Q, P]) -> None:
+        """Make the base model's prediction for the blank known to a partial group: decoding subtracts it."""
+        if self._blank:
+            self._fill_blanks(group, self._blank[0])
+        else:
+            self._send(group, BLANKS, BASE, self._code.blank)
+
+    def _fill_blanks(self, group: Group[Q, P], prediction: P) -> None:
+        group.outputs.update(dict.fromkeys(range(len(group.members), self._code.k), prediction))
+
+    def _send(
+        self, group: Group[Q, P], worker: int, pool: int, payload: Q, source: Source = Source.OWN, attempt: int = 0
+    ) -> None:
+        number = next(self._numbers)
+        self._tasks[number] = group.outstanding[number] = Task(group, worker, pool, payload, source, attempt)
+        self._commands.append(Send(number, pool, payload))
+
+    def _take(self, number: int) -> Task[Q, P] | None:
+        task = self._tasks.pop(number, None)
+        if task is not None:
+            del task.group.outstanding[number]
+        return task
+
+    def _cancel(self, number: int) -> None:
+        self._take(number)
+        self._commands.append(Cancel(number))
+
+    def _receive(self, task: Task[Q, P], output: P) -> None:
+        """Keep an output, and answer the query whose own it is."""
+        group, worker, code = task.group, task.worker, self._code
+        if worker == BLANKS:
+            self._blank = [output]
+            self._fill_blanks(group, output)
+            return
+        group.outputs[worker] = output
+        for twin in [number for number, other in group.outstanding.items() if other.worker == worker]:
+            self._cancel(twin)
+        if not code.systematic or worker >= code.k:
+            group.redundant = True
+        elif not (member := group.members[worker]).over:
+            self._answer(member, output, task.source)
+
+    def _is_needed(self, task: Task[Q, P]) -> bool:
+        """Return whether a failed task is worth sending again."""
+        group, worker = task.group, task.worker
+        if group.awaits(worker):
+            return False
+        asks_a_query = self._code.systematic and 0 <= worker < self._code.k
+        return not group.members[worker].over if asks_a_query else group.unanswered > 0
+
+    def _settle(self, now: float, group: Group[Q, P]) -> None:
+        """Rebuild what is to be rebuilt now, fail what never can be, and end the group when nobody waits for it."""
+        if group.redundant and group.unanswered:
+            self._rebuild(now, group)
+        if group.failed and group.over and group.unanswered:
+            self._fail_lost(group)
+        if group.over and not group.unanswered:
+            for number in list(group.outstanding):
+                self._cancel(number)
+            group.forget()
+
+    def _rebuild(self, now: float, group: Group[Q, P]) -> None:
+        ready = self._code.rebuildable(group.outputs.keys())
+        due = [member for member in group.waiting() if member.index in ready and self._takes_rebuilt(now, member)]
+        if due:
+            rebuilt = self._code.decode(group.outputs)
+            for member in due:
+                self._answer(member, rebuilt[member.index], Source.REBUILT)
+
+    def _takes_rebuilt(self, now: float, member: Member[Q, P]) -> bool:
+        """Return whether a query that can be rebuilt is to be; if not yet, come back when its patience is over."""
+        group = member.group
+        if now >= member.impatient_at:
+            return True
+        if not (group.awaits(member.index) if self._code.systematic else group.outstanding):
+            return True
+        if not member.waits_for_patience:
+            member.waits_for_patience = True
+            self._timers.add(member.impatient_at, self._lose_patience, member)
+        return False
+
+    def _lose_patience(self, now: float, member: Member[Q, P]) -> None:
+        self._settle(now, member.group)
+
+    def _fail_lost(self, group: Group[Q, P]) -> None:
+        """Fail the members that no output which may still come can answer."""
+        code = self._code
+        hoped = group.hoped_for(code.k)
+        possible = code.rebuildable(hoped) | (hoped if code.systematic else frozenset())
+        for member in list(group.waiting()):
+            if member.index not in possible:
+                self._fail(member, Reason.LOST)
+
+    def _hedge(self, now: float, member: Member[Q, P]) -> None:
+        if self._budget.spend():
+            group = member.group
+            self._send(group, member.index, BASE, group.queries[member.index], Source.HEDGE)
+
+    def _give_up_waiting(self, now: float, member: Member[Q, P]) -> None:
+        self._settle(now, member.group)  # a reconstruction that patience held back is better than none
+        if not member.over:
+            self._fail(member, Reason.LATE)
+            self._settle(now, member.group)
+
+    def _answer(self, member: Member[Q, P], value: P, source: Source) -> None:
+        self._leave(member)
+        self._commands.append(Answer(member.query, value, source))
+
+    def _fail(self, member: Member[Q, P], reason: Reason) -> None:
+        if self._default is not None:
+            self._answer(member, self._default, Source.DEFAULT)
+        else:
+            self._leave(member)
+            self._commands.append(Fail(member.query, reason))
+
+    def _leave(self, member: Member[Q, P]) -> None:
+        member.over = True
+        member.group.unanswered -= 1
+        del self._waiting[member.query]

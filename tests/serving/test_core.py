@@ -1,0 +1,293 @@
+"""The core: who is sent what and when, and which answer a query gets."""
+
+import math
+
+import pytest
+
+from parity.errors import ParityError
+from parity.serving.commands import BASE, Reason, Source
+from parity.serving.policy import Policy
+from tests.serving.exact_code import BLANK, DEFAULT, ExactCode, Harness, query
+
+UNCODED = ExactCode(1, 0)
+
+
+def test_queries_go_to_the_base_pool_at_once_and_parity_queries_when_the_group_is_full() -> None:
+    service = Harness(Policy(group_timeout=1), ExactCode(2, 1))
+    service.arrive()
+    assert [service.outstanding[task].payload for task in service.tasks(BASE)] == [query(1)]
+    assert not service.tasks(1)
+    service.arrive()
+    assert len(service.tasks(BASE)) == 2
+    assert len(service.tasks(1)) == 1
+
+
+def test_each_parity_query_goes_to_a_pool_of_its_own() -> None:
+    service = Harness(Policy(), ExactCode(2, 3))
+    service.arrive()
+    service.arrive()
+    assert [len(service.tasks(pool)) for pool in range(4)] == [2, 1, 1, 1]
+
+
+def test_a_stalled_workers_query_is_rebuilt() -> None:
+    service = Harness(Policy(), ExactCode(2, 1))
+    stalled, other = service.arrive(), service.arrive()
+    late = service.task_of(stalled)
+    service.done(service.task_of(other))
+    service.done(service.tasks(1)[0])
+    assert (service.source(stalled), service.source(other)) == (Source.REBUILT, Source.OWN)
+    assert service.cancelled == [late]
+    service.done(late)  # dropped: the harness would see a second answer
+
+
+def test_patience_waits_for_the_own_answer_although_a_reconstruction_is_ready() -> None:
+    service = Harness(Policy(patience=3), ExactCode(2, 1))
+    slow, other = service.arrive(), service.arrive()
+    service.done(service.task_of(other))
+    service.done(service.tasks(1)[0])
+    service.wait(2.9)
+    assert service.source(slow) is None
+    service.done(service.task_of(slow))
+    assert service.source(slow) is Source.OWN
+
+
+def test_patience_ends() -> None:
+    service = Harness(Policy(patience=3), ExactCode(2, 1))
+    slow, other = service.arrive(), service.arrive()
+    service.done(service.task_of(other))
+    service.done(service.tasks(1)[0])
+    service.wait(3)
+    assert service.source(slow) is Source.REBUILT
+
+
+def test_nobody_is_patient_with_a_worker_that_failed() -> None:
+    service = Harness(Policy(patience=3, retries=0), ExactCode(2, 1))
+    lost, other = service.arrive(), service.arrive()
+    service.done(service.task_of(other))
+    service.done(service.tasks(1)[0])
+    service.failed(service.task_of(lost))
+    assert service.source(lost) is Source.REBUILT
+
+
+def test_a_deadline_before_the_end_of_patience_takes_the_reconstruction() -> None:
+    service = Harness(Policy(patience=3, deadline=2), ExactCode(2, 1))
+    slow, other = service.arrive(), service.arrive()
+    service.done(service.task_of(other))
+    service.done(service.tasks(1)[0])
+    service.wait(2)
+    assert service.source(slow) is Source.REBUILT
+
+
+@pytest.mark.parametrize("blank_first", [True, False])
+def test_a_partial_group_is_rebuilt_exactly_with_the_blanks_prediction(blank_first: bool) -> None:
+    """The base model's prediction for the blank is 7: taken for zero, the answer would be wrong."""
+    service = Harness(Policy(group_timeout=1), ExactCode(3, 1))
+    stalled, other = service.arrive(), service.arrive()
+    service.wait(1)
+    blank, parity = service.task_of(BLANK), service.tasks(1)[0]
+    service.done(service.task_of(other))
+    for task in (blank, parity) if blank_first else (parity, blank):
+        assert service.source(stalled) is None
+        service.done(task)
+    assert service.source(stalled) is Source.REBUILT
+
+
+def test_the_blanks_prediction_is_asked_for_once() -> None:
+    service = Harness(Policy(group_timeout=1), ExactCode(3, 1))
+    service.arrive()
+    service.wait(1)
+    service.done(service.task_of(BLANK))
+    stalled = service.arrive()
+    service.wait(1)
+    assert sum(send.payload == query(BLANK) for send in service.sent.values()) == 1
+    service.done(service.tasks(1)[-1])
+    assert service.source(stalled) is Source.REBUILT
+
+
+def test_a_lost_prediction_of_the_blank_is_asked_for_by_the_next_partial_group() -> None:
+    service = Harness(Policy(group_timeout=1, deadline=5), ExactCode(2, 1))
+    service.arrive()
+    service.wait(6)
+    assert service.source(1) is Reason.LATE
+    stalled = service.arrive()
+    service.wait(1)
+    service.done(service.task_of(BLANK))
+    service.done(service.tasks(1)[0])
+    assert service.source(stalled) is Source.REBUILT
+
+
+def test_no_parity_query_is_sent_for_a_group_that_is_answered() -> None:
+    service = Harness(Policy(group_timeout=1), ExactCode(2, 1))
+    service.done(service.task_of(service.arrive()))
+    service.wait(1)
+    assert len(service.sent) == 1
+    assert service.core.next_tick() is None
+
+
+def test_an_answer_of_an_open_group_still_rebuilds_a_later_member() -> None:
+    service = Harness(Policy(group_timeout=1), ExactCode(2, 1))
+    service.done(service.task_of(service.arrive()))
+    stalled = service.arrive()
+    service.done(service.tasks(1)[0])
+    assert service.source(stalled) is Source.REBUILT
+
+
+def test_an_output_that_is_too_late_for_its_own_query_rebuilds_another() -> None:
+    service = Harness(Policy(), ExactCode(2, 1))
+    hurried, patient = service.arrive(deadline=1), service.arrive(deadline=9)
+    service.wait(1)
+    assert service.source(hurried) is Reason.LATE
+    service.done(service.task_of(hurried))
+    service.done(service.tasks(1)[0])
+    assert service.source(patient) is Source.REBUILT
+
+
+def test_two_stalled_workers_of_one_group_are_rebuilt_with_two_parity_queries() -> None:
+    service = Harness(Policy(), ExactCode(3, 2))
+    first, second, third = service.arrive(), service.arrive(), service.arrive()
+    service.done(service.task_of(third))
+    service.done(service.tasks(1)[0])
+    assert service.source(first) is None
+    service.done(service.tasks(2)[0])
+    assert service.source(first) is service.source(second) is Source.REBUILT
+
+
+def test_a_non_systematic_code_sends_nothing_before_the_group_is_full_and_takes_the_fastest_k() -> None:
+    service = Harness(Policy(group_timeout=1), ExactCode(2, 1, systematic=False))
+    service.arrive()
+    assert not service.sent
+    service.arrive()
+    assert len(service.tasks(BASE)) == 3
+    service.done(service.tasks(BASE)[2])
+    service.done(service.tasks(BASE)[0])
+    assert service.source(1) is service.source(2) is Source.REBUILT
+    assert len(service.cancelled) == 1
+
+
+def test_patience_of_a_non_systematic_code_waits_for_all_outputs() -> None:
+    service = Harness(Policy(patience=3), ExactCode(2, 1, systematic=False))
+    service.arrive()
+    service.arrive()
+    service.done(service.tasks(BASE)[0])
+    service.done(service.tasks(BASE)[0])
+    assert service.source(1) is None
+    service.done(service.tasks(BASE)[0])
+    assert service.source(1) is Source.REBUILT
+
+
+def test_a_partial_group_of_a_non_systematic_code_needs_no_prediction_of_the_blank() -> None:
+    service = Harness(Policy(group_timeout=1), ExactCode(3, 1, systematic=False))
+    service.arrive()
+    service.wait(1)
+    assert len(service.tasks(BASE)) == 4
+    for task in service.tasks(BASE)[:3]:
+        service.done(task)
+    assert service.source(1) is Source.REBUILT
+
+
+def test_a_hedge_answers_for_a_stalled_worker_and_the_loser_is_cancelled() -> None:
+    service = Harness(Policy(hedge_delay=2, hedge_budget=1), UNCODED)
+    stalled = service.arrive()
+    own = service.task_of(stalled)
+    service.wait(2)
+    (hedge,) = [task for task in service.tasks(BASE) if task != own]
+    service.done(hedge)
+    assert service.source(stalled) is Source.HEDGE
+    assert service.cancelled == [own]
+
+
+def test_hedges_stay_within_their_budget() -> None:
+    service = Harness(Policy(hedge_delay=1, hedge_budget=0.1), UNCODED)
+    for _ in range(100):
+        service.arrive()
+    service.wait(1)
+    assert len(service.sent) == 110
+
+
+def test_replication_is_a_hedge_without_delay() -> None:
+    service = Harness(Policy(hedge_delay=0, hedge_budget=math.inf), UNCODED)
+    service.arrive()
+    assert len(service.tasks(BASE)) == 2
+
+
+def test_a_failed_task_is_sent_again() -> None:
+    service = Harness(Policy(retries=1), UNCODED)
+    asked = service.arrive()
+    service.failed(service.task_of(asked))
+    service.done(service.task_of(asked))
+    assert service.source(asked) is Source.OWN
+
+
+def test_a_query_that_no_worker_can_answer_fails_before_its_deadline() -> None:
+    service = Harness(Policy(retries=1), UNCODED)
+    asked = service.arrive()
+    service.failed(service.task_of(asked))
+    service.failed(service.task_of(asked))
+    assert service.source(asked) is Reason.LOST
+
+
+def test_a_failed_query_of_a_group_waits_for_the_parity_answer_and_is_lost_with_it() -> None:
+    service = Harness(Policy(retries=0), ExactCode(2, 1))
+    lost, other = service.arrive(), service.arrive()
+    service.failed(service.task_of(lost))
+    assert service.source(lost) is None
+    service.failed(service.tasks(1)[0])
+    assert service.source(lost) is Reason.LOST
+    service.done(service.task_of(other))
+    assert service.source(other) is Source.OWN
+
+
+def test_a_late_query_gets_the_default_prediction_if_there_is_one() -> None:
+    service = Harness(Policy(deadline=2), UNCODED, default=DEFAULT)
+    late = service.arrive()
+    service.wait(2)
+    assert service.source(late) is Source.DEFAULT
+    assert len(service.cancelled) == 1
+
+
+def test_a_querys_own_deadline_counts() -> None:
+    service = Harness(Policy(deadline=2), UNCODED)
+    patient, hurried = service.arrive(deadline=5), service.arrive(deadline=1)
+    service.wait(1)
+    assert service.source(hurried) is Reason.LATE
+    service.wait(3)
+    assert service.source(patient) is None
+
+
+def test_too_many_waiting_queries_are_refused_and_leave_no_trace() -> None:
+    service = Harness(Policy(most_waiting=2), UNCODED)
+    first = service.arrive()
+    service.arrive()
+    refused = service.arrive()
+    assert service.source(refused) is Reason.REFUSED
+    assert len(service.sent) == 2
+    service.done(service.task_of(first))
+    assert service.source(service.arrive()) is None
+
+
+def test_two_waiting_queries_of_one_name_are_refused() -> None:
+    service = Harness(Policy(), UNCODED)
+    service.core.arrive(0, "a", query(1))
+    with pytest.raises(ParityError, match="name of its own"):
+        service.core.arrive(0, "a", query(2))
+
+
+def test_a_non_systematic_code_is_not_hedged() -> None:
+    with pytest.raises(ParityError, match="cannot be hedged"):
+        Harness(Policy(hedge_delay=1), ExactCode(2, 1, systematic=False))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        dict(group_timeout=-1),
+        dict(patience=math.nan),
+        dict(hedge_budget=-0.1),
+        dict(deadline=0),
+        dict(most_waiting=0),
+        dict(retries=-1),
+    ],
+)
+def test_a_policy_out_of_range_is_refused_by_name(wrong: dict[str, float]) -> None:
+    with pytest.raises(ParityError, match=next(iter(wrong))):
+        Policy(**wrong)  # type: ignore[arg-type]
