@@ -18,6 +18,9 @@ VERSION = 2
 ABSENT = "absent"
 """In a dataclass field's metadata: what was meant by settings that were written before there was this field."""
 
+OWN_PACKAGE = "parity_own_experiments_"
+"""How the package of a user's folder begins whose modules' names were taken; what they hold is named as without it."""
+
 _OUR_MODULES = re.compile(r"parity\.(?:experiments\.[^.]+\.[^.]+\.experiment_parameters\.|[a-z_0-9]+\.)*(?=[^.])")
 
 
@@ -63,6 +66,8 @@ def _object(value: Any) -> Any:
 
 def _name(thing: Any) -> str:
     module: str = thing.__module__
+    if module.startswith(OWN_PACKAGE):
+        module = module.partition(".")[2]
     return thing.__qualname__ if module.partition(".")[0] == "parity" else f"{module}.{thing.__qualname__}"
 
 
