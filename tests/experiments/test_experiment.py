@@ -44,11 +44,11 @@ def test_a_notebook_gets_everything_from_a_run(runs: Path) -> None:
     (batch, *_) = next(iter(found.get_datamodule(batch_size=7).loader("test")))
     available = torch.ones(7, 3, dtype=torch.bool)
     available[::2, 1] = False
-    answers = model(batch.queries, available)
+    rebuilt = model(batch.queries, available)
     predictions = model.base_outputs(batch.queries)
     arrived = available[:, :2]
-    assert torch.equal(answers[arrived], predictions[arrived])
-    assert not torch.allclose(answers[~arrived], predictions[~arrived])
+    assert torch.equal(rebuilt[arrived], predictions[arrived])
+    assert not torch.allclose(rebuilt[~arrived], predictions[~arrived])
 
 
 def test_the_base_model_is_trained_first_and_used(tmp_path: Path) -> None:
@@ -79,10 +79,10 @@ def test_a_run_is_its_config_seed_and_base_weights(runs: Path, tmp_path: Path) -
         run_training(experiment(runs), OPTIONS, base_weights=other)
 
     assert experiment(runs, seed=1).save_dir.name == "mlp_k2_add-seed=1"
-    run_training(experiment(runs, epochs=5), OPTIONS)  # a larger max_epochs goes on
+    run_training(experiment(runs, epochs=5), OPTIONS)  # a larger max_epochs resumes it
     assert len(first.load_metrics()) == 5
-    started_anew = RunOptions(hardware=Hardware("cpu"), resume=False)
-    run_training(experiment(runs, overrides={"optimizer.lr": 0.1}), started_anew)
+    restarted = RunOptions(hardware=Hardware("cpu"), resume=False)
+    run_training(experiment(runs, overrides={"optimizer.lr": 0.1}), restarted)
     assert len(first.load_metrics()) == 3
 
 
