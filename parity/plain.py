@@ -19,6 +19,9 @@ VERSION = 2
 ABSENT = "absent"
 """In a dataclass field's metadata: the value that settings written before there was this field stand for."""
 
+OWN_PACKAGE = "parity_own_experiments_"
+"""How the package of a user's folder begins whose modules' names were taken; what they hold is named as without it."""
+
 _MODULES_OF_VERSION_1 = "analyses|coded_model|coders|data|erasures|evaluation|experiments|grids|models|tasks|training"
 _OUR_NAME = re.compile(
     rf"parity\.(?:{_MODULES_OF_VERSION_1})\."
@@ -79,6 +82,8 @@ def _object(value: Any) -> Any:
 
 def _name(thing: Any) -> str:
     module = str(getattr(thing, "__module__", None))  # functions written in C have none
+    if module.startswith(OWN_PACKAGE):
+        module = module.partition(".")[2]
     return str(thing.__qualname__) if module.partition(".")[0] == "parity" else f"{module}.{thing.__qualname__}"
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from torch import nn
@@ -51,10 +51,20 @@ def _of_signature(function: Callable[..., Any], positional: int) -> tuple[set[st
     return {*by_position[positional:], *only}, any(one.kind is one.VAR_KEYWORD for one in parameters)
 
 
-def takes(function: Callable[..., Any], positional: int) -> bool:
-    """Return whether a callable can be called with so many arguments by position, and none by keyword."""
+def takes(function: Callable[..., Any], positional: int, given: Collection[str] = ()) -> bool:
+    """Return whether a callable can be called with so many arguments by position, and by keyword with what is given.
+
+    Args:
+        function: a function, or a module, which is called as its ``forward``.
+        positional: the number of arguments by position.
+        given: keywords, of which those are used that the function takes.
+    """
+    taken = keywords(function, positional)
+    used = dict.fromkeys(name for name in given if taken is None or name in taken)
     try:
-        inspect.signature(function.forward if isinstance(function, nn.Module) else function).bind(*range(positional))
+        inspect.signature(function.forward if isinstance(function, nn.Module) else function).bind(
+            *range(positional), **used
+        )
     except TypeError:
         return False
     except ValueError:  # one of C

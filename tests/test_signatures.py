@@ -52,3 +52,6 @@ def test_a_signature_that_takes_any_keyword_names_some() -> None:
 def test_how_many_arguments_a_loss_takes() -> None:
     assert takes(nn.MSELoss(), 2)
     assert not takes(nn.MSELoss(), 4)
+    assert not takes(any_other, 1)
+    assert takes(any_other, 1, given=["scale"])
+    assert takes(nn.MSELoss(), 2, given=["lr"])

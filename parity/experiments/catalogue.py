@@ -1,8 +1,7 @@
-"""Finds experiments: in this package and in folders of a user's own, all in the layout <Dataset>/<collection>/."""
+"""Finds experiments: in this package and in a user's own folders, all in the layout <Dataset>/<collection>/."""
 
 import fnmatch
 import importlib
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +12,7 @@ from torch import nn
 from parity import settings
 from parity.errors import ParityError, did_you_mean
 from parity.experiments.config import Config, frozen
+from parity.experiments.imports import add_to_path, import_file
 
 _PARAMETERS = "experiment_parameters.py"
 _OWN_FOLDER = Path(__file__).parent
@@ -35,17 +35,16 @@ def add_experiments_path(folder: str | Path) -> None:
     """Also find experiments in this folder, and let its modules be imported by name.
 
     Raises:
-        ParityError: there is no such folder.
+        ParityError: the folder does not exist.
     """
     folder = Path(folder).expanduser().resolve()
     if not folder.is_dir():
         raise ParityError(
-            f"--experiments_path {folder} is no folder: it should hold <Dataset>/<collection>/{_PARAMETERS}."
+            f"--experiments_path {folder} is not a folder: it should hold <Dataset>/<collection>/{_PARAMETERS}."
         )
     if folder not in _added_paths:
         _added_paths.append(folder)
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
+    add_to_path(folder)
 
 
 def _folders() -> list[Path]:
@@ -67,35 +66,43 @@ def experiments(dataset: str) -> list[Entry]:
     """
     if dataset not in datasets():
         raise ParityError(f"there are no experiments for data set '{dataset}': {did_you_mean(dataset, datasets())}")
+    _import_datamodule(dataset)
     entries: dict[str, Entry] = {}
+    files: dict[str, Path] = {}
     for folder in _folders():
-        package = "parity.experiments." if folder == _OWN_FOLDER else ""
-        if package == "" and (folder / dataset / "datamodule.py").exists():
-            _import(f"{dataset}.datamodule", folder / dataset / "datamodule.py")
         for parameters in sorted(folder.glob(f"{dataset}/*/{_PARAMETERS}")):
-            collection = parameters.parent.name
-            module = _import(f"{package}{dataset}.{collection}.experiment_parameters", parameters)
-            if not isinstance(getattr(module, "CONFIGS", None), dict):
+            configs = getattr(_import(folder, parameters), "CONFIGS", None)
+            if not isinstance(configs, dict):
                 raise ParityError(f"{parameters} has no CONFIGS, a dict of configs by the experiments' names.")
-            get_network = None
-            if (parameters.parent / "model.py").exists():
-                model = parameters.with_name("model.py")
-                get_network = getattr(_import(f"{package}{dataset}.{collection}.model", model), "get_model", None)
-            for name, config in module.CONFIGS.items():
+            model = parameters.with_name("model.py")
+            get_network = getattr(_import(folder, model), "get_model", None) if model.exists() else None
+            for name, config in configs.items():
                 if name in entries:
                     raise ParityError(
-                        f"experiment '{name}' of {dataset} is in two collections, {entries[name].collection} and "
-                        f"{collection} ({parameters}): rename one, names are unique within a data set."
+                        f"experiment '{name}' of {dataset} is in two files, {files[name]} and {parameters}: rename "
+                        "one, names are unique within a data set."
                     )
-                entries[name] = Entry(dataset, collection, name, frozen(config), get_network)
+                files[name] = parameters
+                entries[name] = Entry(dataset, parameters.parent.name, name, frozen(config), get_network)
     return list(entries.values())
 
 
-def _import(name: str, file: Path) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except Exception as error:  # whatever a user's file leads to
-        raise ParityError(f"{file} cannot be imported ({type(error).__name__}: {error}).") from error
+def _import_datamodule(dataset: str) -> None:
+    """Import a user's datamodule; folders may hold copies of it, and not two of them."""
+    found = {folder: folder / dataset / "datamodule.py" for folder in _folders()[1:]}
+    files = [(folder, file) for folder, file in found.items() if file.exists()]
+    for folder, file in files[:1]:
+        if other := [copy for _, copy in files if copy.read_bytes() != file.read_bytes()]:
+            raise ParityError(f"data set '{dataset}' is in two files, {file} and {other[0]}: rename one of them.")
+        import_file(folder, file)
+
+
+def _import(folder: Path, file: Path) -> ModuleType:
+    if folder == _OWN_FOLDER:
+        return importlib.import_module(
+            ".".join(["parity", "experiments", *file.relative_to(folder).with_suffix("").parts])
+        )
+    return import_file(folder, file)
 
 
 def find(dataset: str, name: str, collection: str | None = None) -> Entry:
@@ -112,10 +119,10 @@ def find(dataset: str, name: str, collection: str | None = None) -> Entry:
 
 
 def matching(dataset: str, patterns: Iterable[str], collection: str | None = None) -> list[str]:
-    """Return the names that are meant by names and globs, in the order of the patterns, each once.
+    """Return the names that names and globs stand for, in the order of the patterns, each once.
 
     Raises:
-        ParityError: a name or a glob that means nothing.
+        ParityError: a name or a glob that stands for none.
     """
     names: dict[str, None] = {}
     for pattern in patterns:

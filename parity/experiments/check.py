@@ -62,7 +62,7 @@ def check_config(config: Config, dataset: str, experiment_name: str, own_network
     if "code" in config:
         _check_code(config, where)
     _check_objects(config, where)
-    _check_loss(config["loss"], "code" in config, where)
+    _check_loss(config["loss"], "code" in config, config.get("policies", {}), where)
     _check_policies(config, where)
 
 
@@ -186,21 +186,21 @@ def _check_objects(config: Config, where: str) -> None:
         raise ParityError(f"'averaging' in {where} is an EMA, e.g. EMA(decay=0.999), not {config['averaging']!r}.")
 
 
-def _check_loss(loss: Any, of_code: bool, where: str) -> None:
+def _check_loss(loss: Any, of_code: bool, policies: Config, where: str) -> None:
     _check_called(loss, "loss", where)
     for part in _distances(loss):
         _check_called(part, f"the distance of {type(loss).__name__}", where)
     if isinstance(loss, WeightedSum):
         for term in loss.losses:
-            _check_loss(term, of_code, where)
-    elif of_code and (_is_torchs(loss) or not takes(loss, 4)):
+            _check_loss(term, of_code, policies, where)
+    elif of_code and (_is_torchs(loss) or not takes(loss, 4, policies)):
         name = getattr(loss, "__name__", f"{type(loss).__name__}()")
         wrapped = f"nn.{name}" if _is_torchs(loss) and isinstance(loss, nn.Module) else name
         raise ParityError(
             f"the loss in {where} is called with decoder, predictions, parity outputs and targets, and {name} is not "
             f"made for these: wrap it, ParityTargetLoss({wrapped})."
         )
-    elif not of_code and not takes(loss, 2):
+    elif not of_code and not takes(loss, 2, policies):
         raise ParityError(
             f"the loss in {where} is called with predictions and targets, and {type(loss).__name__} is not made for "
             "these: a base model is trained with e.g. nn.CrossEntropyLoss()."

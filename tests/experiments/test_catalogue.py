@@ -1,3 +1,5 @@
+import importlib
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,6 +8,7 @@ import torch
 
 from parity.errors import ParityError
 from parity.experiments import Experiment, catalogue
+from parity.plain import to_plain
 
 
 def test_names_are_unique_within_a_data_set() -> None:
@@ -94,23 +97,95 @@ def test_a_collection_may_make_its_networks_itself(tmp_path: Path, monkeypatch: 
 
 def test_two_experiments_of_one_name_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "_added_paths", [])
-    folder = tmp_path / "own3" / "Digits" / "twice"
-    folder.mkdir(parents=True)
-    (folder / "experiment_parameters.py").write_text("CONFIGS = {'mlp_base': {}}")
+    file = write(tmp_path / "own3" / "Digits" / "twice", "CONFIGS = {'mlp_base': {}}")
     catalogue.add_experiments_path(tmp_path / "own3")
-    with pytest.raises(ParityError, match="'mlp_base' of Digits is in two collections, original and twice"):
+    with pytest.raises(ParityError) as caught:
         catalogue.experiments("Digits")
+    original = Path(catalogue.__file__).parent / "Digits" / "original" / "experiment_parameters.py"
+    assert f"'mlp_base' of Digits is in two files, {original} and {file}" in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "message"), [("CONFIGS = {", "cannot be imported"), ("x = 1", "has no CONFIGS")])
-def test_a_broken_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
+def write(folder: Path, text: str, name: str = "experiment_parameters.py") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+    return folder / name
+
+
+COLLECTION = """
+from Digits.new.helper import Net as ByName
+from .helper import Net
+from torch import nn
+
+class Wrapped(Net):
+    pass
+
+CONFIGS = {"$_base": dict(model=dict(network=Net, by_name=ByName, wrapped=Wrapped), data=dict(batch_size=$BATCH))}
+"""
+HELPER = "from torch import nn\nclass Net(nn.Module):\n    of = '$'\n"
+
+
+def test_two_folders_with_the_same_collection_are_both_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "_added_paths", [])
-    collection = "broken" + str(len(text))
-    folder = tmp_path / "own4" / "Digits" / collection
-    folder.mkdir(parents=True)
-    (folder / "experiment_parameters.py").write_text(text)
+    for batch, name in enumerate(("first", "second"), 1):
+        folder = tmp_path / name / "Digits" / "new"
+        write(folder, COLLECTION.replace("$BATCH", str(batch)).replace("$", name))
+        write(folder, HELPER.replace("$", name), "helper.py")
+        catalogue.add_experiments_path(tmp_path / name)
+    first, second = find("first"), find("second")
+    for name, entry in (("first", first), ("second", second)):
+        model = entry.config["model"]
+        assert model["network"].of == model["by_name"].of == model["wrapped"].of == name
+        assert pickle.loads(pickle.dumps(model["wrapped"])) is model["wrapped"]
+        assert to_plain(model["wrapped"]) == "Digits.new.experiment_parameters.Wrapped"  # whichever folder came first
+    assert find("second").config["model"]["wrapped"] is second.config["model"]["wrapped"]
+    assert importlib.import_module("Digits.new.helper").Net is first.config["model"]["by_name"]
+
+
+def find(name: str) -> catalogue.Entry:
+    return catalogue.find("Digits", f"{name}_base", "new")
+
+
+def test_two_datamodules_of_one_data_set_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "_added_paths", [])
+    text = DATAMODULE.replace("Dice", "Coins")
+    files = [write(tmp_path / name / "Coins", text, "datamodule.py") for name in ("first", "second")]
+    for name in ("first", "second"):
+        write(tmp_path / name / "Coins" / "mine", f"CONFIGS = {{'{name}_base': {{}}}}")
+        catalogue.add_experiments_path(tmp_path / name)
+    assert len(catalogue.experiments("Coins")) == 2  # a copy is not another data set
+    files[1].write_text(text.replace("300", "600"))
+    with pytest.raises(ParityError, match=f"data set 'Coins' is in two files, {files[0]} and {files[1]}"):
+        catalogue.experiments("Coins")
+
+
+def test_a_folder_may_be_given_from_home(
+    tmp_path: Path, train: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(catalogue, "_added_paths", [])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "own5" / "Digits" / "at_home", "CONFIGS = {'home_base': {}}")
+    assert train("--list", "--experiments_path", "~/own5") == 0
+    assert "at_home: home_base" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("CONFIGS = {", r" cannot be imported \(line 1: SyntaxError: '{' was never closed\)"),
+        ("import torch\n\nx = torch.tensor('a')", r" cannot be imported \(line 3: TypeError: "),
+        ("from Digits.broken.helper import x", r" cannot be imported \(\S+helper.py, line 2: ZeroDivisionError: "),
+        ("from parity.models import Missing", r" cannot be imported \(line 1: ImportError: cannot import name"),
+        ("x = 1", " has no CONFIGS"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    monkeypatch.setattr(catalogue, "_added_paths", [])
+    write(tmp_path / "own4" / "Digits" / "broken", text)
+    write(tmp_path / "own4" / "Digits" / "broken", "x = 1\ny = 1 / 0", "helper.py")
     catalogue.add_experiments_path(tmp_path / "own4")
-    with pytest.raises(ParityError, match=rf"{collection}/experiment_parameters\.py {message}"):
+    with pytest.raises(ParityError, match=rf"broken/experiment_parameters\.py{message}"):
         catalogue.experiments("Digits")
 
 

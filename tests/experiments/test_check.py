@@ -142,7 +142,9 @@ def test_what_is_missing_is_named(key: str) -> None:
     refused(config, f"the config of Digits own has no '{key}'.")
 
 
-def shifted(decoder: object, predictions: object, parity_outputs: object, targets: object) -> torch.Tensor:
+def weighted(
+    decoder: object, predictions: object, parity_outputs: object, targets: object, weight: float
+) -> torch.Tensor:
     return torch.zeros(())
 
 
@@ -150,7 +152,7 @@ def shifted(decoder: object, predictions: object, parity_outputs: object, target
     "changes",
     [
         dict(code=dict(encoder=functools.partial(KeyedSumEncoder, key=Symmetry()))),
-        dict(loss=shifted, optimizer=torch.optim.SGD, schedule=None, policies=dict(lr=1e-3)),
+        dict(loss=weighted, optimizer=torch.optim.SGD, schedule=None, policies=dict(lr=1e-3, weight=2)),
         dict(loss=ParityTargetLoss(functional.mse_loss)),  # type: ignore[arg-type]
         dict(loss=WeightedSum((1.0, ParityTargetLoss(nn.MSELoss())), (1.0, ReconstructionLoss(SquaredError())))),
         dict(optimizer=functools.partial(torch.optim.Adam, lr=1e-3), averaging=EMA(), trained=["parity_models"]),

@@ -45,11 +45,11 @@ def test_a_notebook_gets_everything_from_a_run(runs: Path) -> None:
     (batch, *_) = next(iter(found.get_datamodule(batch_size=7).loader("test")))
     available = torch.ones(7, 3, dtype=torch.bool)
     available[::2, 1] = False
-    answers = model(batch.queries, available)
+    rebuilt = model(batch.queries, available)
     predictions = model.base_outputs(batch.queries)
     arrived = available[:, :2]
-    assert torch.equal(answers[arrived], predictions[arrived])
-    assert not torch.allclose(answers[~arrived], predictions[~arrived])
+    assert torch.equal(rebuilt[arrived], predictions[arrived])
+    assert not torch.allclose(rebuilt[~arrived], predictions[~arrived])
 
 
 def test_the_base_model_is_trained_first_and_used(tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+"""Imports files of users' folders: ``<folder>/Digits/new/model.py`` is ``Digits.new.model``.
+
+Folders are appended to ``sys.path``. Where two hold files of the same name, those of the second become modules of a
+package of its own, and their absolute imports find their own folder's modules first.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from parity.errors import ParityError
+from parity.plain import OWN_PACKAGE
+
+_folders: list[Path] = []
+
+
+def add_to_path(folder: Path) -> None:
+    """Let the modules of a user's folder be imported by name."""
+    importlib.invalidate_caches()  # a file may be newer than what Python has listed
+    if folder not in _folders:
+        _folders.append(folder)
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+def import_file(folder: Path, file: Path) -> ModuleType:
+    """Import a file of a user's folder, once.
+
+    Raises:
+        ParityError: it cannot be imported; the message names file and line.
+    """
+    name = ".".join(file.relative_to(folder).with_suffix("").parts)
+    try:
+        return importlib.import_module(name) if _is_file(name, file) else _import_below_own_package(folder, name)
+    except Exception as error:  # whatever a user's file leads to
+        raise ParityError(f"{file} cannot be imported ({_reason(error, folder, file)}).") from error
+
+
+def _is_file(name: str, file: Path) -> bool:
+    """Return whether a module of this name is this file."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # its parent is another package, or has no spec
+        return False
+    return spec is not None and spec.origin is not None and Path(spec.origin).resolve() == file.resolve()
+
+
+def _import_below_own_package(folder: Path, name: str) -> ModuleType:
+    root = OWN_PACKAGE + hashlib.sha256(str(folder).encode()).hexdigest()[:8]
+    if root not in sys.modules:
+        sys.modules[root] = ModuleType(root)
+        sys.modules[root].__path__ = [str(folder)]
+    if (known := sys.modules.get(f"{root}.{name}")) is not None:
+        return known
+    with _first(folder):
+        return importlib.import_module(f"{root}.{name}")
+
+
+@contextmanager
+def _first(folder: Path) -> Iterator[None]:
+    """Let absolute imports find this folder's modules before those of users' other folders."""
+    hidden = {name: module for name, module in sys.modules.items() if _has(folder, name) and _is_of_users(module)}
+    for name in hidden:
+        del sys.modules[name]
+    sys.path.insert(min(sys.path.index(str(other)) for other in _folders if str(other) in sys.path), str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        sys.modules.update(hidden)
+
+
+def _has(folder: Path, name: str) -> bool:
+    path = folder.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").exists()
+
+
+def _is_of_users(module: ModuleType) -> bool:
+    places = [file] if (file := getattr(module, "__file__", None)) else list(getattr(module, "__path__", ()))
+    return any(Path(place).is_relative_to(folder) for place in places for folder in _folders)
+
+
+def _reason(error: Exception, folder: Path, file: Path) -> str:
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        where, line, message = Path(error.filename), error.lineno, error.msg
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
+        where, line = (Path(own[-1].filename), own[-1].lineno) if own else (file, None)
+        message = " ".join(str(error).split())
+    place = f"line {line}" if where == file else f"{where}, line {line}"
+    return f"{place}: {type(error).__name__}: {message}" if line else f"{type(error).__name__}: {message}"
