@@ -4,6 +4,8 @@ import difflib
 import signal
 from collections.abc import Iterable
 
+_FEW = 10  # names that a sentence can list
+
 
 class ParityError(Exception):
     """Something that a user can put right: one sentence that says what is wrong and what to do.
@@ -34,8 +36,13 @@ class Stopped(BaseException):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the half sentence that follows "unknown name": the closest of ``known``, else all of them."""
+    """Return the half sentence that follows "unknown name": the closest of ``known``, or all where they are few.
+
+    Of a path its last part is compared, since names are what folders of runs are called.
+    """
     names = sorted(known)
-    if close := difflib.get_close_matches(name, names, n=1, cutoff=0.5):
+    few = len(names) <= _FEW
+    last = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    if close := difflib.get_close_matches(last, names, n=1, cutoff=0.5 if few else 0.0):
         return f"did you mean '{close[0]}'?"
     return f"there is: {', '.join(names)}." if names else "there is none yet."

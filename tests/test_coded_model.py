@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from parity import erasures
 from parity.coded_model import CodedModel
-from parity.coders import LinearDecoder, LinearEncoder, coefficients
+from parity.coders import BerrutDecoder, BerrutEncoder, LinearDecoder, LinearEncoder, coefficients
 from parity.errors import ParityError
 
 CODES = [(k, r) for r in (1, 2, 3) for k in range(1, 9)]
@@ -194,3 +194,11 @@ def test_queries_and_predictions_may_be_numbers() -> None:
     parity = encoder(queries)
     assert parity.tolist() == [[3.0]]
     assert decoder(queries, parity, torch.tensor([[True, False, True]])).tolist() == [[1.0, 2.0]]
+
+
+def test_base_predictions_are_the_base_models_of_the_queries_whatever_the_code() -> None:
+    base, queries = mlp().eval(), torch.randn(4, 2, INPUTS)
+    coded = CodedModel(base, BerrutEncoder(2, 1, (INPUTS,)), [], BerrutDecoder(2, 1, (OUTPUTS,)))
+    for model in (nonlinear_model(), coded):
+        base_outputs, _ = model.outputs(queries)
+        assert torch.equal(model.base_predictions(queries, base_outputs), model.base_outputs(queries))

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from parity.coded_model import CodedModel
 from parity.data import GroupLoader
-from parity.evaluation.accuracies import CodeEvaluation, evaluate_code
+from parity.evaluation.accuracies import evaluate_code
+from parity.evaluation.code_evaluation import CodeEvaluation
 from parity.evaluation.costs import costs
 from parity.tasks import Classification, Task
 
@@ -169,11 +170,11 @@ def _panel(model: CodedModel, groups: GroupLoader, task: Task, classes: Sequence
     shape = model.encoder.query_shape
     if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] * shape[2] > _MOST_PIXELS:
         return []
-    batch = next(iter(next(iter(groups))))
+    batch = next(groups.batches())
     queries, targets = batch.queries[:_PANEL_GROUPS], batch.targets[:_PANEL_GROUPS]
     base_outputs, parity_outputs = model.outputs(queries)
     base_queries, parity_queries = model.encoder.dispatch(queries)
-    predictions = base_outputs[:, : model.k] if model.encoder.systematic else model.base_outputs(queries)
+    predictions = model.base_predictions(queries, base_outputs)
     coded = parity_queries if model.encoder.systematic else base_queries
     rebuilt = model.decoder.rebuild_each(base_outputs, parity_outputs) if model.decoder.tolerance else None
     said = {"base": predictions, "decoded": rebuilt}
@@ -233,7 +234,7 @@ def timings(
         model = candidate.model
         if not model.decoder.tolerance:
             continue
-        queries = next(iter(next(iter(loader(model.k))))).queries
+        queries = next(loader(model.k).batches()).queries
         for count in _TIMED_GROUPS:
             groups = queries[torch.arange(count, device=queries.device) % len(queries)]
             outputs = model.outputs(groups)

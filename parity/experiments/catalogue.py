@@ -130,9 +130,7 @@ def matching(dataset: str, patterns: Iterable[str], collection: str | None = Non
             known = [entry.name for entry in experiments(dataset) if collection in (None, entry.collection)]
             found = fnmatch.filter(known, pattern)
             if not found:
-                raise ParityError(
-                    f"no experiment of {dataset} matches '{pattern}'; there is: {', '.join(sorted(known))}."
-                )
+                raise ParityError(f"no experiment of {dataset} matches '{pattern}': {did_you_mean(pattern, known)}")
             names |= dict.fromkeys(found)
         else:
             names[find(dataset, pattern, collection).name] = None

@@ -1,7 +1,7 @@
 """Experiments turned into a comparison of codes, with those that need no training beside them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -73,24 +73,31 @@ def run_comparison(
     for f in unavailable:
         if not 0 <= f <= 1:
             raise ParityError(f"--unavailable takes probabilities, from 0 to 1, not {f:g}.")
+    if not experiments:
+        raise ParityError("name the experiments to compare; train.py --list shows what there is.")
+    base = experiments[0] if experiments[0].is_base else experiments[0].base_experiment or experiments[0]
+    trained_ks = {experiment.config["code"]["k"] for experiment in experiments if not experiment.is_base}
+    ks = sorted(set(ks or trained_ks or DEFAULT_K))
     device = make_trainer(Hardware(accelerator), logger=False, enable_checkpointing=False).strategy.root_device
+    data = _Data(base, device)
+    data.check_enough(trained_ks.union(ks if baselines or backup else ()), split)
+    if baselines:
+        data.check_enough(ks, "val")
     models = [
         experiment.load_trained_model(reload, ema and not experiment.is_base).to(device) for experiment in experiments
     ]
-    base, base_model = _base(experiments, models)
+    base_model = _shared_base_model(experiments, models)
     trained = [
         (experiment, model)
         for experiment, model in zip(experiments, models, strict=True)
         if isinstance(model, CodedModel)
     ]
-    ks = sorted(set(ks or [model.k for _, model in trained] or DEFAULT_K))
-    data = _Data(base, device)
     task = data.module(1).task
     default = data.module(1).default_prediction()
     if default_class is not None:
         default = _one_hot(default_class, default)
     candidates = [
-        Candidate(experiment.experiment_name, _about(experiment), True, model.eval()) for experiment, model in trained
+        Candidate(experiment.experiment_name, _about(model), True, model.eval()) for experiment, model in trained
     ]
     if baselines:
         candidates += _baselines(base_model, data, ks)
@@ -144,12 +151,23 @@ class _Data:
     def loader(self, k: int, split: str) -> GroupLoader:
         return self.module(k).loader(split)
 
+    def check_enough(self, ks: Iterable[int], split: str) -> None:
+        """Make sure that a split has queries for at least one coding group of each k.
 
-def _base(experiments: Sequence[Experiment], models: Sequence[nn.Module]) -> tuple[Experiment, nn.Module]:
-    """Return the base experiment that all share, and its network."""
-    if not experiments:
-        raise ParityError("name the experiments to compare; train.py --list shows what there is.")
-    bases = [experiment if experiment.is_base else experiment.base_experiment for experiment in experiments]
+        Raises:
+            ParityError: it has not.
+        """
+        for k in sorted(ks):
+            queries = len(self.module(k).rows(split))
+            if queries < k:
+                raise ParityError(
+                    f"k = {k} is too many: the '{split}' split of {self._base.dataset} has {queries} queries, too few "
+                    f"for one coding group; choose a k of at most {queries}."
+                )
+
+
+def _shared_base_model(experiments: Sequence[Experiment], models: Sequence[nn.Module]) -> nn.Module:
+    """Return the base model that all share."""
     networks = [model.base_model if isinstance(model, CodedModel) else model for model in models]
     prints = [fingerprint(network) for network in networks]
     for experiment, mark in zip(experiments, prints, strict=True):
@@ -158,12 +176,11 @@ def _base(experiments: Sequence[Experiment], models: Sequence[nn.Module]) -> tup
                 f"{experiments[0].experiment_name} and {experiment.experiment_name} have base models of other weights, "
                 "so their accuracies cannot be compared: train them with the same base model."
             )
-    return bases[0] or experiments[0], networks[0]
+    return networks[0]
 
 
-def _about(experiment: Experiment) -> str:
-    code = experiment.config["code"]
-    return f"{code['encoder'].__name__}, {code['decoder'].__name__}; trained"
+def _about(model: CodedModel) -> str:
+    return f"{type(model.encoder).__name__}, {type(model.decoder).__name__}; trained"
 
 
 def _one_hot(number: int, default: torch.Tensor) -> torch.Tensor:

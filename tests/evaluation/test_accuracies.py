@@ -213,14 +213,13 @@ def test_a_d_is_what_forward_answers(evaluated: tuple, digits: tuple[Tensor, Ten
     model, evaluation, _ = evaluated
     right, total = 0, 0
     with torch.no_grad():
-        for burst in loader(digits, model.k):
-            for batch in burst:
-                for i in range(model.k):
-                    available = torch.ones(len(batch.queries), model.n, dtype=torch.bool)
-                    available[:, i] = False
-                    answers = model(batch.queries, available)[:, i]
-                    right += int((answers.argmax(-1) == batch.targets[:, i]).sum())
-                    total += len(answers)
+        for batch in loader(digits, model.k).batches():
+            for i in range(model.k):
+                available = torch.ones(len(batch.queries), model.n, dtype=torch.bool)
+                available[:, i] = False
+                answers = model(batch.queries, available)[:, i]
+                right += int((answers.argmax(-1) == batch.targets[:, i]).sum())
+                total += len(answers)
     assert evaluation.degraded(1) == pytest.approx(right / total)
 
 

@@ -88,6 +88,19 @@ def test_the_base_model_is_in_eval_mode_and_gets_no_gradients() -> None:
     choose_smoothing(Strict().train(), loader(3), TASK, grid=(0.0,))
 
 
+def test_the_base_model_passes_once_for_each_lambda_of_the_encoder() -> None:
+    class Counting(nn.Module):
+        passes = 0
+
+        def forward(self, queries: Tensor) -> Tensor:
+            self.passes += 1
+            return queries.flatten(1)[:, :10]
+
+    base, source = Counting(), loader(3)
+    choose_smoothing(base, source, TASK, grid=(0.0, 0.1, 1.0))
+    assert base.passes == len(source.sampler) * (1 + 3)
+
+
 def on_mnist(published_weights: Path, k: int) -> tuple[nn.Module, GroupDataModule]:
     base = Experiment("MNIST", "mlp_base").get_model()
     load_into(base, read_weights(published_weights), published_weights)

@@ -1,6 +1,7 @@
 """evaluate.py --compare: codes side by side, from trained runs to files."""
 
 import csv
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 
 from parity.errors import ParityError
 from parity.experiments import Experiment
+from parity.experiments.config import frozen
 from parity.runs.comparison import run_comparison
 from parity.runs.training import RunOptions, run_training
 from parity.training import Hardware
@@ -169,3 +171,37 @@ def test_other_base_models_are_not_compared(trained: Path, tmp_path: Path) -> No
     experiments = [Experiment("Digits", name, base_directory=runs) for name in ("mlp_k2_add", "mlp_base")]
     with pytest.raises(ParityError, match="base models of other weights"):
         run_comparison(experiments, accelerator="cpu")
+
+
+def test_a_coder_given_as_a_partial_can_be_compared(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its class is what a report shows; a partial has no name."""
+    experiment = Experiment("Digits", "mlp_k2_add", base_directory=trained)
+    code = experiment.config["code"]
+    partial = {**code, "encoder": functools.partial(code["encoder"]), "decoder": functools.partial(code["decoder"])}
+    monkeypatch.setattr(experiment, "config", frozen({**experiment.config, "code": partial}))
+    results = run_comparison([experiment], accelerator="cpu")
+    assert results["codes"][0]["about"] == "LinearEncoder, LinearDecoder; trained"
+
+
+def test_a_k_that_a_split_has_too_few_queries_for_is_refused_before_any_work(
+    trained: Path, evaluate: Command, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It used to choose NeRCC's smoothing for k = 400 first, for ever."""
+    monkeypatch.setattr(Experiment, "load_trained_model", None)
+    assert evaluate(
+        "--dataset", "Digits", "--base_directory", str(trained), "--compare", "mlp_base", "--baselines",
+        "--k", "2", "400",
+    ) == 1  # fmt: skip
+    error = capsys.readouterr().err
+    assert "k = 400 is too many: the 'test' split of Digits has 360 queries" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("mistyped", ["mlp_k2_ad", "experiments/Digits/original/mlp_k2_ad", "mlp_k2_ad*s"])
+def test_a_mistyped_run_gets_the_nearest_name_only(
+    trained: Path, evaluate: Command, capsys: pytest.CaptureFixture, mistyped: str
+) -> None:
+    assert evaluate("--dataset", "Digits", "--base_directory", str(trained), "--compare", mistyped) == 1
+    error = capsys.readouterr().err
+    assert "did you mean 'mlp_k2_add'?" in error
+    assert "mlp_k4" not in error

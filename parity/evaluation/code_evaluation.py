@@ -1,0 +1,202 @@
+"""What a code reaches: accuracies over erasure patterns, made of sums over coding groups."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from parity import erasures
+from parity.errors import ParityError
+
+UNAVAILABLE = (0.0, 0.01, 0.05, 0.1)
+"""f at which A_o(f) is reported by default."""
+
+# Of the normal distribution: what lies within so many standard errors is 95 %.
+_WITHIN = 1.96
+
+
+class Interval(NamedTuple):
+    """A mean with its 95 % confidence interval, of the normal distribution over coding groups."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class CodeEvaluation:
+    """Sums over groups for each erasure pattern; accuracies are made of them.
+
+    ``patterns`` is bool (E, n): those of ``strata``, all 2^n of them up to n = 12. Where workers fail in pairs, so many
+    as ``separate`` stand before these, which A_d is made of instead. ``rebuilt`` is bool (E, k): which
+    predictions the decoder has to rebuild, ``rebuildable`` bool (E, k): which of them it can. ``overall`` and
+    ``reconstruction`` are float64 (E, k, M): sums of the M ``measures`` of the decoder's answers, against true labels
+    and against the base model; ``squared_error`` is float64 (E, k): of their mean squared distance from the base
+    model's. ``base`` and ``default`` are float64 (k, M): the measures of the base model's answers and of the default
+    prediction. ``squares`` are float64 (``most_erased`` + 1,) each: for e erasures the sum over groups of the squared
+    mean of a group's first measure; in place of e = 0 the base model's; and in "A_o" for each f of ``unavailable`` that
+    of what users get. ``leftover`` queries filled no group.
+    """
+
+    k: int
+    n: int
+    groups: int
+    leftover: int
+    measures: tuple[str, ...]
+    strata: erasures.Strata
+    separate: int
+    patterns: Tensor
+    rebuildable: Tensor
+    rebuilt: Tensor
+    overall: Tensor
+    reconstruction: Tensor
+    squared_error: Tensor
+    base: Tensor
+    default: Tensor
+    squares: dict[str, Tensor]
+    most_erased: int
+    unavailable: tuple[float, ...] = ()
+
+    @property
+    def a_a(self) -> float:
+        """A_a of the base model, over the queries that are in groups."""
+        return float(self.base[:, 0].mean() / self.groups)
+
+    @property
+    def floor(self) -> float:
+        """Accuracy of always saying the default prediction: the most frequent class, or the mean box."""
+        return float(self.default[:, 0].mean() / self.groups)
+
+    def degraded(self, erased: int, measure: str | None = None, against: str = "overall") -> float:
+        """Return A_d(e), or reconstruction accuracy, as DESIGN.md defines them.
+
+        The mean over patterns of exactly ``erased`` unavailable outputs that hit at least one prediction, of the mean
+        over the predictions that the decoder has to rebuild.
+
+        Args:
+            erased: e, 1 to ``most_erased``.
+            measure: one of ``measures``; by default the first, 'top1' or 'iou'.
+            against: 'overall' (true labels) or 'reconstruction' (the base model).
+
+        Raises:
+            ParityError: some of these patterns cannot be rebuilt.
+        """
+        rows, hit = self._rows_and_hit(erased)
+        sums = getattr(self, against)[rows][:, :, self._column(measure)] * hit
+        return float((sums.sum(1) / hit.sum(1)).mean() / self.groups)
+
+    def degraded_at(self, erased: int, position: int, measure: str | None = None, against: str = "overall") -> float:
+        """Return the same for the predictions rebuilt at one position, over the patterns that hit it."""
+        rows, hit = self._rows_and_hit(erased)
+        sums = getattr(self, against)[rows][:, :, self._column(measure)] * hit
+        return float(sums[:, position].sum() / hit[:, position].sum() / self.groups)
+
+    def can_miss(self, predictions: int) -> bool:
+        """Say whether all patterns can be rebuilt in which so many predictions, and no parity output, are missing."""
+        return bool(self.rebuildable[self._missing_rows(predictions)].all())
+
+    def missing(self, predictions: int, against: str = "overall") -> float:
+        """Return the accuracy of what is rebuilt where so many of the k predictions, and no parity output, are missing.
+
+        The mean over all these patterns, of a systematic code with at most 12 outputs; for one missing prediction it is
+        A_d(1). A code that can rebuild any number of predictions is measured by it beyond A_d(r).
+
+        Args:
+            predictions: how many are missing, 1 to k.
+            against: 'overall' (true labels) or 'reconstruction' (the base model).
+
+        Raises:
+            ParityError: some of these patterns cannot be rebuilt.
+        """
+        if not self.can_miss(predictions):
+            raise ParityError(f"this code cannot rebuild {predictions} of {self.k} predictions under every pattern.")
+        rows = self._missing_rows(predictions)
+        sums = getattr(self, against)[rows][:, :, 0] * self.rebuilt[rows]
+        return float(sums.sum(1).mean() / predictions / self.groups)
+
+    def _missing_rows(self, predictions: int) -> list[int]:
+        wanted = ((~self.patterns[:, : self.k]).sum(1) == predictions) & self.patterns[:, self.k :].all(1)
+        rows = {tuple(self.patterns[row].tolist()): row for row in wanted.nonzero().flatten().tolist()}
+        return list(rows.values())  # each pattern once: where workers fail in pairs, some come twice
+
+    def mean_squared_error(self, erased: int = 1) -> float:
+        """Return the mean squared error of reconstructions, over P and over what A_d(e) is averaged over."""
+        rows, hit = self._rows_and_hit(erased)
+        return float(((self.squared_error[rows] * hit).sum(1) / hit.sum(1)).mean() / self.groups)
+
+    def base_interval(self) -> Interval:
+        """Return A_a with its 95 % confidence interval."""
+        return self._interval(self.a_a, float(self.squares["overall"][0]))
+
+    def degraded_interval(self, erased: int, against: str = "overall") -> Interval:
+        """Return A_d(e), or reconstruction accuracy, with its 95 % confidence interval."""
+        return self._interval(self.degraded(erased, None, against), float(self.squares[against][erased]))
+
+    def overall_interval(self, f: float) -> Interval:
+        """Return A_o(f) with its 95 % confidence interval, for an f that was asked for when it was evaluated."""
+        mean, error = self.overall_accuracy_with_error(f)
+        return self._interval(mean, float(self.squares["A_o"][self.unavailable.index(f)]), error)
+
+    def _interval(self, mean: float, squares: float, error: float = 0.0) -> Interval:
+        variance = max(squares / self.groups - mean**2, 0.0)
+        margin = _WITHIN * math.sqrt(variance / self.groups + error**2)
+        return Interval(mean, max(mean - margin, 0.0), min(mean + margin, 1.0))
+
+    def _column(self, measure: str | None) -> int:
+        return 0 if measure is None else self.measures.index(measure)
+
+    def _rows_and_hit(self, erased: int) -> tuple[Tensor, Tensor]:
+        rows = hit_by(self.patterns, self.rebuilt, erased, self.separate)
+        if not 1 <= erased <= self.most_erased or not (self.rebuildable | ~self.rebuilt)[rows].all():
+            raise ParityError(f"this code cannot rebuild every pattern of {erased} unavailable outputs.")
+        return rows, self.rebuilt[rows].double()
+
+    def overall_accuracy(self, f: float) -> float:
+        """Return A_o(f); see ``overall_accuracy_with_error``."""
+        return self.overall_accuracy_with_error(f)[0]
+
+    def overall_accuracy_with_error(self, f: float) -> tuple[float, float]:
+        """Return A_o(f) over the strata's patterns, and the standard error of having sampled them: 0 if they are all.
+
+        Raises:
+            ParityError: f is no probability.
+        """
+        if not 0 <= f <= 1:
+            raise ParityError(f"f is a probability, from 0 to 1, not {f}.")
+        instead = torch.where(self.rebuildable, self.overall[:, :, 0], self.default[:, 0])
+        right = torch.where(self.rebuilt, instead, self.base[:, 0])[self.separate :]
+        return self.strata.mean(right.mean(1) / self.groups, f)
+
+    def summary(self, unavailable: Sequence[float] = UNAVAILABLE) -> dict[str, Any]:
+        """Return all accuracies as plain values, ready for a table or a JSON file."""
+        degraded = {}
+        for erased in range(1, self.most_erased + 1):
+            table: dict[str, Any] = {}
+            for against in ("overall", "reconstruction"):
+                for measure in self.measures:
+                    table[f"{against}_{measure}"] = self.degraded(erased, measure, against)
+                table[f"{against}_{self.measures[0]}_by_position"] = [
+                    self.degraded_at(erased, position, None, against) for position in range(self.k)
+                ]
+            degraded[str(erased)] = table
+        return {
+            "k": self.k,
+            "r": self.n - self.k,
+            "groups": self.groups,
+            "queries_left_over": self.leftover,
+            "measures": list(self.measures),
+            "A_a": self.a_a,
+            "floor": self.floor,
+            "A_d": degraded,
+            "A_o": {str(f): self.overall_accuracy(f) for f in unavailable},
+        }
+
+
+def hit_by(patterns: Tensor, rebuilt: Tensor, erased: int, separate: int) -> Tensor:
+    """Say which patterns have exactly so many unavailable outputs and something to rebuild: bool (E,)."""
+    hit = ((~patterns).sum(1) == erased) & rebuilt.any(1)
+    hit[separate or len(hit) :] = False
+    return hit
