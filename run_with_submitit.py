@@ -61,9 +61,9 @@ def main(args: argparse.Namespace) -> None:
             before = "ID_OF_THE_JOB_ABOVE"
             continue
         ids = submission.submit(train.main, ROOT, before)
-        for job_id, experiment in zip(ids, submission.experiments, strict=True):
-            print(f"job {job_id} trains {experiment.dataset} {experiment.experiment_name}")
-            print(f"  tail -F {experiment.save_dir}/slurm_logs/{job_id}/{job_id}_0_log.out")
+        for job_id, job in zip(ids, submission.jobs, strict=True):
+            print(f"job {job_id} trains {job.what}")
+            print(f"  tail -F {job.folder}/slurm_logs/{job_id}/{job_id}_0_log.out")
         waiting = f", after {before}" if before else ""
         before = ids[0].partition("_")[0]
         print(f"submitted as {before}{waiting}; squeue --job {before} shows it, scancel {before} saves and ends it")

@@ -103,6 +103,10 @@ class Study:
         done = {path.stem for path in folder.glob("*.json")} if folder.is_dir() else set()
         return [trial for trial in self.trials if trial.id not in done]
 
+    def share_folder(self, number: int, parts: int) -> Path:
+        """Return the folder of a share, counted from 0: its lock and its jobs' logs are there."""
+        return self.folder / "shares" / f"{number + 1}-of-{parts}"
+
     def check_data(self) -> None:
         """Raise ParityError where a task is no data set."""
         from parity.data import get_datamodule_class  # torch
@@ -137,7 +141,7 @@ class Study:
         from parity.storage.locks import RunLock
         from parity.training.loop.signals import StopSignals
 
-        mine = self.folder if parts == 1 else self.folder / "shares" / f"{number + 1}-of-{parts}"
+        mine = self.folder if parts == 1 else self.share_folder(number, parts)
         with RunLock(mine), StopSignals():
             write_json(self.folder / CONFIG_FILE, self._config)
             with trial_progress(len(self.trials[number::parts]), len(trials)) as advance:

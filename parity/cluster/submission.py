@@ -1,4 +1,4 @@
-"""Experiments as SLURM jobs: what is asked of the cluster, which jobs come first, and their batch scripts."""
+"""SLURM jobs: what they ask of the cluster, which come first, and their batch scripts."""
 
 import argparse
 import contextlib
@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from parity.experiments import Experiment
 
 LOGS = "slurm_logs"
+
+_MARKS = ("%j", "%t", "%A", "%a")
+"""What submitit replaces in the paths of logs, wherever it stands."""
 
 _JOB_ID = "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}"
 
@@ -41,7 +44,7 @@ if scontrol -o show job "$job" | grep -Eq " ($signs)"; then
     scontrol requeue "$job" && exit "$status"
     sleep 10
   done
-  echo "error: job $job could not be requeued; the same command goes on where it was stopped"
+  echo "error: job $job could not be requeued; the same command resumes it where it was stopped"
 fi
 exit "$status"
 """.strip()
@@ -53,14 +56,14 @@ class Resources:
 
     Args:
         gpus: per node; 0 is a job on CPUs.
-        nodes: how many.
+        nodes: the number of nodes.
         tasks_per_node: ranks on each node; by default one for each GPU.
         partition, account, qos, constraint, job_name: as SLURM has them.
         timeout: hours.
         timeout_min: minutes, instead.
         cpus_per_task: of each rank.
         mem_gb: of each node.
-        signal_delay_s: how long before the end of its time a job is told to save and requeue itself.
+        signal_delay_s: how long before the end of its time a job is signalled to save and requeue itself.
 
     Raises:
         ParityError: numbers that make no sense.
@@ -93,7 +96,7 @@ class Resources:
             )
         if self.minutes is not None and self.minutes * 60 <= self.signal_delay_s:
             raise ParityError(
-                f"--signal_delay_s {self.signal_delay_s} is no shorter than the job's time, {self.minutes} minutes: "
+                f"--signal_delay_s {self.signal_delay_s} is not shorter than the job's time, {self.minutes} minutes: "
                 "it would be stopped as soon as it starts."
             )
 
@@ -132,47 +135,60 @@ class Resources:
         )
 
 
-class Submitted(Protocol):
-    """What a job does: trains an experiment, or runs a share of a study (``parity.analyses.submission.Share``)."""
+@dataclass(frozen=True)
+class Job:
+    """One command in a job of its own.
 
-    @property
-    def save_dir(self) -> Path: ...
-    @property
-    def base_directory(self) -> Path: ...
-    @property
-    def dataset(self) -> str: ...
-    @property
-    def run_name(self) -> str: ...
-    @property
-    def experiment_name(self) -> str: ...
+    Args:
+        name: in SLURM's queue.
+        what: it works on, in messages, as 'Digits mlp_k2_add'.
+        folder: its logs lie in a folder of it.
+        arguments: parsed options of the command.
+    """
+
+    name: str
+    what: str
+    folder: Path
+    arguments: argparse.Namespace
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What one sbatch submits: a job, or an array with a job for each of several experiments.
+    """What one sbatch submits: a job, or an array of several.
 
     Args:
-        experiments: what is trained, each in a job of its own.
-        arguments: of ``train.py``, for each.
+        jobs: what is submitted.
         resources: of each job.
+        name: of an array in SLURM's queue.
+        folder: an array's logs lie in a folder of it.
     """
 
-    experiments: Sequence[Submitted]
-    arguments: Sequence[argparse.Namespace]
+    jobs: Sequence[Job]
     resources: Resources
+    name: str
+    folder: Path
+
+    @classmethod
+    def of(cls, jobs: Sequence[Job], resources: Resources, name: str, folder: Path) -> Self:
+        """Return the submission of jobs; a single one has its own name and folder.
+
+        Raises:
+            ParityError: SLURM's logs cannot lie in the folder.
+        """
+        if len(jobs) == 1:
+            name, folder = jobs[0].name, jobs[0].folder
+        for path in (folder, *(job.folder for job in jobs)):
+            if mark := next((mark for mark in _MARKS if mark in str(path.absolute())), None):
+                raise ParityError(
+                    f"SLURM's logs cannot lie in {path}, for it would replace '{mark}': give another --run_name or "
+                    "--base_directory."
+                )
+        return cls(jobs, resources, resources.job_name or name, folder)
 
     @property
     def logs(self) -> Path:
-        """The folder with a folder of logs for each job: of the run, or of the data set where there are several."""
-        first = self.experiments[0]
-        folder = first.save_dir if len(self.experiments) == 1 else first.base_directory / first.dataset
-        return folder.absolute() / LOGS
-
-    @property
-    def name(self) -> str:
-        """What it is called in SLURM's queue."""
-        first = self.experiments[0]
-        return self.resources.job_name or (first.run_name if len(self.experiments) == 1 else first.dataset)
+        """The folder with a folder of logs for each job."""
+        return self.folder.absolute() / LOGS
 
     def script(self, root: Path, after: str | None = None) -> str:
         """Return the batch script.
@@ -181,14 +197,14 @@ class Submission:
             root: folder of ``train.py``.
             after: job that must have ended well before.
         """
-        return self._executor(root, after).script(len(self.experiments))
+        return self._executor(root, after).script()
 
     def submit(self, main: Callable[[argparse.Namespace], object], root: Path, after: str | None = None) -> list[str]:
         """Submit it and return the jobs' ids.
 
         Args:
-            main: of ``train.py``.
-            root: its folder.
+            main: of the command; each job calls it with its arguments.
+            root: folder of ``train.py``.
             after: job that must have ended well before.
 
         Raises:
@@ -196,13 +212,13 @@ class Submission:
         """
         executor = self._executor(root, after)
         with _no_traces_of_failure(self.logs), contextlib.redirect_stderr(io.StringIO()):
-            jobs = []
+            submitted = []
             with executor.batch():
-                for experiment, args in zip(self.experiments, self.arguments, strict=True):
-                    jobs.append(executor.submit(TrainingJob(main, args, experiment.save_dir.absolute())))
-        ids = [job.job_id for job in jobs]
-        for experiment, job_id in zip(self.experiments, ids, strict=True):
-            link = experiment.save_dir.absolute() / LOGS / job_id
+                for job in self.jobs:
+                    submitted.append(executor.submit(TrainingJob(main, job.arguments, job.folder.absolute())))
+        ids = [job.job_id for job in submitted]
+        for job, job_id in zip(self.jobs, ids, strict=True):
+            link = job.folder.absolute() / LOGS / job_id
             if not link.exists():  # of a job of an array
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(os.path.relpath(self.logs / job_id, link.parent))
@@ -210,7 +226,13 @@ class Submission:
 
     def _executor(self, root: Path, after: str | None) -> "_Executor":
         wanted = self.resources
-        executor = _Executor(self.logs / "%j")
+        job_id = "%j" if len(self.jobs) == 1 else "%A_%a"
+        pattern = str(self.logs).replace("%", "%%")
+        # srun does not take the CPUs of each task from sbatch. If a rank dies, the others would wait for it.
+        srun = ["srun", "--unbuffered", "--output", f"{pattern}/{job_id}/{job_id}_%t_log.out", "--kill-on-bad-exit=1"]
+        if wanted.cpus_per_task:
+            srun.append(f"--cpus-per-task={wanted.cpus_per_task}")
+        executor = _Executor(self.logs / "%j", len(self.jobs), srun)
         setup = [
             f"job={_JOB_ID}",
             "job=${job:-$SLURM_JOB_ID}",
@@ -220,7 +242,7 @@ class Submission:
         ]
         if not wanted.gpus:
             setup.append(f"export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{wanted.cpus_per_task or 1}}}")
-        extra = {"requeue": True, "output": f"{self.logs}/{'%j' if len(self.experiments) == 1 else '%A_%a'}_batch.out"}
+        extra = {"requeue": True, "output": f"{pattern}/{job_id}_batch.out"}
         if after is not None:
             extra |= {"dependency": f"afterok:{after}", "kill-on-invalid-dep": "yes"}
         executor.update_parameters(
@@ -240,29 +262,37 @@ class Submission:
             stderr_to_stdout=True,
             setup=setup,
             teardown=_REQUEUE.splitlines(),
-            # srun does not take the CPUs of each task from sbatch. If a rank dies, the others would wait for it.
-            srun_args=["--kill-on-bad-exit=1"]
-            + ([f"--cpus-per-task={wanted.cpus_per_task}"] if wanted.cpus_per_task else []),
+            use_srun=False,  # it is in the command: submitit takes a '%' in a folder's name for SLURM's
             additional_parameters=extra,
         )
         return executor
 
 
 class _Executor(submitit.SlurmExecutor):
-    """submitit's, but for what a job runs: it leaves signals alone."""
+    """submitit's, but for the command of its jobs: theirs sets signal handlers of its own.
+
+    Args:
+        folder: of each job's logs, with its '%j'.
+        jobs: how many are submitted.
+        srun: the command that starts the ranks.
+    """
+
+    def __init__(self, folder: Path, jobs: int, srun: Sequence[str]) -> None:
+        super().__init__(folder)
+        self._jobs, self._srun = jobs, srun
 
     @property
     def _submitit_command_str(self) -> str:
-        return f"{self.python} -u -m parity.cluster.slurm_job {shlex.quote(str(self.folder))}"
+        return f"{shlex.join(self._srun)} {self.python} -u -m parity.cluster.slurm_job {shlex.quote(str(self.folder))}"
 
     @classmethod
     def affinity(cls) -> int:
         return 2  # a script can be shown where there is no SLURM
 
-    def script(self, jobs: int) -> str:
-        """Return the batch script of so many jobs."""
-        if jobs > 1:
-            self.parameters["map_count"] = jobs
+    def script(self) -> str:
+        """Return the batch script."""
+        if self._jobs > 1:
+            self.parameters["map_count"] = self._jobs
         return self._make_submission_file_text(self._submitit_command_str, "")
 
 
@@ -288,17 +318,23 @@ def plan(experiments: Sequence["Experiment"], args: argparse.Namespace, resource
     bases = {} if args.base_weights is not None else _untrained_bases(experiments)
     if len(experiments) == 1:
         bases = {}  # it trains its own
-    first = {e.save_dir: (e, _changed(args, experiment_name=[e.experiment_name])) for e in experiments}
+    first = {e.save_dir: _job(e, _changed(args, experiment_name=[e.experiment_name])) for e in experiments}
     rest = {folder: first.pop(folder) for folder in list(first) if folder not in bases}
     if not args.no_train_base:
         for folder in bases.keys() - first.keys():
-            first[folder] = (bases[folder], _options_of_base(bases[folder], args))
+            first[folder] = _job(bases[folder], _options_of_base(bases[folder], args))
+    dataset = experiments[0].dataset
     parts = [list(part.values()) for part in (first, rest) if part]
-    return [Submission([e for e, _ in part], [options for _, options in part], resources) for part in parts]
+    return [Submission.of(part, resources, dataset, experiments[0].base_directory / dataset) for part in parts]
+
+
+def _job(experiment: "Experiment", args: argparse.Namespace) -> Job:
+    what = f"{experiment.dataset} {experiment.experiment_name}"
+    return Job(experiment.run_name, what, experiment.save_dir, args)
 
 
 def _check_before_the_job_does(args: argparse.Namespace) -> None:
-    """Raise what can be known here: a job may wait for hours before it says so."""
+    """Raise what can be known here: a job may wait for hours before it raises it."""
     from parity.wandb_server import check_wandb_project
 
     if args.wandb_logger:
@@ -362,7 +398,7 @@ def _no_traces_of_failure(logs: Path) -> Iterator[None]:
                 folder.rmdir()
         if isinstance(error, OSError):
             raise ParityError(f"no job was submitted: {error.filename}: {error.strerror}.") from error
-        reason = str(error).strip().splitlines() or ["sbatch does not say why."]
+        reason = str(error).strip().splitlines() or ["sbatch gives no reason."]
         raise ParityError(
             f"SLURM refused the job: {reason[-1].removeprefix('sbatch: error: ').rstrip('.')}."
         ) from error

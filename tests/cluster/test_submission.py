@@ -16,7 +16,7 @@ import pytest
 
 from parity.cluster import slurm_job
 from parity.cluster.slurm_job import REQUEUE_ME, TrainingJob
-from parity.cluster.submission import Resources
+from parity.cluster.submission import Job, Resources, Submission
 from parity.command_line import run_command
 from parity.errors import ParityError, Stopped
 from tests.conftest import ROOT, _script
@@ -90,6 +90,38 @@ def test_dry_run_shows_the_script_of_a_gpu_job(submit: Command, capsys: pytest.C
     assert not list(Path().iterdir())
 
 
+def test_a_percent_sign_in_a_name_is_not_one_of_slurms_patterns(
+    submit: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--run_name", "lr 50%x%%", "--base_directory", "100%", *CPU, "--dry_run")
+    assert submit(*DIGITS, "mlp_k2_add", *options) == 0
+    text = capsys.readouterr().out
+    folder = f"{Path().absolute()}/100%/Digits/original/lr 50%x%%"
+    logs = f"{folder.replace('%', '%%')}/slurm_logs"
+    assert parameters(text)["output"] == f"'{logs}/%j_batch.out'"
+    assert f"srun --unbuffered --output '{logs}/%j/%j_%t_log.out' " in text
+    assert f"-m parity.cluster.slurm_job '{folder}/slurm_logs/%j'" in text  # a path, not a pattern
+    assert f"mkdir -p '{folder}/slurm_logs'" in text
+
+    assert submit(*DIGITS, "mlp_k[23]_add", "--base_directory", "100%", *CPU, "--dry_run") == 0
+    array = capsys.readouterr().out.split("#!/bin/bash")[2]
+    logs = f"{Path().absolute()}/100%%/Digits/slurm_logs"
+    assert parameters(array)["output"] == f"{logs}/%A_%a_batch.out"
+    assert f"srun --unbuffered --output {logs}/%A_%a/%A_%a_%t_log.out " in array
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("name", ["%j", "a%t", "50%a", "%A%"])
+def test_a_name_that_submitit_would_change_is_refused(
+    submit: Command, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit(*DIGITS, "mlp_base", "--run_name", name, *CPU, "--dry_run") == 1
+    error = capsys.readouterr().err
+    assert "would replace '%" in error
+    assert error.count("\n") == 1
+    assert not list(Path().iterdir())
+
+
 def test_dry_run_of_several_is_an_array_after_their_base_model(
     submit: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,7 +157,7 @@ def test_dry_run_of_several_is_an_array_after_their_base_model(
         (["mlp_base", "--gpus", "-1"], "--gpus must be 0 or more"),
         (["mlp_base", "--nodes", "0"], "--nodes must be above 0"),
         (["mlp_base", "--timeout", "nan"], "--timeout must be above 0"),
-        (["mlp_base", "--timeout_min", "1"], "--signal_delay_s 90 is no shorter"),
+        (["mlp_base", "--timeout_min", "1"], "--signal_delay_s 90 is not shorter"),
         (["mlp_base", "--gpus", "2", "--tasks_per_node", "3"], "each rank has one GPU"),
         (["mlp_base", "--gpus", "2", "--devices", "3"], "follow from --gpus"),
         (["mlp_base", "--gpus", "0", "--accelerator", "gpu"], "does not fit --gpus 0"),
@@ -264,11 +296,8 @@ def test_a_job_without_what_it_was_submitted_with(in_job: None, capsys: pytest.C
 def test_the_batch_script_requeues_what_was_not_to_end(
     sbatch: None, status: int, state: str, requeued: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from parity.cluster.submission import Submission
-    from parity.experiments import Experiment
-
-    run = Experiment("Digits", "mlp_base", base_directory="runs with spaces")
-    text = Submission([run], [argparse.Namespace()], Resources(gpus=0)).script(ROOT)
+    job = Job("mlp_base", "Digits mlp_base", Path("runs with spaces/Digits/original/mlp_base"), argparse.Namespace())
+    text = Submission.of([job], Resources(gpus=0), "Digits", Path("runs with spaces/Digits")).script(ROOT)
     program("srun", f"exit {status}")
     program("scontrol", f'echo "$@" >>asked; [ $1 = requeue ] || echo "JobId=7 {state} Dependency=(null)"')
     monkeypatch.setenv("SLURM_JOB_ID", "8")

@@ -1,15 +1,19 @@
 import json
 import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from parity.coded_model import CodedModel
 from parity.errors import ParityError
 from parity.experiments import Experiment
-from parity.experiments.config import update_config
+from parity.experiments.config import frozen, update_config
 from parity.models.weights import fingerprint
+from parity.plain import ABSENT
 from parity.runs.training import RunOptions, run_training
 from parity.training import Hardware
 from parity.training.loop.run_folder import Identity, RunFolder
@@ -277,3 +281,86 @@ def test_what_cannot_be_trained_is_refused(monkeypatch: pytest.MonkeyPatch, chan
     monkeypatch.setattr(own, "config", update_config(own.config, changes))
     with pytest.raises(ParityError, match=message):
         own.get_model()
+
+
+OLD_CONFIG = Path(__file__).parent / "data" / "config_of_a447963.json"
+"""Of a run of mlp_k3_add by commit a447963, which had no version and modules in its names."""
+
+
+def test_a_run_of_an_older_commit_is_resumed_and_evaluated(
+    runs: Path, caplog: pytest.LogCaptureFixture, evaluate: Callable[..., int]
+) -> None:
+    run = experiment(runs, "mlp_k3_add", epochs=2)
+    run_training(run, OPTIONS)
+    file = run.save_dir / "config.json"
+    old = json.loads(OLD_CONFIG.read_text())
+    old["base_weights_sha256"] = json.loads(file.read_text())["base_weights_sha256"]
+    old["config"]["trainer"]["max_epochs"] = 2
+    file.write_text(json.dumps(old))
+
+    with caplog.at_level("INFO", logger="parity"):
+        run_training(run, OPTIONS)
+        assert "this run is finished" in caplog.text
+        run_training(experiment(runs, "mlp_k3_add", epochs=3), OPTIONS)
+    assert "resuming after epoch 2 of 3" in caplog.text
+    assert isinstance(Experiment(run.save_dir).load_trained_model(), CodedModel)
+    assert evaluate("--dataset", "Digits", "--experiment_name", "mlp_k3_add", "--base_directory", str(runs)) == 0
+
+    old["config"]["optimizer"]["lr"] = 0.5
+    file.write_text(json.dumps(old))
+    with pytest.raises(ParityError, match=r"with other settings: config\.optimizer\.lr: 0\.5 -> 0\.001\. "):
+        run_training(experiment(runs, "mlp_k3_add", epochs=4), OPTIONS)
+
+
+MADE: list[bool] = []
+
+
+@dataclass(frozen=True)
+class Fast:
+    """An optimiser factory with a field that came later."""
+
+    lr: float = 1e-3
+    fused: bool = field(default=True, metadata={ABSENT: False})
+
+    def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        MADE.append(self.fused)
+        return torch.optim.Adam(parameters, lr=self.lr)
+
+
+def fast(runs: Path, epochs: int, optimizer: Fast = Fast(), **kwargs: object) -> Experiment:
+    own = experiment(runs, epochs=epochs, **kwargs)
+    own.config = frozen(update_config(own.config, dict(optimizer=optimizer)))
+    return own
+
+
+def test_a_run_from_before_a_field_was_there_is_resumed_as_it_began(runs: Path, tmp_path: Path) -> None:
+    file = fast(runs, 1).save_dir / "config.json"
+    run_training(fast(runs, 1, Fast(fused=False)), OPTIONS)
+    content = json.loads(file.read_text())
+    del content["config"]["optimizer"]["fused"]
+    file.write_text(json.dumps(content))
+
+    for epochs in (2, 3):  # the second time the field is there
+        MADE.clear()
+        run_training(fast(runs, epochs), OPTIONS)
+        assert set(MADE) == {False}
+        assert json.loads(file.read_text())["config"]["optimizer"]["fused"] is False
+    MADE.clear()
+    from_it = RunOptions(hardware=Hardware("cpu"), resume_from=fast(runs, 3).checkpoint("last"))
+    run_training(fast(runs, 4, run_name="another"), from_it)
+    assert set(MADE) == {False}
+
+    with pytest.raises(ParityError, match=r"optimizer\.lr: 0\.001 -> 0\.5"):
+        run_training(fast(runs, 4, Fast(lr=0.5)), OPTIONS)
+    MADE.clear()
+    run_training(fast(runs, 1), RunOptions(hardware=Hardware("cpu"), resume=False))
+    assert set(MADE) == {True}
+    assert json.loads(file.read_text())["config"]["optimizer"]["fused"] is True
+
+
+def test_resume_from_a_bare_file_name(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_training(experiment(runs, epochs=1), OPTIONS)
+    monkeypatch.chdir(experiment(runs).save_dir / "checkpoints")
+    second = experiment(runs, epochs=2, run_name="second")
+    run_training(second, RunOptions(hardware=Hardware("cpu"), resume_from=Path("last.ckpt")))
+    assert [row["epoch"] for row in second.load_metrics()] == [2]

@@ -1,8 +1,10 @@
 """train_model: the same weights as train.py, from any data, resumed where it was stopped."""
 
+import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from parity.errors import ParityError
 from parity.experiments import Experiment, catalogue
 from parity.models import MLP, load_into
 from parity.models.weights import read_file
+from parity.plain import ABSENT
 from parity.runs.training import RunOptions, run_training
 from parity.storage.locks import RunLock
 from parity.training import Hardware, OneCycle, load_trained, train_model
@@ -248,6 +251,47 @@ def test_a_folder_is_of_one_training_at_a_time_and_of_one_kind(tmp_path: Path) -
     quiet(noisy(), shuffled(), 1, checkpoints_path=tmp_path, lr=1e-3, resume=False)
     quiet(noisy(), shuffled(), 2, checkpoints_path=tmp_path, lr=1e-3)
     assert read_file(tmp_path / "last.ckpt")["epoch"] + 1 == 2
+
+
+@dataclass(frozen=True)
+class Fast:
+    """An optimiser factory with a field that came later."""
+
+    lr: float = 1e-3
+    fused: bool = field(default=True, metadata={ABSENT: False})
+
+    def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        MADE.append(self.fused)
+        return torch.optim.SGD(parameters, self.lr)
+
+
+MADE: list[bool] = []
+
+
+def test_a_training_from_before_a_field_was_there_is_resumed_as_it_began(tmp_path: Path) -> None:
+    quiet(noisy(), shuffled(), 1, checkpoints_path=tmp_path, optimizer=Fast(fused=False))
+    file = tmp_path / "training.json"
+    content = json.loads(file.read_text())
+    del content["optimizer"]["fused"]
+    file.write_text(json.dumps(content))
+    for epochs in (2, 3):  # the second time the field is there
+        MADE.clear()
+        quiet(noisy(), shuffled(), epochs, checkpoints_path=tmp_path, optimizer=Fast())
+        assert set(MADE) == {False}
+        assert json.loads(file.read_text())["optimizer"]["fused"] is False
+    with pytest.raises(ParityError, match=r"optimizer\.lr: 0\.001 -> 0\.5\. "):
+        quiet(noisy(), shuffled(), 4, checkpoints_path=tmp_path, optimizer=Fast(lr=0.5))
+    MADE.clear()
+    quiet(noisy(), shuffled(), 1, checkpoints_path=tmp_path, optimizer=Fast(), resume=False)
+    assert set(MADE) == {True}
+
+
+def test_a_checkpoint_that_is_not_there_is_named() -> None:
+    with pytest.raises(ParityError, match="nothing has no checkpoints: train_model saves them there"):
+        load_trained(noisy(), "nothing")
+    quiet(noisy(), shuffled(), 1, checkpoints_path="run")
+    with pytest.raises(ParityError, match="run has no checkpoint 'bst': did you mean 'best'"):
+        load_trained(noisy(), "run", "bst")
 
 
 def code_of_the_page() -> list[str]:
