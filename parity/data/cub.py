@@ -117,7 +117,7 @@ class CUBDataModule(GroupDataModule):
                         f"line {number} of {folder / 'images.txt'} should be an id and <class>/<file>, not '{line}'."
                     )
         names = [path.split("/")[0] for path in paths]
-        classes = {name: place for place, name in enumerate(sorted(set(names)))}
+        classes = {name: number for number, name in enumerate(sorted(set(names)))}
         numbers = torch.tensor([classes[name] for name in names], dtype=torch.long)
         encoded = np.array([path.encode() for path in paths], dtype=np.bytes_)
         return torch.tensor(ids, dtype=torch.long), ImageFiles(folder / "images", encoded, numbers)
@@ -145,9 +145,9 @@ class CUBDataModule(GroupDataModule):
         is_test = torch.zeros(len(classes), dtype=torch.bool)
         generator = torch.Generator().manual_seed(FIXED_SEED)
         for number in range(int(classes.max()) + 1 if len(classes) else 0):
-            places = (classes == number).nonzero().flatten()
-            order = torch.randperm(len(places), generator=generator)
-            is_test[places[order[: round(_TEST_SHARE * len(places))]]] = True
+            indices = (classes == number).nonzero().flatten()
+            order = torch.randperm(len(indices), generator=generator)
+            is_test[indices[order[: round(_TEST_SHARE * len(indices))]]] = True
         return is_test
 
 
@@ -176,8 +176,8 @@ def image_sides(files: ImageFiles) -> Tensor:
         ParityError: a file is not there, or is not an image.
     """
 
-    def sides(place: int) -> tuple[int, int]:
-        path = files.path(place)
+    def sides(index: int) -> tuple[int, int]:
+        path = files.path(index)
         try:
             with Image.open(path) as image:
                 return image.size

@@ -94,7 +94,7 @@ class GroupDataModule(pl.LightningDataModule):
         self.validation_splits: tuple[str, ...] = ("val",)
         """What is evaluated after each epoch; a run that records test accuracy as it goes adds 'test'."""
         self.device = torch.device("cpu")
-        """Where loaders put data while no Trainer says otherwise."""
+        """Where loaders put data while there is not a Trainer."""
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
@@ -182,14 +182,14 @@ class GroupDataModule(pl.LightningDataModule):
         """Return what stored queries of a type are divided by.
 
         Raises:
-            ParityError: neither the class nor the type tells.
+            ParityError: neither the class nor the type determines it.
         """
         if self.DIVISOR is not None:
             return self.DIVISOR
         if stored == torch.uint8 or stored.is_floating_point:
             return 255.0 if stored == torch.uint8 else 1.0
         raise ParityError(
-            f"queries of {self.dataset} are stored as {str(stored).removeprefix('torch.')}, and nothing tells how to "
+            f"queries of {self.dataset} are stored as {str(stored).removeprefix('torch.')}, and it is not known how to "
             "scale them: declare DIVISOR in its class, or load floats."
         )
 

@@ -21,14 +21,14 @@ _RESIZE = 256 / 224
 
 
 class ImageFolderDataModule(GroupDataModule):
-    """Images in DATA_ROOT/<Dataset>/{train,val,test}/<class>/**/*, any size, read anew in every epoch.
+    """Images in DATA_ROOT/<Dataset>/{train,val,test}/<class>/**/*, any size, read again in every epoch.
 
     >>> class BirdsDataModule(ImageFolderDataModule):
     ...     NUM_CLASSES = 200
     ...     QUERY_SHAPE = (3, 224, 224)
 
     In training a part of each image, of 8 to 100 % of its area, is cut out and resized, and half of them are mirrored.
-    Otherwise its shorter side is resized and the middle is cut out. ``transform`` says so; another may be put there.
+    Otherwise its shorter side is resized and the middle is cut out. ``transform`` defines this and may be overridden.
 
     Classes are numbered in the order of their names. ``FOLDERS`` holds the splits' folders; where it has none for
     'val', validation queries are held out of the training data.

@@ -22,7 +22,7 @@ class GroupBatch(NamedTuple):
 
 
 class GroupSampler:
-    """Groups a data set anew every epoch, from a permutation that depends on (seed, epoch) alone.
+    """Groups a data set differently every epoch, from a permutation that depends on (seed, epoch) alone.
 
     Queries left over that fill no group sit this epoch out. Under DDP every rank takes its own groups of one common
     permutation: none twice, and when shuffling, none lost but those that would give some ranks a group more than
@@ -33,7 +33,7 @@ class GroupSampler:
         k: queries in a group.
         batch_size: groups in a batch, on each rank.
         seed: of the permutation.
-        shuffle: group anew every epoch; otherwise every epoch has the groups of epoch 0, and no rank drops any.
+        shuffle: group differently every epoch; otherwise every epoch has the groups of epoch 0, and no rank drops any.
         rank: this process's number among ``world_size``.
         most_batches: an epoch ends after so many batches on each rank, if the data lasts that long.
 

@@ -148,14 +148,12 @@ def _grey_of_many_levels(image: Image.Image, path: Path) -> np.ndarray:
     """Scale a grey image of more than 256 levels to 8 bits: uint8 (H, W, 3). PIL's own conversion clips it at 255.
 
     Raises:
-        ParityError: nothing tells which value is white.
+        ParityError: it is not known which value is white.
     """
     white = _white(image)
     if white is None:
         kind = "floats" if image.mode == "F" else "signed or 32-bit integers"
-        raise ParityError(
-            f"{path} is an image of {kind}, which do not tell which value is white: convert it to 8 or 16 bits."
-        )
+        raise ParityError(f"{path} is an image of {kind}, whose white is not known: convert it to 8 or 16 bits.")
     values = np.array(image).astype(np.int64).clip(0, white)
     grey = ((values * 510 + white) // (2 * white)).astype(np.uint8)  # rounded
     if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:  # type: ignore[attr-defined]

@@ -56,7 +56,7 @@ class GroupLoader:
 
     Args:
         targets: (N, ...), of the whole data set, on the device.
-        sampler: which places of it, in which order.
+        sampler: which rows of it, in which order.
         scaling: of queries, on the same device.
         split: 'train', 'val' or 'test'.
         queries_are_fixed: what a step sees is exactly what lies in the data set: no augmentation.
@@ -79,7 +79,7 @@ class GroupLoader:
 
     @property
     def num_rows(self) -> int:
-        """Places in the data set: indices are below it."""
+        """Rows of the data set: indices are below it."""
         return len(self.targets)
 
     @property
@@ -118,7 +118,7 @@ class GroupLoader:
         """Yield every query once as it is, also those that fill no group.
 
         Yields:
-            places int64 (B,), queries (B, *Q), targets (B, ...).
+            row indices int64 (B,), queries (B, *Q), targets (B, ...).
         """
         raise NotImplementedError
 
@@ -168,10 +168,10 @@ class Reader(Protocol):
     """Reads queries from files; it is sent to worker processes."""
 
     def __call__(self, place: int, epoch_key: tuple[int, int] | None) -> Tensor:
-        """Read the query at a place of the data set, in its storage type: (*Q).
+        """Read the query at a row index of the data set, in its storage type: (*Q).
 
         Args:
-            place: which.
+            place: the row index.
             epoch_key: (seed, epoch) that random augmentation depends on, together with the place; None for none.
 
         Raises:
@@ -320,5 +320,5 @@ class _Reading(Dataset):
             return str(error)
 
 
-def _as_it_is(batch: Any) -> Any:  # a tensor or a sentence, not the list that DataLoader's type says
+def _as_it_is(batch: Any) -> Any:  # a tensor or a sentence, not the list of DataLoader's type
     return batch

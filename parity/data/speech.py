@@ -72,7 +72,7 @@ class Clip(NamedTuple):
 
 
 class SpokenWords(TensorDataModule):
-    """Clips of one word each, as log-spectrograms 1 x 161 x 101. Subclasses say where they lie.
+    """Clips of one word each, as log-spectrograms 1 x 161 x 101. Subclasses define where they lie.
 
     Spectrograms are computed by the first run and kept in ``DATA_ROOT/.cache``, which may be deleted at any time.
 
@@ -86,7 +86,6 @@ class SpokenWords(TensorDataModule):
     """
 
     QUERY_SHAPE = (1, WINDOW // 2 + 1, FRAMES)
-    DIVISOR = 1.0
     OTHER_REMEDY: ClassVar[str] = ""
     """What else helps against a wrong number of words."""
 
@@ -189,16 +188,16 @@ class SpeechCommandsDataModule(SpokenWords):
     def find_folder(self) -> Path:
         root = Path(settings.DATA_ROOT)
         name = f"speech_commands_v{self.version}"
-        places = [root / "SpeechCommands" / name, root / name, root / "SpeechCommands"]
-        for place in places:
-            if _holds_words(place):
-                return place
+        folders = [root / "SpeechCommands" / name, root / name, root / "SpeechCommands"]
+        for folder in folders:
+            if _holds_words(folder):
+                return folder
         program = (
             "from torchaudio.datasets import SPEECHCOMMANDS; "
             f"SPEECHCOMMANDS({str(root)!r}, url={name!r}, folder_in_archive='SpeechCommands', download=True)"
         )
         raise ParityError(
-            f"{self._described()} is in none of {', '.join(str(place) for place in places)}: set DATA_ROOT to the "
+            f"{self._described()} is in none of {', '.join(str(folder) for folder in folders)}: set DATA_ROOT to the "
             f"folder that holds it, or fetch it with: mkdir -p {shlex.quote(str(root))} && "
             f"python -c {_quoted(program)}"
         )

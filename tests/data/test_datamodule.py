@@ -19,6 +19,9 @@ from parity.data.folders import CatVsDogDataModule
 from parity.data.mnist import MNISTDataModule
 from parity.data.speech import SpeechCommandsDataModule
 from parity.errors import ParityError
+from parity.experiments import Experiment
+from parity.runs.training import RunOptions, run_training
+from parity.training import Hardware
 
 Loaded = tuple[Any, Any]
 
@@ -165,3 +168,16 @@ def test_a_failed_download_leaves_no_empty_folder(there: bool, tmp_path: Path, m
     with pytest.raises(ParityError, match="could not be downloaded"):
         MNISTDataModule().check("train")
     assert list(tmp_path.rglob("*")) == ([root.parent, root] if there else [])
+
+
+def test_wrong_test_labels_are_noticed_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = DigitsDataModule.load
+
+    def from_1(self: DigitsDataModule, train: bool) -> tuple[Tensor, Tensor]:
+        queries, labels = load(self, train)
+        return queries, labels + (not train)
+
+    monkeypatch.setattr(DigitsDataModule, "load", from_1)
+    with pytest.raises(ParityError, match=r"^the test data of Digits: targets run from 1 to 10, .*: subtract 1"):
+        run_training(Experiment("Digits", "mlp_base", base_directory=tmp_path), RunOptions(hardware=Hardware("cpu")))
+    assert not list(tmp_path.iterdir())

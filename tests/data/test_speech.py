@@ -481,7 +481,7 @@ def test_a_damaged_file_is_replaced(data_root: Path, caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.WARNING):
         found, _ = tensors(FSDDDataModule(), "test")
     assert torch.equal(found, expected)
-    assert f"{path} cannot be used, so its content is computed anew" in caplog.text
+    assert f"{path} cannot be used, so its content is computed again (" in caplog.text
     assert path.read_bytes() == whole
     assert len(cache_files(data_root)) == 1
     caplog.clear()
