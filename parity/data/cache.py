@@ -46,7 +46,7 @@ def _read(path: Path, shape: tuple[int, ...]) -> Tensor | None:
         if (tensor.shape, tensor.dtype, written) == (shape, torch.float32, _description(tensor)):
             return tensor
         reason = "its content is not what was written"
-    log.warning("%s cannot be used, so its content is computed anew (%s).", path, reason)
+    log.warning("%s cannot be used, so its content is computed again (%s).", path, reason)
     return None
 
 

@@ -1,6 +1,5 @@
 """CIFAR-10 and CIFAR-100, as torchvision's files or as image files under ``DATA_ROOT``; fetched only without either."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
@@ -12,6 +11,7 @@ from torchvision import datasets
 from parity import settings
 from parity.data.augmentation import RandomCropAndFlip
 from parity.data.datamodule import TensorDataModule
+from parity.data.downloads import removed_on_failure
 from parity.data.images import class_names, image_files, read_images
 from parity.errors import ParityError
 
@@ -20,7 +20,7 @@ class CIFAR10DataModule(TensorDataModule):
     """50,000 + 10,000 colour images 3 x 32 x 32 of 10 classes. Training cuts and mirrors them at random.
 
     Images lie in ``DATA_ROOT`` as torchvision lays them out (cifar-10-batches-py), or as files
-    CIFAR10/{train,test}/<class>/*. Labels are the places of the classes' names in alphabetical order, in both.
+    CIFAR10/{train,test}/<class>/*. Labels are the indices of the classes' names in alphabetical order, in both.
 
     The statistics are those of github.com/kuangliu/pytorch-cifar, which published models are trained with.
     """
@@ -47,12 +47,10 @@ class CIFAR10DataModule(TensorDataModule):
     def _download(self, train: bool) -> datasets.CIFAR10:
         root, name = Path(settings.DATA_ROOT), self.DATASET.__name__
         folder, archive = root / self.DATASET.base_folder, root / self.DATASET.filename
-        made = [path for path in (folder, archive) if not path.exists()]
         try:
-            return self.DATASET(str(root), train=train, download=True)
+            with removed_on_failure(root, folder, archive):
+                return self.DATASET(str(root), train=train, download=True)
         except Exception as error:  # torchvision raises whatever the network or a damaged file leads it to
-            for path in made:
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ParityError(
                 f"{name} is not, or not whole, in {folder}, not in {root / name}/{{train,test}}/<class>/* either, and "

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from parity import settings
-from parity.data.datamodule import FIXED_SEED, GroupDataModule
+from parity.data.datamodule import FIXED_SEED, GroupArguments, GroupDataModule
+from parity.data.files import read_lines
 from parity.data.images import ImageFiles, read_image, readers
 from parity.data.loaders import WorkerLoader
 from parity.errors import ParityError
@@ -49,14 +51,12 @@ class CUBDataModule(GroupDataModule):
     def __init__(
         self,
         k: int = 1,
-        batch_size: int = 64,
-        num_validation: int | None = None,
-        steps_per_epoch: int | None = None,
-        seed: int = 0,
+        *,
         size: int = QUERY_SHAPE[-1],
         num_workers: int | None = None,
+        **common: Unpack[GroupArguments],
     ) -> None:
-        super().__init__(k, batch_size, num_validation, steps_per_epoch, seed)
+        super().__init__(k, **common)
         self.size, self.num_workers = size, readers() if num_workers is None else num_workers
         if self.size < 1:
             raise ParityError(f"data.size must be at least 1, not {size}.")
@@ -117,7 +117,7 @@ class CUBDataModule(GroupDataModule):
                         f"line {number} of {folder / 'images.txt'} should be an id and <class>/<file>, not '{line}'."
                     )
         names = [path.split("/")[0] for path in paths]
-        classes = {name: place for place, name in enumerate(sorted(set(names)))}
+        classes = {name: number for number, name in enumerate(sorted(set(names)))}
         numbers = torch.tensor([classes[name] for name in names], dtype=torch.long)
         encoded = np.array([path.encode() for path in paths], dtype=np.bytes_)
         return torch.tensor(ids, dtype=torch.long), ImageFiles(folder / "images", encoded, numbers)
@@ -145,9 +145,9 @@ class CUBDataModule(GroupDataModule):
         is_test = torch.zeros(len(classes), dtype=torch.bool)
         generator = torch.Generator().manual_seed(FIXED_SEED)
         for number in range(int(classes.max()) + 1 if len(classes) else 0):
-            places = (classes == number).nonzero().flatten()
-            order = torch.randperm(len(places), generator=generator)
-            is_test[places[order[: round(_TEST_SHARE * len(places))]]] = True
+            indices = (classes == number).nonzero().flatten()
+            order = torch.randperm(len(indices), generator=generator)
+            is_test[indices[order[: round(_TEST_SHARE * len(indices))]]] = True
         return is_test
 
 
@@ -173,16 +173,16 @@ def image_sides(files: ImageFiles) -> Tensor:
     """Return the sides of images from the heads of their files, by several threads: int64 (N, 2), (W, H) in pixels.
 
     Raises:
-        ParityError: a file is not there, or no image.
+        ParityError: a file is not there, or is not an image.
     """
 
-    def sides(place: int) -> tuple[int, int]:
-        path = files.path(place)
+    def sides(index: int) -> tuple[int, int]:
+        path = files.path(index)
         try:
             with Image.open(path) as image:
                 return image.size
         except FileNotFoundError:
-            raise ParityError(f"{path} is listed in images.txt but not there: unpack the images anew.") from None
+            raise ParityError(f"{path} is listed in images.txt but not there: unpack the images again.") from None
         except Exception as error:  # PIL raises whatever a damaged file leads it to
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ParityError(
@@ -220,8 +220,5 @@ def read_boxes(path: Path) -> tuple[Tensor, Tensor]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Return the lines of a file that hold something, with their numbers."""
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParityError(f"{path} cannot be read ({error}): put the published file in its place.") from error
+    text = read_lines(path, "put the published file in its place")
     return ((number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip())

@@ -2,14 +2,16 @@
 
 import functools
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar, Self, TypedDict, Unpack
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from parity.data.checks import check_counts, check_network_inputs, check_queries, check_targets
 from parity.data.groups import GroupSampler
 from parity.data.loaders import GroupLoader, Scaling, TensorLoader
 from parity.errors import ParityError, did_you_mean
@@ -23,12 +25,28 @@ _CLASSES: dict[str, type["GroupDataModule"]] = {}
 Augmentation = Callable[[Tensor], Tensor]
 
 
+class GroupArguments(TypedDict, total=False):
+    """What every datamodule takes beside k: a subclass hands it on as ``**common: Unpack[GroupArguments]``."""
+
+    batch_size: int
+    num_validation: int | None
+    steps_per_epoch: int | None
+    seed: int
+
+
+class TensorArguments(GroupArguments, total=False):
+    """What every ``TensorDataModule`` takes beside k."""
+
+    augmentation: Augmentation | None
+
+
 class GroupDataModule(pl.LightningDataModule):
     """Deals out coding groups of one data set. Subclasses are found by their name, ``<Dataset>DataModule``.
 
     A subclass declares ``QUERY_SHAPE`` and, for classification, ``NUM_CLASSES``; one whose shape depends on its
     arguments overrides ``query_shape``, one with another task ``task``. ``DIVISOR``, ``MEAN`` and ``STD`` are the
-    statistics by which stored queries are scaled: (stored / DIVISOR - MEAN) / STD, a number for each channel.
+    statistics by which stored queries are scaled: (stored / DIVISOR - MEAN) / STD, a number for each channel. Where it
+    declares no ``DIVISOR``, uint8 is divided by 255 and floats are left as they are.
     ``NUM_VALIDATION`` is how many training queries are held out by default.
 
     Args:
@@ -40,14 +58,25 @@ class GroupDataModule(pl.LightningDataModule):
         steps_per_epoch: an epoch of training ends after so many batches, if the data lasts that long; the next one
             draws other groups. None uses all data.
         seed: of the permutations that group the training data.
+
+    Raises:
+        ParityError: k is less than 1, or a keyword is not known; the nearest one is in the message.
     """
 
     NUM_CLASSES: ClassVar[int]
     QUERY_SHAPE: ClassVar[tuple[int, ...]]
-    DIVISOR: ClassVar[float] = 255.0
+    DIVISOR: ClassVar[float | None] = None
     MEAN: ClassVar[tuple[float, ...] | None] = None
     STD: ClassVar[tuple[float, ...] | None] = None
     NUM_VALIDATION: ClassVar[int] = 5000
+
+    def __new__(cls, *args: Any, **arguments: Any) -> Self:
+        # Python's own message would name the constructor of a parent class.
+        known = _keywords(cls)
+        for name in arguments:
+            if name not in known:
+                raise ParityError(f"{cls.__name__} does not take '{name}': {did_you_mean(name, known)}")
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -65,7 +94,7 @@ class GroupDataModule(pl.LightningDataModule):
         self.validation_splits: tuple[str, ...] = ("val",)
         """What is evaluated after each epoch; a run that records test accuracy as it goes adds 'test'."""
         self.device = torch.device("cpu")
-        """Where loaders put data while no Trainer says otherwise."""
+        """Where loaders put data while there is not a Trainer."""
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
@@ -93,11 +122,11 @@ class GroupDataModule(pl.LightningDataModule):
         return self.QUERY_SHAPE
 
     def rows(self, split: str) -> Tensor:
-        """Return the places of a split in its data: int64 (N,). 'train' and 'val' lie in the same data."""
+        """Return the row indices of a split in its data: int64 (N,). 'train' and 'val' lie in the same data."""
         raise NotImplementedError
 
     def targets(self, split: str) -> Tensor:
-        """Return the true targets of a split's data, (N, ...); ``rows`` says which of them are the split's."""
+        """Return the true targets of a split's data, (N, ...); ``rows`` are the indices of those of the split."""
         raise NotImplementedError
 
     def loader(self, split: str) -> GroupLoader:
@@ -105,8 +134,22 @@ class GroupDataModule(pl.LightningDataModule):
         raise NotImplementedError
 
     def default_prediction(self) -> Tensor:
-        """Return what is said where nothing can be rebuilt, (*P): the task's best guess from the training data."""
+        """Return the prediction where nothing can be rebuilt, (*P): the task's best guess from the training data."""
         return self.task.default_prediction(self.targets("train").cpu()[self.rows("train")])
+
+    def check(self, split: str) -> None:
+        """Refuse data of a split that cannot be right, before any work.
+
+        Raises:
+            ParityError: it is not there, or targets or the first query are not as they should be.
+        """
+        loader, where = self.loader(split), self.where(split)
+        check_targets(loader.targets, self.task, where)
+        check_network_inputs(loader.first_query(), self.query_shape, where)
+
+    def where(self, split: str) -> str:
+        """Return what messages call a split's data."""
+        return f"the {'test' if split == 'test' else 'training'} data of {self.dataset}"
 
     def train_dataloader(self) -> GroupLoader:
         return self._made("train")
@@ -135,12 +178,27 @@ class GroupDataModule(pl.LightningDataModule):
         """Return where loaders put data now."""
         return self.trainer.strategy.root_device if self.trainer else self.device
 
-    def scaling(self) -> Scaling:
-        """Return what turns stored queries into what networks see."""
-        return Scaling(self.DIVISOR, self.MEAN, self.STD).to(self.target_device())
+    def divisor(self, stored: torch.dtype) -> float:
+        """Return what stored queries of a type are divided by.
+
+        Raises:
+            ParityError: neither the class nor the type determines it.
+        """
+        if self.DIVISOR is not None:
+            return self.DIVISOR
+        if stored == torch.uint8 or stored.is_floating_point:
+            return 255.0 if stored == torch.uint8 else 1.0
+        raise ParityError(
+            f"queries of {self.dataset} are stored as {str(stored).removeprefix('torch.')}, and it is not known how to "
+            "scale them: declare DIVISOR in its class, or load floats."
+        )
+
+    def scaling(self, stored: torch.dtype = torch.uint8) -> Scaling:
+        """Return what turns stored queries of a type into what networks see."""
+        return Scaling(self.divisor(stored), self.MEAN, self.STD).to(self.target_device())
 
     def held_out(self, total: int, split: str) -> Tensor:
-        """Return the places of 'train' or 'val' where validation queries are held out of so many training queries."""
+        """Return the row indices of 'train' or 'val' where validation queries are held out of ``total``."""
         held_out = -(-self.num_validation // self.k) * self.k
         if not 0 <= held_out < total:
             raise ParityError(f"data.num_validation = {self.num_validation} leaves nothing of {total} to train on.")
@@ -151,7 +209,7 @@ class GroupDataModule(pl.LightningDataModule):
 class TensorDataModule(GroupDataModule):
     """A data set that fits in memory: one tensor for training and validation, one for test, each held once.
 
-    A subclass says how to ``load``; it may have an ``AUGMENTATION``, and ``rows`` of its own.
+    A subclass defines how to ``load``; it may have an ``AUGMENTATION``, and ``rows`` of its own.
 
     Args:
         k, batch_size, num_validation, steps_per_epoch, seed: as in ``GroupDataModule``.
@@ -159,8 +217,8 @@ class TensorDataModule(GroupDataModule):
             each in a random way of its own. The base model answers what comes out of it.
 
     Raises:
-        ParityError: the augmentation cannot be called; (from ``loader``) the data is not there, or too few queries are
-            left for a group.
+        ParityError: the augmentation cannot be called; (from ``loader``, ``rows`` and ``targets``) the data is not
+            there, cannot be right, or leaves too few queries for a group.
     """
 
     AUGMENTATION: ClassVar[Augmentation | None] = None
@@ -169,13 +227,11 @@ class TensorDataModule(GroupDataModule):
     def __init__(
         self,
         k: int = 1,
-        batch_size: int = 64,
-        num_validation: int | None = None,
-        steps_per_epoch: int | None = None,
-        seed: int = 0,
+        *,
         augmentation: Augmentation | None = None,
+        **common: Unpack[GroupArguments],
     ) -> None:
-        super().__init__(k, batch_size, num_validation, steps_per_epoch, seed)
+        super().__init__(k, **common)
         if augmentation is not None and not callable(augmentation):
             raise ParityError(f"an augmentation is called with queries, as RandomAffine() is, unlike {augmentation!r}.")
         self.augmentation = augmentation or type(self).AUGMENTATION
@@ -202,13 +258,34 @@ class TensorDataModule(GroupDataModule):
             queries, targets = queries.to(device), targets.to(device)
             self._loaded[split != "test"] = queries, targets
         augment = self.augmentation if split == "train" else None
-        return TensorLoader(queries, targets, self.sampler(split), self.scaling(), split, augment)
+        return TensorLoader(queries, targets, self.sampler(split), self.scaling(queries.dtype), split, augment)
 
     def _tensors(self, split: str) -> tuple[Tensor, Tensor]:
         train = split != "test"
         if train not in self._loaded:
-            self._loaded[train] = self.load(train)
+            self._loaded[train] = self._checked(self.load(train), self.where(split))
         return self._loaded[train]
+
+    def _checked(self, loaded: tuple[Tensor, Tensor], where: str) -> tuple[Tensor, Tensor]:
+        if not isinstance(loaded, tuple | list) or len(loaded) != 2:
+            raise ParityError(f"{where}: load returns a pair (queries, targets), not {type(loaded).__name__}.")
+        queries = check_queries(loaded[0], self.query_shape, where)
+        targets = check_targets(loaded[1], self.task, where)
+        check_counts(queries, targets, where)
+        self.divisor(queries.dtype)
+        return queries, targets
+
+
+def _keywords(made: type) -> set[str]:
+    """Return the keywords of a class's constructor and, as long as each hands others on, of those behind it."""
+    names: set[str] = set()
+    for parent in made.__mro__:
+        if "__init__" in vars(parent):
+            parameters = list(inspect.signature(vars(parent)["__init__"]).parameters.values())[1:]
+            names |= {one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+            if not any(one.kind is one.VAR_KEYWORD for one in parameters):
+                break
+    return names
 
 
 def get_datamodule_class(dataset: str) -> type[GroupDataModule]:

@@ -1,11 +1,11 @@
 """DigitBoxes: real digits, each somewhere on a larger canvas, to be localised; they come from another data set."""
 
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
 
-from parity.data.datamodule import TensorDataModule, get_datamodule_class
+from parity.data.datamodule import GroupArguments, TensorDataModule, get_datamodule_class
 from parity.errors import ParityError
 from parity.tasks import Localisation, Task, to_box
 
@@ -44,13 +44,11 @@ class DigitBoxesDataModule(TensorDataModule):
     def __init__(
         self,
         k: int = 1,
-        batch_size: int = 64,
-        num_validation: int | None = None,
-        steps_per_epoch: int | None = None,
-        seed: int = 0,
+        *,
         source: str = SOURCE,
         canvas: int = QUERY_SHAPE[-1],
         canvas_seed: int = 0,
+        **common: Unpack[GroupArguments],
     ) -> None:
         digits = get_datamodule_class(source)()
         if not isinstance(digits, TensorDataModule) or len(digits.query_shape) != 3 or digits.query_shape[0] != 1:
@@ -60,8 +58,9 @@ class DigitBoxesDataModule(TensorDataModule):
             )
         if canvas < _LEAST_CANVAS:
             raise ParityError(f"a canvas has a side of {_LEAST_CANVAS} pixels or more, not {canvas}.")
-        num_validation = digits.num_validation if num_validation is None else num_validation
-        super().__init__(k, batch_size, num_validation, steps_per_epoch, seed)
+        if common.get("num_validation") is None:
+            common["num_validation"] = digits.num_validation
+        super().__init__(k, **common)
         self.digits, self.canvas, self.canvas_seed = digits, canvas, canvas_seed
 
     @property
@@ -74,7 +73,7 @@ class DigitBoxesDataModule(TensorDataModule):
 
     def load(self, train: bool) -> tuple[Tensor, Tensor]:
         stored, _ = self.digits.load(train)
-        images = stored.squeeze(1) * (255 / self.digits.DIVISOR)
+        images = stored.squeeze(1) * (255 / self.digits.divisor(stored.dtype))
         cuts = ink(images)
         generator = torch.Generator().manual_seed(2 * self.canvas_seed + (not train))
         boxes = random_boxes(cuts[:, 2:], self.canvas, generator)

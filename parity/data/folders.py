@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
 
 from parity import settings
-from parity.data.datamodule import GroupDataModule
+from parity.data.datamodule import GroupArguments, GroupDataModule
 from parity.data.images import ImageFiles, class_names, image_files, read_image, readers
 from parity.data.loaders import WorkerLoader
 from parity.errors import ParityError
@@ -21,14 +21,14 @@ _RESIZE = 256 / 224
 
 
 class ImageFolderDataModule(GroupDataModule):
-    """Images in DATA_ROOT/<Dataset>/{train,val,test}/<class>/**/*, any size, read anew in every epoch.
+    """Images in DATA_ROOT/<Dataset>/{train,val,test}/<class>/**/*, any size, read again in every epoch.
 
     >>> class BirdsDataModule(ImageFolderDataModule):
     ...     NUM_CLASSES = 200
     ...     QUERY_SHAPE = (3, 224, 224)
 
     In training a part of each image, of 8 to 100 % of its area, is cut out and resized, and half of them are mirrored.
-    Otherwise its shorter side is resized and the middle is cut out. ``transform`` says so; another may be put there.
+    Otherwise its shorter side is resized and the middle is cut out. ``transform`` defines this and may be overridden.
 
     Classes are numbered in the order of their names. ``FOLDERS`` holds the splits' folders; where it has none for
     'val', validation queries are held out of the training data.
@@ -55,15 +55,13 @@ class ImageFolderDataModule(GroupDataModule):
     def __init__(
         self,
         k: int = 1,
-        batch_size: int = 64,
-        num_validation: int | None = None,
-        steps_per_epoch: int | None = None,
-        seed: int = 0,
+        *,
         size: int | None = None,
         resize: int | None = None,
         num_workers: int | None = None,
+        **common: Unpack[GroupArguments],
     ) -> None:
-        super().__init__(k, batch_size, num_validation, steps_per_epoch, seed)
+        super().__init__(k, **common)
         self.size = self.QUERY_SHAPE[-1] if size is None else size
         self.resize = round(self.size * _RESIZE) if resize is None else resize
         self.num_workers = readers() if num_workers is None else num_workers
@@ -123,6 +121,12 @@ class ImageFolderDataModule(GroupDataModule):
 
     def _split_folder(self, name: str) -> Path:
         folder = self.root() / name
+        if not folder.is_dir() and name == self.FOLDERS.get("val") and (self.root() / self.FOLDERS["train"]).is_dir():
+            kept = {split: path for split, path in self.FOLDERS.items() if split != "val"}
+            raise ParityError(
+                f"{self.dataset} has no validation images, for there is no {folder}: put some there, or hold some out "
+                f"of the training data by FOLDERS = {kept} in its class."
+            )
         if not folder.is_dir():
             raise ParityError(
                 f"{self.dataset} is not in {folder}: set {self.VARIABLE} to where it is, or {self.SOURCE}."

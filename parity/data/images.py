@@ -1,7 +1,7 @@
 """Image files: listing those of a folder, and reading them."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from parity.data.files import files_of_class, subfolders
 from parity.errors import ParityError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Of image files, in any case."""
 
-_SUFFIX_BYTES = tuple(os.fsencode(suffix) for suffix in SUFFIXES)
+_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF
 _IMAGES_PER_TASK = 256
 _MOST_READERS = 8
 
@@ -39,13 +40,13 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def path(self, place: int) -> Path:
+    def path(self, index: int) -> Path:
         """Return the path of one file."""
-        return self.folder / os.fsdecode(self.paths[place])
+        return self.folder / os.fsdecode(self.paths[index])
 
 
 def readers() -> int:
-    """Return how many threads or processes read files unless told: this process's CPUs, at most 8."""
+    """Return how many threads or processes read files by default: this process's CPUs, at most 8."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cpus, _MOST_READERS)
 
@@ -54,13 +55,9 @@ def class_names(folder: Path, number: int) -> list[str]:
     """Return the names of a folder's folders, sorted; hidden ones do not count.
 
     Raises:
-        ParityError: there is no such folder, or it has not this number of folders.
+        ParityError: there is no such folder, or it has another number of folders.
     """
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
-    except OSError as error:
-        raise _cannot_list(folder, error) from error
+    names = subfolders(folder)
     if len(names) != number:
         found = f" ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})" if names else ""
         raise ParityError(
@@ -87,39 +84,16 @@ def image_files(folder: Path, classes: Sequence[str]) -> ImageFiles:
             f"{folder} should have the same classes as the training data, and it "
             f"{'has no' if lacks else 'also has'} folder '{(lacks or wrong)[0]}'."
         )
-    parts = []
-    for name in classes:
-        try:
-            paths = sorted(_image_paths(os.fsencode(folder / name), os.fsencode(name) + b"/"))
-        except OSError as error:
-            raise _cannot_list(folder / name, error) from error
-        if not paths:
-            raise ParityError(f"{folder / name} holds no image ({', '.join(SUFFIXES)}): put some there.")
-        parts.append(np.array(paths, dtype=np.bytes_))
+    parts = [np.array(files_of_class(folder, name, SUFFIXES, "image"), dtype=np.bytes_) for name in classes]
     counts = torch.tensor([len(paths) for paths in parts])
     return ImageFiles(folder, np.concatenate(parts), torch.arange(len(parts)).repeat_interleave(counts))
-
-
-def _image_paths(folder: bytes, prefix: bytes) -> Iterator[bytes]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(b"."):
-                continue
-            if entry.is_dir():  # known from the listing itself: only links are looked up
-                yield from _image_paths(entry.path, prefix + entry.name + b"/")
-            elif entry.name.lower().endswith(_SUFFIX_BYTES):
-                yield prefix + entry.name
-
-
-def _cannot_list(folder: Path, error: OSError) -> ParityError:
-    return ParityError(f"{folder} cannot be listed: {error.strerror or error}.")
 
 
 def read_image(path: Path) -> Tensor:
     """Read an image file in RGB: uint8 (3, H, W). An orientation noted in the file is left alone, as torchvision does.
 
     Raises:
-        ParityError: the file is no whole image.
+        ParityError: the file is not a whole image.
     """
     return torch.from_numpy(_pixels(path)).permute(2, 0, 1)
 
@@ -132,21 +106,21 @@ def read_images(files: ImageFiles, query_shape: tuple[int, ...]) -> Tensor:
         query_shape: Q, (3, H, W).
 
     Raises:
-        ParityError: a file is no whole image, or has other sides.
+        ParityError: a file is not a whole image, or has other sides.
     """
     _, height, width = query_shape
     images = torch.empty(len(files), *query_shape, dtype=torch.uint8)
     stored = images.numpy()
 
     def read(start: int) -> None:
-        for place in range(start, min(start + _IMAGES_PER_TASK, len(files))):
-            pixels = _pixels(files.path(place))
+        for index in range(start, min(start + _IMAGES_PER_TASK, len(files))):
+            pixels = _pixels(files.path(index))
             if pixels.shape != (height, width, 3):
                 raise ParityError(
-                    f"{files.path(place)} has {pixels.shape[1]} x {pixels.shape[0]} pixels, and all images should have "
+                    f"{files.path(index)} has {pixels.shape[1]} x {pixels.shape[0]} pixels, and all images should have "
                     f"{width} x {height}: resize or remove it."
                 )
-            stored[place] = pixels.transpose(2, 0, 1)
+            stored[index] = pixels.transpose(2, 0, 1)
 
     with ThreadPoolExecutor(readers()) as pool:
         for _ in pool.map(read, range(0, len(files), _IMAGES_PER_TASK)):
@@ -158,9 +132,40 @@ def _pixels(path: Path) -> np.ndarray:
     """Read an image file: uint8 (H, W, 3)."""
     try:
         with Image.open(path) as image:
+            if image.mode in ("F", "I") or image.mode.startswith("I;"):
+                return _grey_of_many_levels(image, path)
             return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    except ParityError:
+        raise
     except Exception as error:  # PIL raises whatever a damaged file leads it to
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ParityError(
             f"{path} cannot be read as an image: put a whole copy in its place or remove it ({reason})."
         ) from error
+
+
+def _grey_of_many_levels(image: Image.Image, path: Path) -> np.ndarray:
+    """Scale a grey image of more than 256 levels to 8 bits: uint8 (H, W, 3). PIL's own conversion clips it at 255.
+
+    Raises:
+        ParityError: it is not known which value is white.
+    """
+    white = _white(image)
+    if white is None:
+        kind = "floats" if image.mode == "F" else "signed or 32-bit integers"
+        raise ParityError(f"{path} is an image of {kind}, whose white is not known: convert it to 8 or 16 bits.")
+    values = np.array(image).astype(np.int64).clip(0, white)
+    grey = ((values * 510 + white) // (2 * white)).astype(np.uint8)  # rounded
+    if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
+        grey = 255 - grey  # white is 0; of this, too, PIL takes no notice
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _white(image: Image.Image) -> int | None:
+    """Return the greatest value of a grey image of more than 256 levels; None where it is not known."""
+    if image.mode.startswith("I;"):
+        # A TIFF may have 12 bits, or 16 with a sign.
+        tags = image.tag_v2 if image.format == "TIFF" else {}  # type: ignore[attr-defined]
+        return 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
+    # 16-bit PNG and PGM are handed over in this mode by some versions of PIL, which has scaled a PGM by its maxval.
+    return 65535 if image.mode == "I" and image.format in ("PNG", "PPM") else None

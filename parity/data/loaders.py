@@ -1,10 +1,17 @@
 """Loaders: the batches of coding groups that an epoch is made of, from tensors in memory or from files."""
 
+import functools
 import itertools
+import multiprocessing
+import os
 import signal
+import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from multiprocessing.connection import Connection
+from multiprocessing.queues import Queue
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +22,10 @@ from parity.errors import ParityError
 
 # Steps whose batches are handed over together.
 _STEPS_PER_BURST = 16
+
+
+_LONGEST_SOCKET = 107 if sys.platform == "linux" else 103
+"""Bytes of a socket's path."""
 
 
 class Scaling(nn.Module):
@@ -45,7 +56,7 @@ class GroupLoader:
 
     Args:
         targets: (N, ...), of the whole data set, on the device.
-        sampler: which places of it, in which order.
+        sampler: which rows of it, in which order.
         scaling: of queries, on the same device.
         split: 'train', 'val' or 'test'.
         queries_are_fixed: what a step sees is exactly what lies in the data set: no augmentation.
@@ -56,7 +67,8 @@ class GroupLoader:
     def __init__(
         self, targets: Tensor, sampler: GroupSampler, scaling: nn.Module, split: str, queries_are_fixed: bool
     ) -> None:
-        self.targets, self.sampler, self.scaling, self.split = targets, sampler, scaling, split
+        self.targets = targets if targets.is_floating_point() else targets.long()
+        self.sampler, self.scaling, self.split = sampler, scaling, split
         self.queries_are_fixed = queries_are_fixed
         self._steps_done = 0
 
@@ -67,7 +79,7 @@ class GroupLoader:
 
     @property
     def num_rows(self) -> int:
-        """Places in the data set: indices are below it."""
+        """Rows of the data set: indices are below it."""
         return len(self.targets)
 
     @property
@@ -106,9 +118,13 @@ class GroupLoader:
         """Yield every query once as it is, also those that fill no group.
 
         Yields:
-            places int64 (B,), queries (B, *Q), targets (B, ...).
+            row indices int64 (B,), queries (B, *Q), targets (B, ...).
         """
         raise NotImplementedError
+
+    def first_query(self) -> Tensor:
+        """Return the first query as a network sees it, (1, *Q)."""
+        return next(self.every_query())[1][:1]
 
     def _grouped(self, queries: Tensor, indices: Tensor) -> GroupBatch:
         targets = self.targets.index_select(0, indices.flatten())
@@ -139,7 +155,7 @@ class TensorLoader(GroupLoader):
         self.queries, self.augment = queries, augment
 
     def batches(self, first: int = 0) -> Iterator[GroupBatch]:
-        for indices in self.sampler.groups().to(self.device).split(self.sampler.batch_size)[first:]:
+        for indices in self.sampler.groups().to(self.device).split(self.sampler.batch_sizes)[first:]:
             stored = self.queries.index_select(0, indices.flatten())
             yield self._grouped(self.scaling(stored if self.augment is None else self.augment(stored)), indices)
 
@@ -152,10 +168,10 @@ class Reader(Protocol):
     """Reads queries from files; it is sent to worker processes."""
 
     def __call__(self, place: int, epoch_key: tuple[int, int] | None) -> Tensor:
-        """Read the query at a place of the data set, in its storage type: (*Q).
+        """Read the query at a row index of the data set, in its storage type: (*Q).
 
         Args:
-            place: which.
+            place: the row index.
             epoch_key: (seed, epoch) that random augmentation depends on, together with the place; None for none.
 
         Raises:
@@ -173,6 +189,9 @@ class WorkerLoader(GroupLoader):
         targets, sampler, scaling, split: as in ``GroupLoader``.
         augmented: whether the reader augments the queries of batches.
         num_workers: processes; 0 reads in this one.
+
+    Raises:
+        ParityError: processes could not hand over what they read, for TMPDIR is too long a path.
     """
 
     def __init__(
@@ -187,9 +206,11 @@ class WorkerLoader(GroupLoader):
     ) -> None:
         super().__init__(targets, sampler, scaling, split, queries_are_fixed=not augmented)
         self.reader, self.num_workers = reader, num_workers
+        if num_workers:
+            _check_temporary_folder()
 
     def batches(self, first: int = 0) -> Iterator[GroupBatch]:
-        parts = self.sampler.groups().split(self.sampler.batch_size)[first:]
+        parts = self.sampler.groups().split(self.sampler.batch_sizes)[first:]
         key = None if self.queries_are_fixed else (self.sampler.seed, self.sampler.epoch)
         for indices, stored in zip(parts, self._read(parts, key), strict=True):
             yield self._grouped(self.scaling(stored), indices.to(self.device, non_blocking=True))
@@ -200,14 +221,20 @@ class WorkerLoader(GroupLoader):
             rows = part.to(self.device, non_blocking=True)
             yield rows, self.scaling(stored), self.targets.index_select(0, rows)
 
+    def first_query(self) -> Tensor:
+        # In this process: to start others for one file takes longer than to read it.
+        stored = self.reader(int(self.sampler.rows[0]), None)
+        return self.scaling(stored.unsqueeze(0).to(self.device))
+
     def _read(self, parts: Sequence[Tensor], epoch_key: tuple[int, int] | None) -> Iterator[Tensor]:
+        messages, of_worker = multiprocessing.Pipe(duplex=False)
         loader = DataLoader(
             _Reading(self.reader, epoch_key),
             batch_sampler=(part.flatten().tolist() for part in parts),
             num_workers=self.num_workers,
             collate_fn=_as_it_is,
             generator=torch.Generator(),  # else it draws a seed for its workers from the global one
-            worker_init_fn=_leave_signals_to_the_parent,
+            worker_init_fn=functools.partial(_in_worker, of_worker),
             pin_memory=self.device.type == "cuda",
         )
         try:
@@ -218,10 +245,14 @@ class WorkerLoader(GroupLoader):
         except RuntimeError as error:
             if "DataLoader worker (pid" not in str(error):  # an error of the reader's own
                 raise
+            reason = messages.recv() if messages.poll() else str(error)
             raise ParityError(
                 f"a process that reads {self.split} data died: give the machine more memory, or read in fewer "
-                f"processes, data.num_workers = {self.num_workers} now ({' '.join(str(error).split())})."
+                f"processes, data.num_workers = {self.num_workers} now ({' '.join(reason.split())})."
             ) from error
+        finally:
+            messages.close()
+            of_worker.close()
 
 
 def _started(loader: DataLoader) -> Iterator[Any]:
@@ -236,8 +267,38 @@ def _started(loader: DataLoader) -> Iterator[Any]:
     return batches
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
-    """Undo the handlers that a forked process has from its parent: it is no training run of its own."""
+def _in_worker(messages: Connection, worker: int) -> None:
+    """Prepare a process that reads.
+
+    Args:
+        messages: to the parent.
+        worker: its number.
+    """
+    _leave_signals_to_the_parent()
+
+    def end(error: Exception, batch: object) -> NoReturn:
+        try:
+            messages.send(f"{type(error).__name__}: {error}")
+        finally:
+            os._exit(1)
+
+    # By itself a queue that cannot hand a batch over prints why and drops it, and the parent waits for ever.
+    Queue._on_queue_feeder_error = staticmethod(end)  # type: ignore[attr-defined]
+
+
+def _check_temporary_folder() -> None:
+    """Refuse a temporary folder whose path is too long for the sockets by which processes hand batches over."""
+    folder = tempfile.gettempdir()
+    room = _LONGEST_SOCKET - len("/pymp-________/listener-________")
+    if len(os.fsencode(folder)) > room:
+        raise ParityError(
+            f"processes that read data need a temporary folder whose path has at most {room} characters, not {folder}: "
+            "set TMPDIR to a shorter one, or data.num_workers to 0."
+        )
+
+
+def _leave_signals_to_the_parent() -> None:
+    """Undo the handlers that a forked process has from its parent: it is not a training run of its own."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's way to end it
     for signum in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, signal.SIG_IGN)
@@ -259,5 +320,5 @@ class _Reading(Dataset):
             return str(error)
 
 
-def _as_it_is(batch: Any) -> Any:  # a tensor or a sentence, not the list that DataLoader's type says
+def _as_it_is(batch: Any) -> Any:  # a tensor or a sentence, not the list of DataLoader's type
     return batch

@@ -1,6 +1,5 @@
 """MNIST and Fashion-MNIST, as torchvision lays them out under ``DATA_ROOT``; fetched only if they are not there."""
 
-import shutil
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,6 +8,7 @@ from torchvision import datasets
 
 from parity import settings
 from parity.data.datamodule import TensorDataModule
+from parity.data.downloads import removed_on_failure
 from parity.errors import ParityError
 
 
@@ -21,18 +21,22 @@ class MNISTDataModule(TensorDataModule):
 
     def load(self, train: bool) -> tuple[Tensor, Tensor]:
         folder = Path(settings.DATA_ROOT, self.DATASET.__name__)
-        was_there = folder.exists()
         try:
-            dataset = self.DATASET(str(settings.DATA_ROOT), train=train, download=True)
+            with removed_on_failure(Path(settings.DATA_ROOT), folder):
+                dataset = self.DATASET(str(settings.DATA_ROOT), train=train, download=True)
         except Exception as error:  # torchvision raises whatever the network or a damaged file leads it to
-            if not was_there:
-                shutil.rmtree(folder, ignore_errors=True)
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ParityError(
                 f"{self.DATASET.__name__} is not, or not whole, in {folder / 'raw'} and could not be downloaded: "
                 f"set DATA_ROOT to the folder that holds {self.DATASET.__name__}/raw/*-ubyte, or run the same command "
                 f"once where there is a network ({reason})."
             ) from error
+        if len(dataset.data) != len(dataset.targets):
+            files = f"{'train' if train else 't10k'}-{{images-idx3,labels-idx1}}-ubyte"
+            raise ParityError(
+                f"{folder / 'raw' / files} hold {len(dataset.data)} images and {len(dataset.targets)} labels, which "
+                "are not of one split: replace both by the published files."
+            )
         return dataset.data.unsqueeze(1), dataset.targets.long()
 
 

@@ -1,7 +1,8 @@
 """Speech Commands and the Free Spoken Digit Dataset: spoken words as log-spectrograms.
 
-Clips lie in a folder for each word, ``<word>/*.wav``. ``validation_list.txt`` and ``testing_list.txt`` beside these
-folders name the clips of two splits, a line each; all others are for training.
+Clips lie in a folder for each word, ``<word>/**/*.wav``, or in another format that soundfile reads.
+``validation_list.txt`` and ``testing_list.txt`` beside these folders name the clips of two splits, a line each; all
+others are for training.
 """
 
 import functools
@@ -9,12 +10,14 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Unpack
 
 import torch
 from pytorch_lightning.utilities import rank_zero_only
@@ -25,7 +28,8 @@ from torch.nn import functional
 
 from parity import settings
 from parity.data.cache import cached
-from parity.data.datamodule import Augmentation, TensorDataModule
+from parity.data.datamodule import TensorArguments, TensorDataModule
+from parity.data.files import files_of_class, read_lines, subfolders
 from parity.errors import ParityError
 from parity.tasks import Classification, Task
 
@@ -36,19 +40,31 @@ HOP = 160
 """Samples from one frame to the next, 10 ms."""
 FRAMES = 101
 
+SUFFIXES = (".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav")
+"""Of clips, in any case."""
+
+RATES = (1000, 1_000_000)
+"""The least and the greatest sample rate, in Hz."""
+
 _LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}
+
+_NO_WORDS = "_."  # what the names of folders begin with that are not of words
 
 _CACHE_FORMAT = 1  # to be raised by whoever changes what spectrograms are
 
 _CLIPS_PER_TASK = 64
 _MOST_THREADS = 16
 
+_MOST_STEPS = 1000  # of either rate in their ratio: the kernel that resamples grows with both
+_UNKNOWN_SIZE = 0x7FFF0000  # what is written to a pipe states such a size, or a greater one
+_CUT_SHORT = re.compile(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")  # in libsndfile's log
+
 
 class Clip(NamedTuple):
     """A file, and what shows that it is still the same."""
 
     name: str
-    """``<word>/<file>``"""
+    """``<word>/**/<file>``"""
     size: int
     """bytes"""
     modified: int
@@ -56,7 +72,7 @@ class Clip(NamedTuple):
 
 
 class SpokenWords(TensorDataModule):
-    """Clips of one word each, as log-spectrograms 1 x 161 x 101. Subclasses say where they lie.
+    """Clips of one word each, as log-spectrograms 1 x 161 x 101. Subclasses define where they lie.
 
     Spectrograms are computed by the first run and kept in ``DATA_ROOT/.cache``, which may be deleted at any time.
 
@@ -70,7 +86,6 @@ class SpokenWords(TensorDataModule):
     """
 
     QUERY_SHAPE = (1, WINDOW // 2 + 1, FRAMES)
-    DIVISOR = 1.0
     OTHER_REMEDY: ClassVar[str] = ""
     """What else helps against a wrong number of words."""
 
@@ -101,7 +116,7 @@ class SpokenWords(TensorDataModule):
 
     @functools.cached_property
     def _words(self) -> list[str]:
-        words = _words_in(self._folder)
+        words = subfolders(self._folder, hidden=_NO_WORDS)
         (num_classes,) = self.task.prediction_shape
         if len(words) != num_classes:
             raise ParityError(
@@ -157,14 +172,11 @@ class SpeechCommandsDataModule(SpokenWords):
     def __init__(
         self,
         k: int = 1,
-        batch_size: int = 64,
-        num_validation: int | None = None,
-        steps_per_epoch: int | None = None,
-        seed: int = 0,
-        augmentation: Augmentation | None = None,
+        *,
         version: str = "0.01",
+        **common: Unpack[TensorArguments],
     ) -> None:
-        super().__init__(k, batch_size, num_validation, steps_per_epoch, seed, augmentation)
+        super().__init__(k, **common)
         if version not in self.WORDS:
             raise ParityError(f"Speech Commands has the versions '0.01' and '0.02', not {version!r}.")
         self.version = version
@@ -176,16 +188,16 @@ class SpeechCommandsDataModule(SpokenWords):
     def find_folder(self) -> Path:
         root = Path(settings.DATA_ROOT)
         name = f"speech_commands_v{self.version}"
-        places = [root / "SpeechCommands" / name, root / name, root / "SpeechCommands"]
-        for place in places:
-            if _holds_words(place):
-                return place
+        folders = [root / "SpeechCommands" / name, root / name, root / "SpeechCommands"]
+        for folder in folders:
+            if _holds_words(folder):
+                return folder
         program = (
             "from torchaudio.datasets import SPEECHCOMMANDS; "
             f"SPEECHCOMMANDS({str(root)!r}, url={name!r}, folder_in_archive='SpeechCommands', download=True)"
         )
         raise ParityError(
-            f"{self._described()} is in none of {', '.join(str(place) for place in places)}: set DATA_ROOT to the "
+            f"{self._described()} is in none of {', '.join(str(folder) for folder in folders)}: set DATA_ROOT to the "
             f"folder that holds it, or fetch it with: mkdir -p {shlex.quote(str(root))} && "
             f"python -c {_quoted(program)}"
         )
@@ -214,7 +226,8 @@ def read_spectrograms(paths: Sequence[Path]) -> Tensor:
     """Read clips and return their log-spectrograms: float32 (N, 1, 161, 101). A terminal sees how far it is.
 
     Raises:
-        ParityError: a file is no audio, empty, or not finite; it is named.
+        ParityError: a file is not audio, empty, cut short, not finite, or has a sample rate out of ``RATES``; it is
+            named.
     """
     spectrograms = torch.empty(len(paths), 1, WINDOW // 2 + 1, FRAMES)
     parts = [paths[first : first + _CLIPS_PER_TASK] for first in range(0, len(paths), _CLIPS_PER_TASK)]
@@ -236,9 +249,11 @@ def log_spectrograms(waveforms: Tensor, sample_rate: int) -> Tensor:
 
     At 16 kHz, in centred frames of 20 ms under a periodic Hamming window, 10 ms apart. A silent clip becomes zeros.
 
+    A rate that has no ratio to 16 kHz of small numbers is resampled by the nearest one, to within 0.1 %.
+
     Args:
         waveforms: (B, samples), of at least one sample.
-        sample_rate: theirs, in Hz.
+        sample_rate: theirs, in Hz, within ``RATES``.
 
     Returns:
         (B, 1, 161, 101)
@@ -259,7 +274,14 @@ def log_spectrograms(waveforms: Tensor, sample_rate: int) -> Tensor:
 def _resampler(sample_rate: int) -> nn.Module:
     from torchaudio.transforms import Resample
 
-    return Resample(sample_rate, SAMPLE_RATE)
+    ratio = _small_ratio(sample_rate)
+    return Resample(ratio.numerator, ratio.denominator)
+
+
+def _small_ratio(sample_rate: int) -> Fraction:
+    """Return a sample rate over 16 kHz, or the nearest ratio of numbers of about 1000 at most."""
+    ratio = Fraction(sample_rate, SAMPLE_RATE)
+    return ratio.limit_denominator(min(_MOST_STEPS, int(_MOST_STEPS / ratio)))
 
 
 @functools.cache
@@ -272,9 +294,9 @@ def _spectrogram() -> nn.Module:
 def _read_into(spectrograms: Tensor, paths: Sequence[Path]) -> int:
     """Read clips and write their log-spectrograms, (B, 1, 161, 101), those of one length together; return B."""
     alike: dict[tuple[int, int], dict[int, Tensor]] = defaultdict(dict)
-    for place, path in enumerate(paths):
+    for index, path in enumerate(paths):
         waveform, sample_rate = _read(path)
-        alike[sample_rate, len(waveform)][place] = waveform
+        alike[sample_rate, len(waveform)][index] = waveform
     for (sample_rate, _), waveforms in alike.items():
         spectrograms[list(waveforms)] = log_spectrograms(torch.stack(list(waveforms.values())), sample_rate)
     return len(paths)
@@ -285,35 +307,57 @@ def _read(path: Path) -> tuple[Tensor, int]:
     import soundfile  # not at the top: without its system library, other data sets still work
 
     try:
-        samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(path) as file:
+            sample_rate, frames, format, log = file.samplerate, file.frames, file.format, file.extra_info
+            if not RATES[0] <= sample_rate <= RATES[1]:
+                raise ParityError(
+                    f"{path} has a sample rate of {sample_rate} Hz, and speech is resampled from {RATES[0]} to "
+                    f"{RATES[1]} Hz: convert it or remove it."
+                )
+            samples = file.read(dtype="float32", always_2d=True)
     except (OSError, RuntimeError) as error:  # soundfile's own errors are RuntimeErrors
         reason = getattr(error, "error_string", None) or " ".join(str(error).split())
         raise ParityError(f"{path} cannot be read as audio, fetch it again ({reason}).") from error
+    if len(samples) < frames or _states_more(log) or (format == "OGG" and not _ends_as_ogg(path)):
+        raise ParityError(f"{path} is cut off: its header states more samples than there are, fetch it again.")
     waveform = torch.from_numpy(samples).mean(1)
     if len(waveform) == 0:
         raise ParityError(f"{path} is empty: there is not one sample in it.")
     if not waveform.isfinite().all():
-        raise ParityError(f"{path} cannot be used: some of its samples are no numbers.")
+        raise ParityError(f"{path} cannot be used: some of its samples are NaN or infinite.")
     return waveform, sample_rate
 
 
+def _states_more(log: str) -> bool:
+    """Whether libsndfile's log of a header has a size of samples beyond the end of the file."""
+    return any(int(there) < int(stated) < _UNKNOWN_SIZE for stated, there in _CUT_SHORT.findall(log))
+
+
+def _ends_as_ogg(path: Path) -> bool:
+    """Whether the last page of an Ogg file is there and is marked as its last."""
+    content = path.read_bytes()
+    start = content.rfind(b"OggS")
+    header = content[start : start + 27]
+    if len(header) < 27 or not header[5] & 4:
+        return False
+    lacing = content[start + 27 : start + 27 + header[26]]
+    return len(lacing) == header[26] and len(content) >= start + 27 + header[26] + sum(lacing)
+
+
 def _holds_words(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in _LISTS.values()) or any(folder.glob("[!_.]*/*.wav"))
-
-
-def _words_in(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] not in "_.")
+    if any((folder / name).is_file() for name in _LISTS.values()):
+        return True
+    return any(path.suffix.lower() in SUFFIXES for path in folder.glob("[!_.]*/*"))
 
 
 def _clips_in(folder: Path, word: str) -> list[Clip]:
     found = []
-    for entry in os.scandir(folder / word):
-        if entry.name.endswith(".wav") and not entry.name.startswith("."):
-            try:
-                status = entry.stat()
-            except OSError as error:  # a link that leads nowhere
-                raise ParityError(f"{entry.path} cannot be read ({error.strerror}).") from error
-            found.append(Clip(f"{word}/{entry.name}", status.st_size, status.st_mtime_ns))
+    for name in map(os.fsdecode, files_of_class(folder, word, SUFFIXES, "clip")):
+        try:
+            status = (folder / name).stat()
+        except OSError as error:  # a link that leads nowhere
+            raise ParityError(f"{folder / name} cannot be read ({error.strerror}).") from error
+        found.append(Clip(name, status.st_size, status.st_mtime_ns))
     return found
 
 
@@ -327,10 +371,7 @@ def _listed(path: Path, clips: dict[str, Clip]) -> set[str]:
 
 
 def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise ParityError(f"{path} cannot be read, and it says which clips are held out ({error}).") from error
+    return read_lines(path, "it names the clips that are held out")
 
 
 def _quoted(program: str) -> str:

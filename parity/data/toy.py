@@ -15,7 +15,6 @@ class TwoMoonsDataModule(TensorDataModule):
 
     NUM_CLASSES = 2
     QUERY_SHAPE = (2,)
-    DIVISOR = 1.0
     NUM_VALIDATION = 500
     NOISE: ClassVar[float] = 0.1
 

@@ -165,8 +165,8 @@ def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, 
         experiment.folder.check_writable()
     if options.resume_from is not None:
         check_checkpoint(options.resume_from)
-    for split in ("train", "val"):
-        datamodule.loader(split)
+    for split in ("train", "val", "test"):
+        datamodule.check(split)
     try:
         experiment.config["optimizer"](model.parameters())
     except ValueError as error:

@@ -179,7 +179,15 @@ def test_files_are_listed_once_and_only_of_the_split_that_is_asked_for(monkeypat
     assert len(listed) == 3
 
 
-@pytest.mark.parametrize("split", SPLITS)
+def test_without_a_folder_for_validation_the_remedy_is_to_hold_images_out(beetles: Path) -> None:
+    (beetles / "val").rename(beetles / "elsewhere")
+    with pytest.raises(ParityError, match=r"Beetles has no validation images, .*val: put some there, or hold") as error:
+        BeetlesDataModule().loader("val")
+    assert "FOLDERS = {'train': 'train', 'test': 'test'}" in str(error.value)
+    assert "DATA_ROOT" not in str(error.value)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
 def test_missing_data_says_where_it_was_looked_for(beetles: Path, split: str) -> None:
     (beetles / split).rename(beetles / "elsewhere")
     with pytest.raises(ParityError, match=r"Beetles is not in .*: set DATA_ROOT to where it is, or put its") as error:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from parity.data import GroupBatch, GroupSampler, TensorLoader, get_datamodule_class
 from parity.data.loaders import Scaling
@@ -46,7 +46,12 @@ def test_every_query_comes_at_most_once_and_fewer_than_k_are_left_over(
     assert len(set(dealt)) == len(dealt)
     assert set(dealt) <= set(rows(count).tolist())
     assert count - len(dealt) < k
-    assert len(dealer) == len(groups.split(batch_size))
+    assert len(dealer) == len(groups.split(dealer.batch_sizes))
+    full, rest = divmod(len(groups), batch_size)
+    if not shuffle or rest != 1 or not full or batch_size == 1:
+        assert dealer.batch_sizes == [len(part) for part in groups.split(batch_size)]
+    else:
+        assert dealer.batch_sizes == [batch_size] * (full - 1) + [batch_size + 1]
 
 
 def test_groups_depend_on_seed_and_epoch_alone() -> None:
@@ -105,7 +110,7 @@ def test_ranks_share_the_groups_of_a_single_process(
     def groups(**ranks: int) -> Tensor:
         dealer = sampler(count, k, shuffle=shuffle, **ranks)
         dealer.set_epoch(epoch)
-        assert len(dealer) == -(-len(dealer.groups()) // 4)
+        assert sum(dealer.batch_sizes) == len(dealer.groups())
         return dealer.groups()
 
     alone = groups()
@@ -115,6 +120,9 @@ def test_ranks_share_the_groups_of_a_single_process(
     assert as_set(together) <= as_set(alone)
     if shuffle:
         assert len({len(shard) for shard in shards}) == 1, "all ranks take as many steps"
+        sizes = [sampler(count, k, rank=rank, world_size=world_size).batch_sizes for rank in range(world_size)]
+        assert all(each == sizes[0] for each in sizes)
+        assert 1 not in sizes[0] or len(shards[0]) == 1
         assert len(alone) - len(together) < world_size
     else:
         assert as_set(together) == as_set(alone)
@@ -181,6 +189,17 @@ def test_batches_are_the_samplers_groups_in_order(count: int, batch_size: int) -
         assert all(len(batch.indices) == batch_size for batch in found[:-1])
         assert len(found) == source.num_steps
         assert len(list(source)) == len(source)
+
+
+def test_a_last_batch_of_one_joins_the_one_before_for_batch_normalisation() -> None:
+    source = loader(count=65, k=1, batch_size=32)
+    network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(8))
+    found = list(source.batches())
+    for batch in found:
+        network(batch.queries.flatten(0, 1))
+    assert [len(batch.indices) for batch in found] == [32, 33]
+    assert torch.equal(torch.cat([batch.indices for batch in found]), source.sampler.groups())
+    assert [len(batch.indices) for batch in source.batches(1)] == [33], "resumed within the epoch"
 
 
 def test_statistics_are_for_each_channel() -> None:

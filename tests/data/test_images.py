@@ -1,4 +1,5 @@
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,70 @@ def test_images_are_read_in_rgb(mode: str, tmp_path: Path) -> None:
     assert image.dtype == torch.uint8
     assert image.shape == (3, 3, 7)
     assert torch.equal(image, pixels)
+
+
+RAMP = np.arange(64, dtype=np.uint16)[None] * 1040
+
+
+def ramp(path: Path, kind: str) -> Path:
+    """Write a ramp of 64 levels, from black to almost white, in more than 8 bits."""
+    if kind.startswith("pgm"):
+        white = int(kind.removeprefix("pgm"))
+        values = (RAMP.astype(int) * white // 65535).astype(">u2" if white > 255 else "u1")
+        path = path.with_suffix(".pgm")
+        path.write_bytes(f"P5 64 1 {white}\n".encode() + values.tobytes())
+    elif kind == "white is 0":
+        path = path.with_suffix(".tif")
+        Image.fromarray(65535 - RAMP).save(path, tiffinfo={262: 0})
+    else:
+        path = path.with_suffix(f".{kind}")
+        Image.fromarray(RAMP).save(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["png", "tif", "pgm65535", "pgm4095", "pgm1000", "pgm255", "pgm100", "white is 0"])
+def test_16_bit_images_are_scaled_and_not_clipped(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    path = ramp(tmp_path / "a" / "ramp", kind)
+    found = read_image(path)
+    assert found.shape == (3, 1, 64)
+    coarse = kind == "pgm100"
+    assert (found.double() - torch.from_numpy(RAMP / 257.0)).abs().max() < (3 if coarse else 1.01)
+    assert len(found.unique()) == 64
+    assert torch.equal(read_images(listed(tmp_path, 1), (3, 1, 64))[0], found)
+
+
+def test_16_bit_values_are_rounded(tmp_path: Path) -> None:
+    values = np.array([[0, 128, 129, 257, 65406, 65407, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[0, 0].tolist() == [0, 0, 1, 1, 254, 255, 255]
+
+
+def test_the_bits_of_a_tiff_are_its_own(tmp_path: Path) -> None:
+    bits = np.unpackbits((np.arange(64) * 65).astype(">u2").view("u1")).reshape(64, 16)[:, 4:]
+    packed = np.packbits(bits.reshape(-1)).tobytes()
+    entries = [(256, 64), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, len(packed))]
+    table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    header = struct.pack("<2sHI", b"II", 42, 8 + len(packed))
+    (tmp_path / "a.tif").write_bytes(header + packed + struct.pack("<H", len(entries)) + table + bytes(4))
+    found = read_image(tmp_path / "a.tif")[0, 0]
+    assert found.tolist() == [round(65 * level * 255 / 4095) for level in range(64)]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"), [(RAMP.astype(np.int32), "32-bit integers"), ((RAMP / 65535).astype(np.float32), "floats")]
+)
+def test_images_without_a_known_white_are_refused_by_name(values: np.ndarray, kind: str, tmp_path: Path) -> None:
+    Image.fromarray(values).save(tmp_path / "a.tiff")
+    with pytest.raises(ParityError, match=rf"a\.tiff is an image of .*{kind}.*: convert it to 8 or 16 bits"):
+        read_image(tmp_path / "a.tiff")
+
+
+def test_a_link_to_a_folder_above_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "1.png")
+    (tmp_path / "a" / "again").symlink_to(tmp_path)
+    with pytest.raises(ParityError, match="a/again is a link to a folder that it lies in"):
+        image_files(tmp_path, ["a"])
 
 
 def test_what_is_read_may_be_written_to(tmp_path: Path) -> None:

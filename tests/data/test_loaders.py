@@ -1,4 +1,8 @@
 import os
+import re
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +15,7 @@ from torch.multiprocessing import active_children, get_context
 from parity.data import GroupBatch, GroupSampler, WorkerLoader
 from parity.data.loaders import Scaling
 from parity.errors import ParityError
+from tests.conftest import ROOT
 
 COUNT = 60
 WORKERS = (0, 2)
@@ -176,6 +181,41 @@ def test_a_death_in_the_midst_of_a_step_is_told_when_the_next_batch_is_asked_for
         time.sleep(0.01)  # the step
     with pytest.raises(ParityError, match=DEATH):
         list(iterator)
+
+
+LONG_TMPDIR = """
+import os, sys, torch
+from parity.data import loaders
+from tests.data.test_loaders import loader
+if "--unchecked" in sys.argv:
+    loaders._check_temporary_folder = lambda: None
+print(len(list(loader(2).every_query(10))))
+"""
+
+
+@pytest.mark.parametrize(
+    ("length", "options", "message"),
+    [
+        (70, [], ""),
+        (79, [], "a temporary folder whose path has at most 75 characters, not /.*: set TMPDIR to a shorter one"),
+        (150, [], "set TMPDIR to a shorter one, or data.num_workers to 0"),
+        (150, ["--unchecked"], "a process that reads train data died: .*AF_UNIX path too long"),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is another one")
+def test_a_long_tmpdir_ends_in_a_sentence_and_not_in_waiting(length: int, options: list[str], message: str) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        folder = Path(short, "x" * (length - len(short) - 1))
+        folder.mkdir()
+        assert len(str(folder)) == length
+        done = subprocess.run(
+            [sys.executable, "-c", LONG_TMPDIR, *options], cwd=ROOT, timeout=300, capture_output=True, text=True,
+            env={**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    if message:
+        assert re.search(rf"ParityError: .*{message}", done.stderr)
+    else:
+        assert done.stdout == "6\n", done.stderr
 
 
 def test_an_error_of_the_readers_own_is_no_death() -> None:

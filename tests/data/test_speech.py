@@ -20,6 +20,7 @@ from parity.data.speech import (
     FSDDDataModule,
     SpeechCommandsDataModule,
     SpokenWords,
+    _resampler,
     log_spectrograms,
     read_spectrograms,
 )
@@ -224,13 +225,13 @@ def test_folders_of_words(data_root: Path) -> None:
 
 
 def test_test_clips_are_read_for_test_alone(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, read, names = make_words(data_root / "FSDD", DIGITS), soundfile.read, set()
+    folder, opened, names = make_words(data_root / "FSDD", DIGITS), soundfile.SoundFile, set()
 
-    def noting(path: Path, *args: Any, **kwargs: Any) -> Any:
+    def noting(path: Path) -> soundfile.SoundFile:
         names.add(path.relative_to(folder).name)
-        return read(path, *args, **kwargs)
+        return opened(path)
 
-    monkeypatch.setattr(soundfile, "read", noting)
+    monkeypatch.setattr(soundfile, "SoundFile", noting)
     data = FSDDDataModule()
     data.loader("train"), data.loader("val")
     assert names == {"a.wav", "b.wav", "d.wav"}
@@ -319,7 +320,7 @@ def test_a_corrupt_clip_is_named(data_root: Path, content: bytes) -> None:
 def test_clips_without_sound_or_numbers_are_named(tmp_path: Path) -> None:
     with pytest.raises(ParityError, match=r"empty\.wav is empty"):
         read_spectrograms([write(tmp_path / "empty.wav", np.zeros(0))])
-    with pytest.raises(ParityError, match=r"nan\.wav cannot be used: some of its samples are no numbers"):
+    with pytest.raises(ParityError, match=r"nan\.wav cannot be used: some of its samples are NaN or infinite"):
         read_spectrograms([write(tmp_path / "nan.wav", np.array([0.0, np.nan, 1.0]))])
 
 
@@ -345,8 +346,74 @@ def test_lists_must_be_there_and_disjoint(data_root: Path) -> None:
     with pytest.raises(ParityError, match=r"six/c\.wav is in both validation_list\.txt and testing_list\.txt"):
         FSDDDataModule().rows("test")
     (folder / "validation_list.txt").unlink()
-    with pytest.raises(ParityError, match=r"validation_list\.txt cannot be read, and it says which clips are held out"):
+    with pytest.raises(
+        ParityError, match=r"validation_list\.txt cannot be read \(.*\): it names the clips that are held out"
+    ):
         FSDDDataModule().rows("train")
+
+
+def test_clips_are_listed_as_images_are(data_root: Path) -> None:
+    folder = make_words(data_root / "FSDD", DIGITS)
+    (folder / "six" / "a.wav").rename(folder / "six" / "a.WAV")
+    for suffix, options in ((".flac", {}), (".ogg", {}), (".aiff", {}), (".mp3", {})):
+        soundfile.write(folder / "two" / f"e{suffix}", noise(8000), 16000, **options)
+    (folder / "nine" / "a.wav").rename(write(folder / "nine" / "anna" / "a.wav", noise(1)))
+    (folder / "validation_list.txt").write_bytes(
+        b"\xef\xbb\xbf" + (folder / "validation_list.txt").read_bytes().replace(b"\n", b"\r\n")
+    )
+    data = FSDDDataModule()
+    assert [len(tensors(data, split)[1]) for split in SPLITS] == [24, 10, 10]
+    assert tensors(data, "train")[1].bincount(minlength=10)[DIGITS.index("two")] == 6
+
+
+def test_a_word_without_clips_is_refused(data_root: Path) -> None:
+    folder = make_words(data_root / "FSDD", DIGITS)
+    for path in (folder / "six").iterdir():
+        path.unlink()
+    with pytest.raises(ParityError, match=r"six holds no clip \(\.aif, .*\): put some there"):
+        FSDDDataModule().rows("train")
+
+
+@pytest.mark.parametrize("suffix", ["wav", "aiff", "flac", "ogg", "mp3", "opus"])
+def test_a_clip_that_is_cut_off_is_named_and_not_read_as_a_shorter_one(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"half.{suffix}"
+    format = {"format": "OGG", "subtype": "OPUS"} if suffix == "opus" else {}
+    soundfile.write(path, noise(48000), 16000, **format)
+    assert read_spectrograms([path]).shape == (1, *SHAPE)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ParityError, match=rf"half\.{suffix} (is cut off|cannot be read as audio)"):
+        read_spectrograms([path])
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF])
+def test_a_wav_that_was_written_to_a_pipe_is_read(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "pipe.wav"
+    soundfile.write(path, noise(16000), 16000, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    whole = read_spectrograms([path])
+    at = content.index(b"data") + 4
+    content[at : at + 4] = size.to_bytes(4, "little")
+    content[4:8] = size.to_bytes(4, "little")
+    path.write_bytes(content)
+    assert torch.equal(read_spectrograms([path]), whole)
+
+
+@pytest.mark.parametrize("rate", [1000, 7999, 8000, 11025, 11127, 16001, 22050, 44100, 48000, 96001, 999_983])
+def test_odd_rates_need_little_memory_and_keep_pitch_and_length(rate: int) -> None:
+    resample = _resampler(rate)
+    assert getattr(resample, "kernel", torch.empty(0)).nbytes < 100 * 2**20
+    pitch = min(1500, rate / 4)
+    found = resample(torch.tensor(np.sin(2 * np.pi * pitch * np.arange(rate // 2) / rate)[None], dtype=torch.float32))
+    assert len(found[0]) == pytest.approx(8000, rel=1e-3, abs=2)
+    spectrum = np.abs(np.fft.rfft(found[0].numpy() * np.hanning(found.shape[1]), 2**19))
+    assert spectrum.argmax() * 16000 / 2**19 == pytest.approx(pitch, rel=1e-3)
+
+
+@pytest.mark.parametrize("rate", [1, 999, 10_000_000])
+def test_rates_that_are_not_of_speech_are_refused(tmp_path: Path, rate: int) -> None:
+    with pytest.raises(ParityError, match=rf"a\.wav has a sample rate of {rate} Hz, and speech is resampled from 1000"):
+        read_spectrograms([write(tmp_path / "a.wav", noise(100), rate)])
 
 
 # What is kept on disk
@@ -362,7 +429,7 @@ def test_later_runs_read_no_clip(data_root: Path, monkeypatch: pytest.MonkeyPatc
     expected = {split: tensors(first, split) for split in SPLITS}
     names = cache_files(data_root)
     assert [re.sub("-[0-9a-f]{16}", "", name) for name in names] == ["FSDD-test.safetensors", "FSDD-train.safetensors"]
-    monkeypatch.delattr(soundfile, "read")
+    monkeypatch.delattr(soundfile, "SoundFile")
     for split in SPLITS:
         for found, one in zip(tensors(second, split), expected[split], strict=True):
             assert torch.equal(found, one)
@@ -414,7 +481,7 @@ def test_a_damaged_file_is_replaced(data_root: Path, caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.WARNING):
         found, _ = tensors(FSDDDataModule(), "test")
     assert torch.equal(found, expected)
-    assert f"{path} cannot be used, so its content is computed anew" in caplog.text
+    assert f"{path} cannot be used, so its content is computed again (" in caplog.text
     assert path.read_bytes() == whole
     assert len(cache_files(data_root)) == 1
     caplog.clear()
