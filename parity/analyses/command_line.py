@@ -19,7 +19,7 @@ def command(kind: Kind) -> int:
     """Run a study's command line; return its exit status."""
     module = sys.modules["__main__"]
     args = get_parser(kind, module.__doc__).parse_args()
-    return run_command(main, args, args.debug)
+    return run_command(main, args)
 
 
 def get_parser(kind: Kind, description: str | None = None) -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from parity.experiments.experiment import Experiment
 from parity.models import load_into, read_weights
 from parity.runs.comparison import run_comparison
 from parity.training.loop.checkpoints import model_weights
-from parity.training.loop.fit import Hardware, make_trainer
+from parity.training.loop.hardware import Hardware, make_trainer
 
 
 def run_evaluation(

@@ -43,11 +43,12 @@ from parity.training.loop.checkpoints import (
     steps_within_epoch,
     stopped_early,
 )
-from parity.training.loop.fit import Hardware, evaluate_on_test, fit, make_trainer, split_trainer_args
+from parity.training.loop.fit import fit
+from parity.training.loop.hardware import Hardware, evaluate_on_test, make_trainer, split_trainer_args
 from parity.training.loop.lit_module import BurstModule, lit_module_class
 from parity.training.loop.progress import TrainingProgress
 from parity.training.loop.signals import StopSignals
-from parity.wandb_server import check_wandb_project
+from parity.wandb_server import check_wandb_project, in_sweep
 
 log = logging.getLogger(__name__)
 
@@ -248,7 +249,8 @@ def _base_weights(
     if not finished:
         log.info("the base model %s is not trained yet: training it first", base.experiment_name)
         own = replace(
-            options, resume=True, resume_from=None, checkpoint_every=None, wandb_id=None, wandb_name=None
+            options, resume=True, resume_from=None, checkpoint_every=None, wandb=options.wandb and not in_sweep(),
+            wandb_id=None, wandb_name=None,
         )  # fmt: skip
         _train(base, own, None, stop, wait=True)
         if options.leaves_nothing:
@@ -267,7 +269,7 @@ def _resume_from(
     experiment.check_identity(identity)
     found = newest_whole(experiment.save_dir / CHECKPOINTS, partial(check_checkpoint, module=module))
     if found is None and options.resume_from is not None:  # else this run has begun already, perhaps from there
-        experiment.check_identity(identity, options.resume_from.parents[1])
+        experiment.check_identity(identity, options.resume_from.absolute().parent.parent)
         found = options.resume_from, check_checkpoint(options.resume_from, module)
     if found is None:
         return None, 0, 0, None

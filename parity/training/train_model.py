@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
+from parity import terminal
 from parity.coded_model import CodedModel
 from parity.data import GroupDataModule
 from parity.errors import ParityError, Stopped
@@ -17,7 +18,8 @@ from parity.models import load_into
 from parity.tasks import Task
 from parity.training.defaults import accuracy_of, default_criterion, inferred_task
 from parity.training.loop.checkpoints import check_checkpoint, model_weights
-from parity.training.loop.fit import Hardware, fit, split_trainer_args
+from parity.training.loop.fit import fit
+from parity.training.loop.hardware import Hardware, split_trainer_args
 from parity.training.loop.iterables import BatchData, first_batch
 from parity.training.loop.lit_module import BurstModule, lit_module_class
 from parity.training.loop.progress import TrainingProgress
@@ -134,9 +136,9 @@ def train_model(
         data=_described(datamodule, data),
     )
     folders = Folders.of(checkpoints_path, log_path)
-    bars = TrainingProgress(module.shown)
-    say: Callable[[str], None] = bars.console.print if progress else log.info
-    listeners = [*([Validation(validate)] if validate else []), *([bars] if progress else []), *callbacks]
+    print_line: Callable[[str], None] = terminal.print_line if progress else log.info
+    bars = [TrainingProgress(module.shown, print_line=print_line)] if progress else []
+    listeners = [*([Validation(validate)] if validate else []), *bars, *callbacks]
     with _interrupted() as stop, folders.held():
         beginning = folders.begin(module, settings, resume)
         if beginning.finished is None:
@@ -147,7 +149,7 @@ def train_model(
                 resume_from=beginning.resume_from, stop=stop,
             )  # fmt: skip
         if beginning.finished or module.policies.stopped:
-            say(beginning.finished or f"training was stopped by {module.policies.stopped}")
+            print_line(beginning.finished or f"training was stopped by {module.policies.stopped}")
     model.eval()
 
 

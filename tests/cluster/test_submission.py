@@ -188,7 +188,8 @@ def test_what_is_submitted_is_the_training_command(
 
 
 def job_of(main: Callable[[argparse.Namespace], object], folder: Path, anew: bool = False) -> TrainingJob:
-    return TrainingJob(main, argparse.Namespace(debug=False, force_no_resume=anew), folder)
+    options = dict(debug=False, force_no_resume=anew, accelerator="cpu", devices="2", num_nodes=1)
+    return TrainingJob(main, argparse.Namespace(**options), folder)
 
 
 @pytest.fixture
@@ -219,7 +220,8 @@ def test_the_exit_status_says_what_ended_a_job(
         if raised is not None:
             raise raised
 
-    monkeypatch.setenv("SLURM_PROCID", rank)
+    for name, value in (("SLURM_STEP_ID", "0"), ("SLURM_STEP_NUM_TASKS", "2"), ("SLURM_PROCID", rank)):
+        monkeypatch.setenv(name, value)
     assert job_of(main, Path())() == status
 
 

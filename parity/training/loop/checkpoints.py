@@ -67,6 +67,8 @@ class Checkpoints(Checkpoint):
         self._saved_at = 0.0
         self.has_begun = False
         """Whether training has: what it goes on with was accepted by everything then."""
+        self.has_trained = False
+        """Whether the steps of a burst were taken: the model, its loss and its data fit each other then."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, BurstModule)
@@ -93,6 +95,7 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        self.has_trained = True
         self._answer(trainer, pl_module)
 
     def on_validation_batch_end(

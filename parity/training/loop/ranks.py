@@ -13,6 +13,7 @@ import torch.distributed as dist
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
+from parity import processes
 from parity.errors import ParityError
 
 T = TypeVar("T")
@@ -37,7 +38,8 @@ def join(trainer: pl.Trainer) -> None:
     if not isinstance(strategy, DDPStrategy) or dist.is_initialized():
         return
     if strategy.launcher is not None:
-        strategy.launcher.launch(_nothing, trainer=trainer)
+        with processes.launching():
+            strategy.launcher.launch(_nothing, trainer=trainer)
         _CHILDREN.extend(getattr(strategy.launcher, "procs", []))
     strategy.setup_environment()
     _CPU_GROUP.append(dist.new_group(backend="gloo", timeout=_PATIENCE))
