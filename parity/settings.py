@@ -21,7 +21,7 @@ def user_path(path: str | Path) -> Path:
     """
     expanded = _expanded(path)
     if expanded.parts and expanded.parts[0].startswith("~"):
-        raise ParityError(f"there is no home folder {expanded.parts[0]}, as in '{path}'.")
+        raise ParityError(f"'{path}' begins with an unknown home folder, {expanded.parts[0]}.")
     for part in expanded.parts:
         check_name(part)
     if len(os.fsencode(expanded)) > _LONGEST_PATH:

@@ -84,9 +84,9 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.checkpoint_every is not None and self.checkpoint_every < 1:
             raise ParityError(f"checkpoints are kept every 1 epoch or more, not every {self.checkpoint_every}.")
-        if self.save_every_minutes is not None and self.save_every_minutes <= 0:
+        if self.save_every_minutes is not None and not self.save_every_minutes > 0:
             raise ParityError(f"a run is saved every so many minutes, not every {self.save_every_minutes:g}.")
-        if self.grace <= 0:
+        if not self.grace > 0:
             raise ParityError(f"a signal leaves some seconds of grace to save in, not {self.grace:g}.")
         if self.resume_from is not None and not self.resume:
             raise ParityError("a run is resumed from a checkpoint or started anew, not both.")

@@ -246,6 +246,7 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message=".*number of training batches.*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*Total length of `list` across ranks is zero.*")  # no validation data
     warnings.filterwarnings("ignore", message=".*sampler has shuffling enabled.*")  # a user may wish so
+    warnings.filterwarnings("ignore", message=".*The `srun` command is available on your system.*")
     # Lightning makes torch ask NVML whether there is a GPU, so that forked processes can still start CUDA. Optimisers
     # ask in every step; without a GPU each answer opens a missing library, 0.1 ms or a tenth of a small network's step.
     if not torch.cuda.is_available():
