@@ -20,39 +20,52 @@ def get_parser() -> argparse.ArgumentParser:
     """Return the parser of all options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_experiment_arguments(parser)
-    parser.add_argument("--experiment_name", metavar="NAME")
-    parser.add_argument("--reload", default="best", help="best, last or epoch_<N> (default: %(default)s)")
-    parser.add_argument("--ema", action="store_true", help="the averaged weights of that checkpoint")
+    parser.add_argument("--experiment_name", metavar="NAME", help="name of the experiment to evaluate")
+    parser.add_argument(
+        "--reload", default="best", metavar="NAME", help="checkpoint: best, last or epoch_<N> (default: %(default)s)"
+    )
+    parser.add_argument("--ema", action="store_true", help="evaluate the averaged weights of that checkpoint")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="evaluate these weights instead of the run's")
-    parser.add_argument("--split", choices=("test", "val"), default="test", help="(default: %(default)s)")
-    parser.add_argument("--batch_size", type=int, help="coding groups in a batch (default: 4 times the config's)")
-    parser.add_argument("--accelerator", default="auto", help="auto, cpu, gpu, ... (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers here")
+    parser.add_argument(
+        "--split", choices=("test", "val"), default="test", help="split to evaluate (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch_size", type=int, metavar="N", help="number of coding groups in a batch (default: 4 times the config's)"
+    )
+    parser.add_argument("--accelerator", default="auto", help="auto, cpu, gpu, cuda or mps (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file too")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
 
     comparison = parser.add_argument_group("comparison")
     comparison.add_argument(
-        "--compare",
-        nargs="+",
-        metavar="NAME",
-        help="trained experiments, names or globs; a base model for baselines alone",
-    )
-    comparison.add_argument("--report", type=Path, metavar="DIR", help="write tables, figures and a page here")
+        "--compare", nargs="+", metavar="NAME",
+        help="compare these trained experiments, names or globs; a base model with --baselines alone",
+    )  # fmt: skip
     comparison.add_argument(
-        "--baselines", action="store_true", help="also codes without training: replication, ApproxIFER, NeRCC, none"
-    )
-    comparison.add_argument("--backup", metavar="NAME", help="also a smaller network, trained, as everyone's backup")
-    comparison.add_argument(
-        "--k", type=int, nargs="+", metavar="K", help="of the baselines (default: the experiments')"
+        "--report", type=Path, metavar="DIR", help="write tables, figures and a page to this folder"
     )
     comparison.add_argument(
-        "--unavailable", type=float, nargs="+", metavar="F", help="f of A_o(f) (default: 0 0.01 0.05 0.1 0.2)"
+        "--baselines", action="store_true",
+        help="add the codes without training: replication, ApproxIFER, NeRCC, no redundancy",
+    )  # fmt: skip
+    comparison.add_argument("--backup", metavar="NAME", help="add a smaller trained network as a backup of each query")
+    comparison.add_argument(
+        "--k", type=int, nargs="+", metavar="K", help="group sizes of the baselines (default: the experiments')"
     )
     comparison.add_argument(
-        "--paired", action="store_true", help="workers fail in pairs: outputs 2i and 2i + 1 together"
+        "--unavailable", type=float, nargs="+", metavar="F",
+        help="probabilities f of A_o(f) (default: 0 0.01 0.05 0.1 0.2)",
+    )  # fmt: skip
+    comparison.add_argument(
+        "--paired", action="store_true", help="let workers fail in pairs: outputs 2i and 2i + 1 together"
     )
-    comparison.add_argument("--default_class", type=int, metavar="C", help="told where nothing can be rebuilt")
-    comparison.add_argument("--wandb_logger", action="store_true", help="the report to W&B too; needs --wandb_project")
-    comparison.add_argument("--wandb_project")
+    comparison.add_argument(
+        "--default_class", type=int, metavar="C", help="class to predict where nothing can be rebuilt"
+    )
+    comparison.add_argument(
+        "--wandb_logger", action="store_true", help="log the report to Weights & Biases; needs --wandb_project"
+    )
+    comparison.add_argument("--wandb_project", metavar="NAME", help="W&B project")
     return parser
 
 
@@ -80,7 +93,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
     experiment = _find(args, args.experiment_name)
     if args.json and (args.json.is_dir() or not args.json.resolve().parent.is_dir()):
-        raise ParityError(f"--json {args.json}: that is a folder, or lies in none.")
+        raise ParityError(f"--json {args.json}: that is a folder, or its folder does not exist.")
     results: dict[str, Any] = run_evaluation(
         experiment,
         reload=args.reload,
@@ -110,7 +123,7 @@ def compare(args: argparse.Namespace) -> None:
     if args.wandb_logger:
         check_wandb_project(args.wandb_project)
         if args.report is None:
-            raise ParityError("--wandb_logger sends the report: say where it is to lie first, with --report DIR.")
+            raise ParityError("--wandb_logger uploads the report: name its folder with --report DIR.")
     if args.report:
         check_writable(args.report)
     names = catalogue.matching(args.dataset, args.compare, args.collection)

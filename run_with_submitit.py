@@ -2,7 +2,7 @@
 """Train on a SLURM cluster: python run_with_submitit.py --dataset MNIST --experiment_name mlp_k2_add --gpus 1
 
 Takes all options of train.py. Several experiments become an array of jobs. A job whose time is over, or that is
-preempted, saves, requeues itself and goes on; scancel saves and ends it.
+preempted, saves, requeues itself and resumes; scancel saves and ends it.
 """
 
 import argparse
@@ -19,21 +19,34 @@ def get_parser() -> argparse.ArgumentParser:
     parser = train.get_parser()
     parser.description = __doc__
     job = parser.add_argument_group("SLURM")
-    job.add_argument("--gpus", type=int, default=1, help="GPUs on each node; 0: CPUs alone (default: %(default)s)")
-    job.add_argument("--nodes", type=int, default=1, help="(default: %(default)s)")
-    job.add_argument("--tasks_per_node", type=int, help="ranks on each node (default: one for each GPU, else 1)")
-    job.add_argument("--cpus_per_task", type=int, help="CPUs of each rank")
-    job.add_argument("--mem_gb", type=float, help="memory on each node")
+    job.add_argument(
+        "--gpus",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of GPUs on each node, 0 for CPUs alone (default: %(default)s)",
+    )
+    job.add_argument("--nodes", type=int, default=1, metavar="N", help="number of nodes (default: %(default)s)")
+    job.add_argument(
+        "--tasks_per_node",
+        type=int,
+        metavar="N",
+        help="number of ranks on each node (default: one for each GPU, else 1)",
+    )
+    job.add_argument("--cpus_per_task", type=int, metavar="N", help="number of CPUs of each rank")
+    job.add_argument("--mem_gb", type=float, metavar="GB", help="memory on each node")
     time = job.add_mutually_exclusive_group()
     time.add_argument("--timeout", type=float, metavar="HOURS", help="time limit, after which the job requeues itself")
-    time.add_argument("--timeout_min", type=int, metavar="MINUTES")
+    time.add_argument("--timeout_min", type=int, metavar="MINUTES", help="time limit in minutes, instead of hours")
     job.add_argument(
         "--signal_delay_s", type=int, default=90, metavar="SECONDS",
-        help="the job saves so long before its time is over, SLURM adds up to a minute (default: %(default)s)",
+        help="save this long before the time limit, up to a minute earlier (default: %(default)s)",
     )  # fmt: skip
-    job.add_argument("--job_name", help="(default: the run's name, or the data set's if there are several)")
+    job.add_argument(
+        "--job_name", help="name of the job (default: the run's name, or the data set's if there are several)"
+    )
     for name in ("partition", "account", "qos", "constraint"):
-        job.add_argument(f"--{name}")
+        job.add_argument(f"--{name}", help=f"{name} of the job, as of sbatch")
     job.add_argument("--dry_run", action="store_true", help="print the batch scripts and submit nothing")
     return parser
 
@@ -52,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
         check_cluster()
     for folder in args.experiments_path:
         catalogue.add_experiments_path(folder)
-    experiments = train.named_experiments(args)
+    experiments = [train.make_experiment(args, name) for name in train.experiment_names(args)]
     train.run_options(args)
     before: str | None = None
     for submission in plan(experiments, args, resources):
@@ -71,4 +84,4 @@ def main(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     arguments = get_parser().parse_args()
-    raise SystemExit(run_command(main, arguments, arguments.debug))
+    raise SystemExit(run_command(main, arguments))

@@ -2,30 +2,38 @@
 
 import argparse
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from parity.errors import ParityError, Stopped
+from parity import processes
+from parity.errors import ParityError, Stopped, cause
+from parity.settings import user_path
+from parity.terminal import take_any_text
 
 
 def add_experiment_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what names an experiment and where runs lie."""
     which = parser.add_argument_group("experiment")
-    which.add_argument("--dataset", help="data set, e.g. MNIST")
-    which.add_argument("--collection", help="collection of the experiment; names are unique without it")
-    which.add_argument("--base_directory", default="experiments", help="runs lie under it (default: %(default)s)")
-    which.add_argument("--run_name", help="folder of the run; default: the experiment's name, with -seed=N if given")
-    which.add_argument("--seed", type=int, help="of everything random (default: 0)")
+    which.add_argument("--dataset", help="name of the data set, e.g. MNIST")
+    which.add_argument("--collection", help="collection of the experiment; not needed, names are unique")
+    which.add_argument(
+        "--base_directory", type=Path, default=Path("experiments"), metavar="DIR",
+        help="root folder of all runs (default: %(default)s)",
+    )  # fmt: skip
+    which.add_argument(
+        "--run_name", help="folder name of the run (default: the experiment's name, with -seed=N if given)"
+    )
+    which.add_argument("--seed", type=int, metavar="N", help="random seed (default: 0)")
     which.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY.PATH=VALUE", dest="overrides",
         help="override scalars of the config, e.g. trainer.max_epochs=40 optimizer.lr=0.01",
     )  # fmt: skip
     which.add_argument(
-        "--experiments_path", action="append", default=[], metavar="DIR",
-        help="also find experiments in DIR/<Dataset>/<collection>/ (or name folders in PARITY_EXPERIMENTS)",
+        "--experiments_path", type=Path, action="append", default=[], metavar="DIR",
+        help="also find experiments in DIR/<Dataset>/<collection>/ (or list folders in PARITY_EXPERIMENTS)",
     )  # fmt: skip
 
 
@@ -44,32 +52,64 @@ def parse_overrides(texts: list[str]) -> dict[str, str]:
     return overrides
 
 
-def run_command(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace, debug: bool = False) -> int:
-    """Run a command line's main function; a user's mistake ends in its one sentence and status 1.
+def run_command(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> int:
+    """Run a command line's main function; an error ends in its one sentence and status 1.
 
     Args:
         main: does the work.
-        args: its parsed options.
-        debug: show the traceback too.
+        args: its parsed options; with ``debug``, tracebacks are shown, and where there is no such option, those of
+            errors that nobody foresaw.
     """
+    take_any_text()
+    debug = getattr(args, "debug", None)
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s", stream=sys.stdout)
-    # One of several processes speaks: of those that train.py starts, or of a SLURM job's.
-    speaks = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
-    logging.getLogger("parity").setLevel(logging.DEBUG if debug else logging.INFO if speaks else logging.WARNING)
+    first = True
     try:
+        expand_paths(args)
+        first = processes.is_first(asked_processes(args))
+        logging.getLogger("parity").setLevel(logging.DEBUG if debug else logging.INFO if first else logging.WARNING)
         main(args)
     except ParityError as error:
         if debug:
             raise
-        if speaks or not error.everywhere:
+        if first or not error.everywhere:
             sys.stderr.write(f"error: {error}\n")
         return 1
     except Stopped as stop:
-        if not speaks:
+        if not first:
             return 0  # else Lightning would kill the process that started this one, before it is done
-        sys.stderr.write(f"{stop}: the same command goes on.\n")
+        sys.stderr.write(f"{stop}: the same command resumes it.\n")
         return 128 + stop.signal
     except KeyboardInterrupt:
         sys.stderr.write("stopped.\n")
         return 128 + signal.SIGINT
+    except Exception as error:  # of a library, or of a user's own objects
+        if debug is not False:
+            raise
+        sys.stderr.write(f"error: {cause(error)} (--debug shows the traceback)\n")
+        return 1
     return 0
+
+
+def expand_paths(args: argparse.Namespace) -> None:
+    """Replace every path among parsed options by what it means.
+
+    Raises:
+        ParityError: no file can have such a path.
+    """
+    for name, value in vars(args).items():
+        if isinstance(value, Path):
+            setattr(args, name, user_path(value))
+        elif isinstance(value, list) and any(isinstance(item, Path) for item in value):
+            setattr(args, name, [user_path(item) for item in value])
+
+
+def asked_processes(args: argparse.Namespace) -> int:
+    """Return how many processes parsed options ask to train together."""
+    devices, num_nodes = getattr(args, "devices", "1"), getattr(args, "num_nodes", 1)
+    if devices == "1" and num_nodes == 1:
+        return 1
+
+    from parity.training.loop.hardware import Hardware
+
+    return Hardware(args.accelerator, devices, num_nodes).processes

@@ -46,3 +46,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if close := difflib.get_close_matches(last, names, n=1, cutoff=0.5 if few else 0.0):
         return f"did you mean '{close[0]}'?"
     return f"there is: {', '.join(names)}." if names else "there is none yet."
+
+
+_LONGEST_CAUSE = 400
+
+
+def cause(error: BaseException) -> str:
+    """Return what another library's error is and the first paragraph of what it has to report, in one line."""
+    paragraph = " ".join(str(error).strip().partition("\n\n")[0].split())
+    if len(paragraph) > _LONGEST_CAUSE:
+        paragraph = f"{paragraph[:_LONGEST_CAUSE]} ..."
+    return f"{type(error).__name__}: {paragraph}" if paragraph else type(error).__name__

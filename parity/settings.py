@@ -1,4 +1,4 @@
-"""Where things lie on this machine: environment variables, read once, at import.
+"""Where things lie on this machine: environment variables, read once, at import, and paths as users write them.
 
 ``DATA_ROOT``           folder of the data sets (default ``./data``)
 ``IMAGENET_PATH``       folder of ImageNet, if there is one
@@ -8,8 +8,45 @@
 import os
 from pathlib import Path
 
-DATA_ROOT = Path(os.environ.get("DATA_ROOT", "data")).expanduser()
-IMAGENET_PATH = Path(os.environ["IMAGENET_PATH"]).expanduser() if "IMAGENET_PATH" in os.environ else None
+from parity.errors import ParityError
+
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, of Linux and its file systems
+
+
+def user_path(path: str | Path) -> Path:
+    """Return a path as a user has written it, with ``~`` expanded.
+
+    Raises:
+        ParityError: no file can have this path.
+    """
+    expanded = _expanded(path)
+    if expanded.parts and expanded.parts[0].startswith("~"):
+        raise ParityError(f"'{path}' begins with an unknown home folder, {expanded.parts[0]}.")
+    for part in expanded.parts:
+        check_name(part)
+    if len(os.fsencode(expanded)) > _LONGEST_PATH:
+        raise ParityError(f"a path has at most {_LONGEST_PATH} bytes, and {str(path)[:60]}... is longer.")
+    return expanded
+
+
+def check_name(name: str) -> None:
+    """Make sure that a file or a folder can have this name.
+
+    Raises:
+        ParityError: it cannot.
+    """
+    if "\0" in name:
+        raise ParityError(f"a name of a file cannot have a null character, as {name!r} has.")
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        raise ParityError(f"a name of a file has at most {_LONGEST_NAME} bytes, and {name[:60]}... is longer.")
+
+
+def _expanded(path: str | Path) -> Path:
+    return Path(os.path.expanduser(path))
+
+
+DATA_ROOT = _expanded(os.environ.get("DATA_ROOT", "data"))
+IMAGENET_PATH = _expanded(os.environ["IMAGENET_PATH"]) if "IMAGENET_PATH" in os.environ else None
 EXPERIMENTS_PATHS = tuple(
-    Path(folder).expanduser() for folder in os.environ.get("PARITY_EXPERIMENTS", "").split(os.pathsep) if folder
+    _expanded(folder) for folder in os.environ.get("PARITY_EXPERIMENTS", "").split(os.pathsep) if folder
 )

@@ -1,5 +1,7 @@
 """Weights & Biases' server: whether it can be used, and the names that it takes."""
 
+import os
+
 from parity.errors import ParityError
 
 
@@ -27,6 +29,11 @@ def obstacle() -> str | None:
     except Exception as error:
         return f"W&B's server does not answer, or refuses the key ({in_one_line(error)})"
     return "there is no W&B key (wandb login stores one)"
+
+
+def in_sweep() -> bool:
+    """Return whether a sweep's agent has started this process: W&B gives all of its runs one id then."""
+    return "WANDB_SWEEP_ID" in os.environ
 
 
 def in_one_line(error: Exception) -> str:

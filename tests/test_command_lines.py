@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,10 +72,15 @@ def test_dry_run_writes_nothing(train: Command) -> None:
         ),
         (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--base_weights", "none.pt"], "no file none.pt"),
         (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--resume_from", "none.ckpt"], "no file none.ckpt"),
-        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--accelerator", "warp"], "Lightning cannot train"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--accelerator", "warp"], "'warp' is not supported"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--wandb_logger"], "--wandb_project"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--seed", "-1"], "a seed is a number"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--run_name", ".."], "name of one folder"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--run_name", "n" * 256], "at most 255 bytes"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--base_directory", "n" * 256], "at most 255 bytes"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--resume_from", "a\0b"], "null character"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--grace", "nan"], "seconds of grace"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--devices", "two"], "not 'two'"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--base_weights", "x"], "trains a base model"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--checkpoint_every", "0"], "not every 0"),
         (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "base=mlp_k3_add"], "is no base model"),
@@ -212,3 +219,134 @@ def test_a_killed_run_goes_on_to_the_same_end(digits_base: Path) -> None:
     assert fingerprint(runs[0].load_trained_model("last")) == fingerprint(runs[1].load_trained_model("last"))
     assert runs[0].load_metrics() == runs[1].load_metrics()
     assert runs[0].load_test_metrics() == runs[1].load_test_metrics()
+
+
+LEFTOVERS = "SLURM_PROCID=2 SLURM_NTASKS=4 SLURM_JOB_ID=7 LOCAL_RANK=1 RANK=3 WORLD_SIZE=4 MASTER_ADDR=nowhere"
+
+
+def run(*arguments: str, environment: str = "") -> "subprocess.CompletedProcess[str]":
+    """train.py in a process of its own, with its output in pipes."""
+    options = ["--dataset", "Digits", "--experiment_name", "mlp_base", "--accelerator", "cpu"]
+    variables = dict(pair.split("=") for pair in environment.split())
+    return subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *options, *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **variables},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+
+
+def test_a_single_process_trains_and_prints_whatever_ranks_lie_in_the_environment() -> None:
+    done = run(
+        "--set", "trainer.max_epochs=5",
+        environment=f"{LEFTOVERS} SLURM_STEP_ID=0 TORCHELASTIC_RUN_ID=x FORCE_COLOR=1 PYTHONIOENCODING=ascii",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.findall(r"epoch (\d)/5", done.stdout)[:1] == ["1"]
+    assert "epoch 5/5" in done.stdout
+    assert "best epoch" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert len(Experiment("experiments/Digits/original/mlp_base").load_metrics()) == 5
+
+
+def test_two_devices_in_a_batch_script_without_srun_train() -> None:
+    done = run("--devices", "2", "--set", "trainer.max_epochs=1", environment=f"{LEFTOVERS} SLURM_NTASKS_PER_NODE=2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("epoch 1/1") == 1
+
+
+def test_in_a_call_with_several_names_one_that_is_refused_stops_no_other(
+    train: Command, digits_base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--dataset", "Digits", "--base_directory", str(digits_base), "--set", "trainer.max_epochs=1")
+    assert train(*where, "--experiment_name", "mlp_k2_add") == 0
+    capsys.readouterr()
+    names = ("mlp_k2_concat", "mlp_k2_add", "mlp_k3_add")
+    # Of the other two, one cannot do this k, and one has begun with another.
+    assert train(*where, "code.k=3", "--experiment_name", *names) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: 2 of 3 runs were refused. mlp_k2_concat: ")
+    assert "k = 2 or 4" in error
+    assert "mlp_k2_add: the run in" in error
+    assert error.count("\n") == 1
+    assert (digits_base / "Digits" / "original" / "mlp_k3_add" / "test_metrics.json").exists()
+
+
+OWN_EXPERIMENTS = """
+import torch
+from torch import nn
+
+from parity.experiments.config import update_config
+from parity.experiments.Digits.original.experiment_parameters import CONFIGS as DIGITS
+from parity.models import MLP
+
+
+class Pair(MLP):
+    def forward(self, queries):
+        return super().forward(queries), queries
+
+
+class Breaks(MLP):
+    def forward(self, queries):
+        raise KeyError("my own error\\nin two lines")
+
+
+def network(kind):
+    return update_config(DIGITS["mlp_base"], dict(model=dict(network=kind), trainer=dict(max_epochs=1)))
+
+
+CONFIGS = dict(pair=network(Pair), breaks=network(Breaks), loss=update_config(network(MLP), dict(loss=nn.NLLLoss)))
+"""
+
+
+@pytest.mark.parametrize("name", ["pair", "breaks", "loss"])
+def test_a_users_own_object_that_fails_in_the_first_step_ends_in_one_sentence(
+    train: Command, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from parity.experiments import catalogue
+
+    monkeypatch.setattr(catalogue, "_added_paths", [])
+    folder = Path("own/Digits/failing")
+    folder.mkdir(parents=True)
+    (folder / "experiment_parameters.py").write_text(OWN_EXPERIMENTS)
+    arguments = ("--experiments_path", "own", "--dataset", "Digits", "--experiment_name", name)
+    assert train(*arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    with pytest.raises(Exception):  # noqa: B017, PT011  # whichever it is, with its traceback
+        train(*arguments, "--debug")
+
+
+def test_compiling_without_a_compiler_ends_in_one_sentence(
+    train: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PATH", "CXX"):
+        monkeypatch.setenv(name, "/nowhere")
+    short = ("--set", "trainer.max_epochs=1")
+    assert train("--dataset", "Digits", "--experiment_name", "mlp_base", "--compile", *short) == 1
+    error = capsys.readouterr().err
+    assert "compiler" in error
+    assert error.count("\n") == 1
+
+
+def test_a_checkpoint_is_resumed_from_by_its_bare_name_and_from_the_home_folder(
+    train: Command, digits_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(digits_base))
+    where = ("--dataset", "Digits", "--experiment_name", "mlp_base", "--base_directory=~")
+    shutil.copy(digits_base / "Digits" / "original" / "mlp_base" / "checkpoints" / "last.ckpt", "x.ckpt")
+    shutil.copy("x.ckpt", digits_base / "x.ckpt")
+    for run_name, checkpoint in (("bare", "x.ckpt"), ("home", "~/x.ckpt")):
+        longer = ("--resume_from", checkpoint, "--run_name", run_name, "--set", "trainer.max_epochs=11")
+        assert train(*where, *longer) == 0
+        (row,) = Experiment(digits_base / "Digits" / "original" / run_name).load_metrics()
+        assert row["epoch"] == 11
+    assert sorted(path.name for path in Path().iterdir()) == ["x.ckpt"]
+
+
+def test_the_command_that_evaluate_advises_trains_what_is_missing(
+    evaluate: Command, digits_base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--dataset", "Digits", "--experiment_name", "mlp_base", "--base_directory", str(digits_base))
+    assert evaluate(*arguments, "--seed", "5", "--run_name", "mine", "--set", "optimizer.lr=0.1") == 1
+    assert "--seed 5 --run_name mine --set optimizer.lr=0.1" in capsys.readouterr().err

@@ -19,14 +19,16 @@ def command(kind: Kind) -> int:
     """Run a study's command line; return its exit status."""
     module = sys.modules["__main__"]
     args = get_parser(kind, module.__doc__).parse_args()
-    return run_command(main, args, args.debug)
+    return run_command(main, args)
 
 
 def get_parser(kind: Kind, description: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of a study's options; an axis that is not given is None."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.set_defaults(study=kind.name, share=(0, 1))
-    parser.add_argument("--paper", action="store_true", help="the paper's grid, which takes hours; axes may be changed")
+    parser.add_argument(
+        "--paper", action="store_true", help="run the paper's grid, which takes hours; axes can be changed"
+    )
 
     defaults = {**DEFAULTS, **kind.axes}
     grid = parser.add_argument_group("axes, each of one or several values, and what all trials share")
@@ -41,38 +43,44 @@ def get_parser(kind: Kind, description: str | None = None) -> argparse.ArgumentP
         grid.add_argument(f"--{name}", type=int, metavar="N", help=f"{text} (default: {shown})")
 
     axis("task", str, f"{', '.join(DATASETS)}, MNIST, FashionMNIST, or another data set of images")
-    axis("rule", str, "how weights learn: backpropagation or predictive coding")
-    axis("widths", int, "of the hidden layers")
+    axis("rule", str, "learning rule, backpropagation or predictive coding")
+    axis("widths", int, "widths of the hidden layers")
     axis("lr", float, "learning rates of the weights")
     axis("state_lr", float, "γ, learning rates of the hidden states (pc)")
-    axis("optimizer", str, "of the weights")
-    axis("momentum", float, "of SGD; AdamW's is 0.9")
-    axis("activation", str, "of the hidden layers")
-    axis("state_init", str, "how hidden states begin (pc)")
-    axis("weight_init", str, "how weights are drawn")
+    axis("optimizer", str, "optimiser of the weights")
+    axis("momentum", float, "momentum of SGD; AdamW's is 0.9")
+    axis("activation", str, "activation of the hidden layers")
+    axis("state_init", str, "initial hidden states (pc)")
+    axis("weight_init", str, "distribution of the initial weights")
     flag = argparse.BooleanOptionalAction
-    grid.add_argument("--parity", action=flag, help="also train parity models, k = 2, beside the base models")
-    grid.add_argument("--constant_layer_size", action=flag, help="input and output are as wide as the hidden layers")
-    shared("hidden_layers", "hidden layers")
+    grid.add_argument("--parity", action=flag, help="train parity models, k = 2, beside the base models")
+    grid.add_argument("--constant_layer_size", action=flag, help="make input and output as wide as the hidden layers")
+    shared("hidden_layers", "number of hidden layers")
     shared("steps", "T, steps of inference (pc)")
-    shared("seeds", "seeds, from 0")
-    shared("epochs", "epochs")
-    shared("batch_size", "coding groups in a batch")
-    shared("steps_per_epoch", "batches in an epoch, if the data lasts that long")
+    shared("seeds", "number of seeds, from 0")
+    shared("epochs", "number of epochs")
+    shared("batch_size", "number of coding groups in a batch")
+    shared("steps_per_epoch", "number of batches in an epoch, at most")
 
     run = parser.add_argument_group("the run")
-    run.add_argument("--artifacts", type=Path, default=ARTIFACTS, help="studies lie under it (default: %(default)s)")
-    run.add_argument("--id", help="name of the study's folder (default: a hash of the grid)")
-    run.add_argument("--jobs", type=int, default=1, help="processes; 0: no further ones (default: %(default)s)")
+    run.add_argument(
+        "--artifacts", type=Path, default=ARTIFACTS, help="root folder of all studies (default: %(default)s)"
+    )
+    run.add_argument("--id", help="folder name of the study (default: a hash of the grid)")
+    run.add_argument(
+        "--jobs", type=int, default=1, help="number of processes, 0 for this one alone (default: %(default)s)"
+    )
     run.add_argument("--debug", action="store_true", help="show tracebacks")
 
     job = parser.add_argument_group("SLURM")
-    job.add_argument("--submit", action="store_true", help="send the trials to SLURM, as an array of jobs on CPUs")
-    job.add_argument("--array", type=int, default=4, help="jobs of the array (default: %(default)s)")
-    job.add_argument("--timeout_min", type=int, default=60, metavar="MINUTES", help="of a job (default: %(default)s)")
-    job.add_argument("--mem_gb", type=float, help="of a job")
+    job.add_argument("--submit", action="store_true", help="submit the trials to SLURM, as an array of jobs on CPUs")
+    job.add_argument("--array", type=int, default=4, help="number of jobs in the array (default: %(default)s)")
+    job.add_argument(
+        "--timeout_min", type=int, default=60, metavar="MINUTES", help="time limit of a job (default: %(default)s)"
+    )
+    job.add_argument("--mem_gb", type=float, metavar="GB", help="memory of a job")
     for name in _JOB_OPTIONS:
-        job.add_argument(f"--{name}")
+        job.add_argument(f"--{name}", help=f"{name} of the job, as of sbatch")
     job.add_argument("--dry_run", action="store_true", help="print the batch script and submit nothing")
     return parser
 

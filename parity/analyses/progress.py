@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from parity import terminal
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ def trial_progress(total: int, left: int) -> Iterator[Callable[[], None]]:
     Yields:
         What is called when one is done.
     """
-    console = Console()
+    console = terminal.console()
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     done, said = total - left, time.monotonic()
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:

@@ -49,7 +49,7 @@ class TrainingJob:
         args = argparse.Namespace(**vars(self.args))
         if _restarts() and self._has_begun():
             args.force_no_resume = False  # what is there now is this job's own
-        status = run_command(self._train, args, args.debug)
+        status = run_command(self._train, args)
         return REQUEUE_ME if status in (128 + signal.SIGUSR1, 128 + signal.SIGUSR2) else status
 
     def _train(self, args: argparse.Namespace) -> None:

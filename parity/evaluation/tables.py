@@ -1,10 +1,13 @@
 """Accuracies as tables in a terminal."""
 
+import sys
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from parity import terminal
 
 
 def show(results: dict[str, Any], console: Console | None = None) -> None:
@@ -92,5 +95,4 @@ def show_comparison(results: dict[str, Any], console: Console | None = None) -> 
 
 def _console() -> Console:
     """Return the terminal; where there is none, as in a job's log, lines may be long."""
-    console = Console()
-    return console if console.is_terminal else Console(width=140)
+    return terminal.console() if sys.stdout.isatty() else terminal.console(width=140)

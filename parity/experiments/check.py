@@ -17,7 +17,7 @@ from parity.experiments.config import KEYS, OF_CODES, Config
 from parity.models import PerCell, torchvision_model
 from parity.signatures import keywords, named, takes
 from parity.training import EMA, ParityTargetLoss, ReconstructionLoss, WeightedSum
-from parity.training.loop.fit import split_trainer_args
+from parity.training.loop.hardware import split_trainer_args
 from parity.training.loop.lit_module import BaseLitModule, ParityLitModule
 from parity.training.loop.running_policies import RunningPolicies
 

@@ -1,6 +1,7 @@
 """Experiment: a config, its data, model and runs, with the same calls in a notebook as on the command line."""
 
 import importlib
+import shlex
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
@@ -15,6 +16,7 @@ from parity.experiments import catalogue, check
 from parity.experiments.config import Config, apply_overrides, frozen, update_config
 from parity.models import load_into
 from parity.plain import as_before
+from parity.settings import check_name, user_path
 from parity.storage.files import read_json
 from parity.training.loggers.epoch_table import read_table
 from parity.training.loop.checkpoints import check_checkpoint, model_weights
@@ -32,6 +34,10 @@ _DEFAULTS = dict(trainer=dict(precision="32-true", gradient_clip_val=None, accum
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def _run_name(experiment_name: str, seed: int | None) -> str:
+    return experiment_name if seed is None else f"{experiment_name}-seed={seed}"
 
 
 class Experiment:
@@ -66,21 +72,22 @@ class Experiment:
     ) -> None:
         folder: Path | None = None
         if experiment_name is None:
-            folder = Path(dataset)
+            folder = user_path(dataset)
             run = self._read_run(folder)
             dataset, experiment_name, collection = run["dataset"], run["experiment_name"], run["collection"]
             base_directory, run_name = folder.resolve().parents[2], folder.resolve().name
             seed, overrides = run["seed"], {**run["overrides"], **(overrides or {})}
         entry = catalogue.find(str(dataset), experiment_name, collection)
         self.dataset, self.collection, self.experiment_name = entry.dataset, entry.collection, entry.name
-        self.base_directory = Path(base_directory)
+        self.base_directory = user_path(base_directory)
         self.seed, self.overrides = seed, dict(overrides or {})
         self.config = frozen(apply_overrides(update_config(_DEFAULTS, entry.config), self.overrides))
-        self.run_name = run_name or (entry.name if seed is None else f"{entry.name}-seed={seed}")
+        self.run_name = run_name or _run_name(entry.name, seed)
         if seed is not None and not 0 <= seed < 2**32:
             raise ParityError(f"a seed is a number from 0 to 2^32 - 1, not {seed}.")
         if Path(self.run_name).name != self.run_name or self.run_name == "..":
             raise ParityError(f"a run name is the name of one folder, not '{self.run_name}'.")
+        check_name(self.run_name)
         self.save_dir = folder or self.base_directory / self.dataset / self.collection / self.run_name
         self._get_network = entry.get_network
 
@@ -213,8 +220,16 @@ class Experiment:
 
     def command(self) -> str:
         """Return the command that trains this experiment."""
-        directory = "" if str(self.base_directory) == BASE_DIRECTORY else f" --base_directory {self.base_directory}"
-        return f"python train.py --dataset {self.dataset} --experiment_name {self.experiment_name}{directory}"
+        options = ["--dataset", self.dataset, "--experiment_name", self.experiment_name]
+        if str(self.base_directory) != BASE_DIRECTORY:
+            options += ["--base_directory", str(self.base_directory)]
+        if self.seed is not None:
+            options += ["--seed", str(self.seed)]
+        if self.run_name != _run_name(self.experiment_name, self.seed):
+            options += ["--run_name", self.run_name]
+        if self.overrides:
+            options += ["--set", *(f"{path}={value}" for path, value in self.overrides.items())]
+        return f"python train.py {shlex.join(options)}"
 
     def load_trained_model(self, reload: str = "best", ema: bool = False) -> nn.Module:
         """Make the model and load what was trained, in eval mode.

@@ -27,7 +27,7 @@ from parity.evaluation.costs import multiply_adds
 from parity.experiments.experiment import Experiment
 from parity.models.weights import fingerprint
 from parity.tasks import Classification
-from parity.training.loop.fit import Hardware, make_trainer
+from parity.training.loop.hardware import Hardware, make_trainer
 
 log = logging.getLogger(__name__)
 

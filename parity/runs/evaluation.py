@@ -12,7 +12,7 @@ from parity.evaluation.report.tables import flat_rows
 from parity.experiments.experiment import Experiment
 from parity.models import load_into, read_weights
 from parity.runs.comparison import run_comparison
-from parity.training.loop.fit import Hardware, make_trainer
+from parity.training.loop.hardware import Hardware, make_trainer
 
 
 def run_evaluation(

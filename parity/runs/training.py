@@ -24,12 +24,13 @@ from parity.plain import to_plain
 from parity.training.loggers.wandb_logger import WandbLogger
 from parity.training.loop import ranks
 from parity.training.loop.checkpoints import check_checkpoint, model_weights
-from parity.training.loop.fit import Hardware, evaluate_on_test, fit, make_trainer, split_trainer_args
+from parity.training.loop.fit import fit
+from parity.training.loop.hardware import Hardware, evaluate_on_test, make_trainer, split_trainer_args
 from parity.training.loop.lit_module import BurstModule, lit_module_class
 from parity.training.loop.progress import TrainingProgress
 from parity.training.loop.run_folder import Identity, RunFolder, Start
 from parity.training.loop.signals import StopSignals
-from parity.wandb_server import check_wandb_project
+from parity.wandb_server import check_wandb_project, in_sweep
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +66,9 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.checkpoint_every is not None and self.checkpoint_every < 1:
             raise ParityError(f"checkpoint_every must be 1 or more, not {self.checkpoint_every}.")
-        if self.save_every_minutes is not None and self.save_every_minutes <= 0:
+        if self.save_every_minutes is not None and not self.save_every_minutes > 0:
             raise ParityError(f"save_every_minutes must be above 0, not {self.save_every_minutes:g}.")
-        if self.grace <= 0:
+        if not self.grace > 0:
             raise ParityError(f"grace must be above 0 seconds, not {self.grace:g}.")
         if self.resume_from is not None and not self.resume:
             raise ParityError("a run is resumed from a checkpoint or restarted, not both.")
@@ -198,7 +199,10 @@ def _train_base(base: Experiment, options: RunOptions, stop: StopSignals) -> Non
             f"the base model {base.experiment_name} is not trained: train it first, with {base.command()}"
         )
     log.info("the base model %s is not trained yet: training it first", base.experiment_name)
-    own = replace(options, resume=True, resume_from=None, checkpoint_every=None, wandb_id=None, wandb_name=None)
+    own = replace(
+        options, resume=True, resume_from=None, checkpoint_every=None, wandb=options.wandb and not in_sweep(),
+        wandb_id=None, wandb_name=None,
+    )  # fmt: skip
     _train(base, own, None, stop, wait=True)
 
 

@@ -11,6 +11,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
+from parity import terminal
 from parity.coded_model import CodedModel
 from parity.data import GroupDataModule
 from parity.errors import ParityError, Stopped
@@ -19,7 +20,8 @@ from parity.plain import as_before
 from parity.tasks import Task
 from parity.training.defaults import accuracy_of, default_criterion, inferred_task
 from parity.training.loop.checkpoints import check_checkpoint, model_weights
-from parity.training.loop.fit import Hardware, fit, split_trainer_args
+from parity.training.loop.fit import fit
+from parity.training.loop.hardware import Hardware, split_trainer_args
 from parity.training.loop.iterables import BatchData, first_batch
 from parity.training.loop.lit_module import BurstModule, lit_module_class
 from parity.training.loop.progress import TrainingProgress
@@ -135,9 +137,9 @@ def train_model(
         trainer, model=type(model), lit_module=type(module), **given, data=_described(datamodule, data)
     )  # fmt: skip
     identity = Identity(settings, epochs="max_epochs", extends=schedule is None)  # a schedule is made for its epochs
-    bars = TrainingProgress(module.shown)
-    report: Callable[[str], None] = bars.console.print if progress else log.info
-    listeners = [*([Validation(validate)] if validate else []), *([bars] if progress else []), *callbacks]
+    report: Callable[[str], None] = terminal.print_line if progress else log.info
+    bars = [TrainingProgress(module.shown, print_line=report)] if progress else []
+    listeners = [*([Validation(validate)] if validate else []), *bars, *callbacks]
     folder.check_writable()
     with _interrupted() as stop, folder.held():
         start = folder.find(identity, module) if resume else Start()

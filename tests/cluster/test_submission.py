@@ -155,6 +155,7 @@ def test_dry_run_of_several_is_an_array_after_their_base_model(
         (["mlp_k2_concat", "--set", "code.k=3"], "k = 2 or 4"),
         (["mlp_k2_add", "mlp_k3_add", "--run_name", "x"], "for one experiment"),
         (["mlp_base", "--gpus", "-1"], "--gpus must be 0 or more"),
+        (["mlp_base", "--run_name", "100%j"], "SLURM takes % for a pattern"),
         (["mlp_base", "--nodes", "0"], "--nodes must be above 0"),
         (["mlp_base", "--timeout", "nan"], "--timeout must be above 0"),
         (["mlp_base", "--timeout_min", "1"], "--signal_delay_s 90 is not shorter"),
@@ -220,7 +221,8 @@ def test_what_is_submitted_is_the_training_command(
 
 
 def job_of(main: Callable[[argparse.Namespace], object], folder: Path, anew: bool = False) -> TrainingJob:
-    return TrainingJob(main, argparse.Namespace(debug=False, force_no_resume=anew), folder)
+    options = dict(debug=False, force_no_resume=anew, accelerator="cpu", devices="2", num_nodes=1)
+    return TrainingJob(main, argparse.Namespace(**options), folder)
 
 
 @pytest.fixture
@@ -251,7 +253,8 @@ def test_the_exit_status_says_what_ended_a_job(
         if raised is not None:
             raise raised
 
-    monkeypatch.setenv("SLURM_PROCID", rank)
+    for name, value in (("SLURM_STEP_ID", "0"), ("SLURM_STEP_NUM_TASKS", "2"), ("SLURM_PROCID", rank)):
+        monkeypatch.setenv(name, value)
     assert job_of(main, Path())() == status
 
 

@@ -164,6 +164,9 @@ class WandbLogger(Logger):
                 quiet=True, silent=offline, init_timeout=_INIT_SECONDS, finish_timeout=_FINISH_SECONDS
             ),
         )
+        if run.id != self.run_id and not run.disabled:  # a sweep's agent has chosen another one
+            self.run_id = run.id
+            write_text(self.folder / WANDB_ID_FILE, self.run_id + "\n")
         run.define_metric("epoch")
         run.define_metric("*", step_metric="epoch")
         self._logged = int(run.summary.get("epoch") or 0)

@@ -67,6 +67,8 @@ class Checkpoints(Checkpoint):
         self._saved_at = 0.0
         self.has_begun = False
         """Whether training has begun: everything has accepted what it is resumed from then."""
+        self.has_trained = False
+        """Whether the steps of a burst were taken: the model, its loss and its data fit each other then."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, BurstModule)
@@ -95,6 +97,7 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        self.has_trained = True
         self._save_if_asked(trainer, pl_module)
 
     def on_validation_batch_end(

@@ -1,4 +1,4 @@
-"""The processes that train together under DDP: started, connected, and of one mind.
+"""The processes that train together under DDP: started, connected, and in agreement.
 
 Everything here works in a single process too, where it does nothing.
 """
@@ -13,6 +13,7 @@ import torch.distributed as dist
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
+from parity import processes
 from parity.errors import ParityError
 
 T = TypeVar("T")
@@ -28,16 +29,17 @@ def join(trainer: pl.Trainer) -> None:
     """Start the other processes if nobody else has (SLURM does), and connect all of them.
 
     With a single device, or if that was done before, nothing happens. Processes started here run this very command
-    line; they come to this place too and wait for each other.
+    line; they call this function too and wait for each other.
 
     Args:
-        trainer: says how many processes there are, and where.
+        trainer: knows how many processes there are, and where.
     """
     strategy = trainer.strategy
     if not isinstance(strategy, DDPStrategy) or dist.is_initialized():
         return
     if strategy.launcher is not None:
-        strategy.launcher.launch(_nothing, trainer=trainer)
+        with processes.launching():
+            strategy.launcher.launch(_nothing, trainer=trainer)
         _CHILDREN.extend(getattr(strategy.launcher, "procs", []))
     strategy.setup_environment()
     _CPU_GROUP.append(dist.new_group(backend="gloo", timeout=_PATIENCE))
@@ -51,13 +53,13 @@ _CHILDREN: list[Any] = []
 
 
 def tell_children(signum: int) -> None:
-    """Send a signal on to the processes that this one has started for training."""
+    """Forward a signal to the processes that this one has started for training."""
     for child in _CHILDREN:
         child.send_signal(signum)
 
 
 def rank() -> int:
-    """Return this process's number."""
+    """Return this process's rank."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -83,7 +85,7 @@ def share_buffers(module: nn.Module) -> None:
 
 
 def highest(value: int) -> int:
-    """Return the highest of all ranks' numbers."""
+    """Return the highest of all ranks' values."""
     if world_size() == 1:
         return value
     values = torch.tensor([value])

@@ -23,8 +23,9 @@ _ONE_AND_THE_SAME = 1.0
 class StopSignals:
     """Turns signals into ``Stopped``, at once or, while training, where a checkpoint has just been saved.
 
-    A context manager; within it, the first signal is heard, and a second one, or the end of the grace, ends the process
-    where it is. Only the main thread can listen: elsewhere, as in a notebook's worker, signals do what they did.
+    A context manager; within it, the first signal is handled, and a second one, or the end of the grace, ends the
+    process where it is. Only the main thread can handle signals: elsewhere, as in a notebook's worker, they do what
+    they did.
 
     Args:
         grace: seconds between a signal and the end, whatever the process is doing then.
@@ -62,7 +63,7 @@ class StopSignals:
             self._later = False
 
     def end(self) -> NoReturn:
-        """Raise ``Stopped``: here, or where another rank has heard the signal."""
+        """Raise ``Stopped``: here, or where another rank has received the signal."""
         raise Stopped(self.received or signal.SIGTERM)
 
     def _hear(self, signum: int, frame: FrameType | None) -> None:
@@ -77,7 +78,7 @@ class StopSignals:
             return
         self.received, self._when = signal.Signals(signum), now
         ranks.tell_children(signum)
-        self._timer = threading.Timer(self.grace, _end, (self.received,))
+        self._timer = threading.Timer(min(self.grace, threading.TIMEOUT_MAX), _end, (self.received,))
         self._timer.daemon = True
         self._timer.start()
         if not self._later:

@@ -501,3 +501,30 @@ def test_a_damaged_id_file_gives_a_new_id(offline: None, tmp_path: Path) -> None
     part.finish({}, best_epoch=1)
     assert part.run_id
     shutil.rmtree(tmp_path / "wandb")
+
+
+def test_under_a_sweep_agent_message_and_file_name_the_runs_own_id(
+    offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WANDB_RUN_ID", "ofsweep")
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
+    caplog.set_level(logging.INFO)
+    of_sweep = logger(tmp_path)
+    log_epoch(of_sweep, 1)
+    of_sweep.finish({}, best_epoch=1)
+    (content,) = folders(tmp_path)
+    assert content.run_id == "ofsweep"
+    assert (tmp_path / WANDB_ID_FILE).read_text() == "ofsweep\n"
+    assert "W&B run ofsweep is offline" in caplog.text
+
+
+def test_in_a_sweep_the_base_model_does_not_take_the_runs_id(
+    offline: None, train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_RUN_ID", "ofsweep")
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
+    arguments = ("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "trainer.max_epochs=1")
+    assert train(*arguments, "--wandb_logger", "--wandb_project", "test") == 0
+    runs = Path("experiments/Digits/original")
+    assert not (runs / "mlp_base" / "wandb").exists()
+    assert (runs / "mlp_k2_add" / WANDB_ID_FILE).read_text() == "ofsweep\n"

@@ -1,4 +1,4 @@
-"""A signal in the midst of training: what was learned is saved, and training goes on to the same end."""
+"""A signal in the midst of training: what was learned is saved, and training resumes to the same end."""
 
 import os
 import signal
@@ -74,7 +74,7 @@ class SignalAt(pl.Callback):
 
 
 def train(folder: Path, *callbacks: pl.Callback, minutes: float | None = None) -> tuple[str, list[dict[str, str]]]:
-    """Train in a folder, or go on there; 75 steps in an epoch, in 5 bursts, the last one shorter."""
+    """Train in a folder, or resume there; 75 steps in an epoch, in 5 bursts, the last one shorter."""
     torch.manual_seed(0)
     model = CodedModel(MLP(*SHAPES), LinearEncoder(2, 1, SHAPES[0]), [NoisyParity()], LinearDecoder(2, 1, SHAPES[1]))
     loss = WeightedSum((0.5, ParityTargetLoss(nn.MSELoss())), (0.1, ReconstructionLoss(SquaredError())))
@@ -207,7 +207,7 @@ def test_outside_training_a_signal_stops_at_once(slow: Callable[..., subprocess.
         assert process.stdout is not None
         assert process.stdout.readline() == "stopped by SIGTERM\n"
         assert time.monotonic() - begun < 10
-        assert process.communicate(timeout=120)[0] == "", "and says nothing else"
+        assert process.communicate(timeout=120)[0] == "", "and prints nothing else"
     assert process.returncode == 3  # Python's own end, which takes its time on a busy machine
 
 

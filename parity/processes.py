@@ -1,0 +1,57 @@
+"""Which of the processes that train together this one is; light to import.
+
+What was asked for decides how many there are. Only where there are several does the environment decide which one this
+is, and only what a launcher of exactly so many has set: shells, notebooks and the tasks of a cluster leave
+``SLURM_PROCID``, ``LOCAL_RANK`` or ``RANK`` to processes that train alone.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_PARENT = "PARITY_LAUNCHER"
+"""The process that is starting others; they know it for their parent, and nobody else does."""
+
+_LAUNCHED = os.environ.pop(_PARENT, None) == str(os.getppid())
+
+
+def launched() -> bool:
+    """Return whether another process of this package has started this one to train with it."""
+    return _LAUNCHED
+
+
+@contextmanager
+def launching() -> Iterator[None]:
+    """Within this block, processes that run this very command line are ``launched``."""
+    os.environ[_PARENT] = str(os.getpid())
+    try:
+        yield
+    finally:
+        del os.environ[_PARENT]
+
+
+def srun_tasks() -> int | None:
+    """Return the number of tasks of the srun step that this process is one of; None outside a step.
+
+    A batch script, or a notebook on a cluster, has the job's variables (``SLURM_NTASKS``, even ``SLURM_PROCID``), and
+    is not a step.
+    """
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", os.environ.get("SLURM_NTASKS", ""))
+    return int(tasks) if "SLURM_STEP_ID" in os.environ and tasks.isdigit() else None
+
+
+def torchrun_workers() -> int | None:
+    """Return the number of processes that torchrun has started, this one among them; None if it has not."""
+    workers = os.environ.get("WORLD_SIZE", "")
+    return int(workers) if "TORCHELASTIC_RUN_ID" in os.environ and workers.isdigit() else None
+
+
+def is_first(processes: int) -> bool:
+    """Return whether this process is the one that prints, of so many that were asked for."""
+    if processes == 1:
+        return True
+    if launched():
+        return False
+    if torchrun_workers() == processes:
+        return os.environ.get("RANK") == "0"
+    return srun_tasks() != processes or os.environ.get("SLURM_PROCID") == "0"
