@@ -339,16 +339,15 @@ def _answers(model: CodedModel, loader: GroupLoader) -> Iterator[tuple[Tensor, T
     """Yield base and parity outputs, predictions and targets of many groups at a time."""
     parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     groups = 0
-    for burst in loader:
-        for batch in burst:
-            base_outputs, parity_outputs = model.outputs(batch.queries)
-            systematic = model.encoder.systematic
-            predictions = base_outputs[:, : model.k] if systematic else model.base_outputs(batch.queries)
-            parts.append((base_outputs, parity_outputs, predictions, batch.targets))
-            groups += len(batch.indices)
-            if groups >= _GROUPS_AT_ONCE:
-                yield _together(parts)
-                parts, groups = [], 0
+    for batch in loader:
+        base_outputs, parity_outputs = model.outputs(batch.queries)
+        systematic = model.encoder.systematic
+        predictions = base_outputs[:, : model.k] if systematic else model.base_outputs(batch.queries)
+        parts.append((base_outputs, parity_outputs, predictions, batch.targets))
+        groups += len(batch.indices)
+        if groups >= _GROUPS_AT_ONCE:
+            yield _together(parts)
+            parts, groups = [], 0
     if parts:
         yield _together(parts)
 

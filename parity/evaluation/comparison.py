@@ -169,7 +169,7 @@ def _panel(model: CodedModel, groups: GroupLoader, task: Task, classes: Sequence
     shape = model.encoder.query_shape
     if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] * shape[2] > _MOST_PIXELS:
         return []
-    batch = next(iter(next(iter(groups))))
+    batch = next(iter(groups))
     queries, targets = batch.queries[:_PANEL_GROUPS], batch.targets[:_PANEL_GROUPS]
     base_outputs, parity_outputs = model.outputs(queries)
     base_queries, parity_queries = model.encoder.dispatch(queries)
@@ -233,7 +233,7 @@ def timings(
         model = candidate.model
         if not model.decoder.tolerance:
             continue
-        queries = next(iter(next(iter(loader(model.k))))).queries
+        queries = next(iter(loader(model.k))).queries
         for count in _TIMED_GROUPS:
             groups = queries[torch.arange(count, device=queries.device) % len(queries)]
             outputs = model.outputs(groups)

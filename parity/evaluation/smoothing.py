@@ -62,17 +62,16 @@ def choose_smoothing(
     decoders = [NeRCCDecoder(k, r, task.prediction_shape, smoothing) for smoothing in grid]
     agreement = torch.zeros(len(grid), len(grid), dtype=torch.double, device=device)
     base_model.eval()
-    for burst in loader:
-        for batch in burst:
-            said = task.as_targets(_answers(base_model, batch.queries))
-            for row, smoothing in enumerate(grid):
-                encoder = NeRCCEncoder(k, r, batch.queries.shape[2:], smoothing).to(device)
-                outputs = _answers(base_model, encoder(batch.queries))
-                for column, decoder in enumerate(decoders):
-                    for pattern in patterns:
-                        available = pattern.expand(len(said), -1).to(device)
-                        rebuilt = decoder.decode(outputs, outputs[:, :0], available)
-                        agreement[row, column] += task.measure(rebuilt, said)[..., 0].sum()
+    for batch in loader:
+        said = task.as_targets(_answers(base_model, batch.queries))
+        for row, smoothing in enumerate(grid):
+            encoder = NeRCCEncoder(k, r, batch.queries.shape[2:], smoothing).to(device)
+            outputs = _answers(base_model, encoder(batch.queries))
+            for column, decoder in enumerate(decoders):
+                for pattern in patterns:
+                    available = pattern.expand(len(said), -1).to(device)
+                    rebuilt = decoder.decode(outputs, outputs[:, :0], available)
+                    agreement[row, column] += task.measure(rebuilt, said)[..., 0].sum()
     best = int(agreement.argmax())
     return Smoothing(grid[best // len(grid)], grid[best % len(grid)])
 

@@ -304,7 +304,7 @@ def _announce(experiment: Experiment, datamodule: GroupDataModule, model: nn.Mod
         what = f"base model {experiment.dataset} {experiment.experiment_name}"
     log.info(
         "training %s: %d epochs of %d steps of %d groups, in %s",
-        what, config["trainer"]["max_epochs"], loader.num_steps, datamodule.batch_size, experiment.save_dir,
+        what, config["trainer"]["max_epochs"], len(loader), datamodule.batch_size, experiment.save_dir,
     )  # fmt: skip
     if isinstance(model, CodedModel):
         if model.parity_models:

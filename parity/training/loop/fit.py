@@ -17,6 +17,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from parity.data import GroupDataModule
 from parity.errors import ParityError
 from parity.training.loop import ranks
+from parity.training.loop.bursts import BurstData
 from parity.training.loop.checkpoints import (
     CHECKPOINTS,
     Checkpoints,
@@ -24,8 +25,8 @@ from parity.training.loop.checkpoints import (
     check_checkpoint,
     stopped_early,
 )
-from parity.training.loop.lit_module import BurstModule, StepOptions
-from parity.training.loop.precision import DirectPrecision, wants_step_hooks
+from parity.training.loop.lit_module import BurstModule
+from parity.training.loop.optimizer_steps import StepOptions
 from parity.training.loop.signals import StopSignals
 
 _REFUSED = {
@@ -63,6 +64,9 @@ def split_trainer_args(trainer: Mapping[str, Any], track_grad_norm: bool = False
         raise ParityError(f"trainer.{refused[0]} is not supported: a run is counted in epochs, validated after each.")
     if (precision := trainer.get("precision", "32-true")) in ("16-true", "bf16-true", "64-true", 16, 64):
         raise ParityError(f"trainer.precision = {precision} is not supported: 32-true, bf16-mixed and 16-mixed are.")
+    if precision == "16-mixed" and (track_grad_norm or trainer.get("gradient_clip_val") is not None):
+        what = "gradient_clip_val" if trainer.get("gradient_clip_val") is not None else "track_grad_norm"
+        raise ParityError(f"{what} does not work with precision 16-mixed, which scales gradients: use bf16-mixed.")
     for name, most in (("max_epochs", int), ("accumulate_grad_batches", int), ("gradient_clip_val", (int, float))):
         value = trainer.get(name)
         if value is not None and (not isinstance(value, most) or isinstance(value, bool) or value <= 0):
@@ -124,7 +128,7 @@ def fit(
     """Train until ``trainer_args["max_epochs"]``; every epoch leaves a checkpoint in ``folder / "checkpoints"``.
 
     Test data is read only if ``datamodule.validation_splits`` has it. A policy of the module may end training earlier;
-    going on from there trains no more.
+    resuming from there does not train further.
 
     Args:
         module: what is trained, and how its steps are taken.
@@ -134,18 +138,18 @@ def fit(
         hardware: where.
         loggers, callbacks: of Lightning, beside the checkpoints.
         checkpoints_path: where checkpoints go; by default the folder's ``checkpoints``.
-        checkpoint_every: also keep the checkpoint of every so-manieth epoch.
-        save_every_minutes: also save within an epoch, when the last time is so long ago.
-        resume_from: a checkpoint of such a run, to go on from exactly where it was saved.
-        stop: hears signals; by default nobody does.
+        checkpoint_every: also keep a checkpoint every N epochs.
+        save_every_minutes: also save within an epoch, this many minutes after the last time.
+        resume_from: a checkpoint of such a run, to resume exactly where it was saved.
+        stop: hears signals; by default nothing does.
 
     Returns:
         The checkpoints' keeper, which knows the best epoch.
 
     Raises:
-        ParityError: the checkpoint is damaged or foreign, the loss is no finite number, or the disk is full.
+        ParityError: the checkpoint is damaged or foreign, the loss is not finite, or the disk is full.
         Stopped: ``stop`` heard a signal; a checkpoint was saved where training stopped.
-        KeyboardInterrupt: Ctrl-C, if nobody hears signals; the last finished epoch's checkpoint is there.
+        KeyboardInterrupt: Ctrl-C, if nothing hears signals; the last finished epoch's checkpoint is there.
     """
     if resume_from is not None:
         checkpoint = check_checkpoint(resume_from, module)
@@ -154,13 +158,9 @@ def fit(
     stop = stop or StopSignals()
     checkpoints_path = checkpoints_path or (folder / CHECKPOINTS if folder is not None else None)
     checkpoints = Checkpoints(checkpoints_path, checkpoint_every, stop, save_every_minutes)
-    plugins: list[Any] = [DirectCheckpointIO()]
-    if trainer_args.get("precision", "32-true") == "32-true" and not wants_step_hooks(callbacks):
-        plugins.append(DirectPrecision())
-        trainer_args = {name: value for name, value in trainer_args.items() if name != "precision"}
     trainer = make_trainer(
         hardware,
-        plugins=plugins,
+        plugins=[DirectCheckpointIO()],
         logger=list(loggers) or False,
         callbacks=[*callbacks, checkpoints],
         enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
@@ -170,14 +170,14 @@ def fit(
     ranks.join(trainer)
     try:
         with stop.answered_later():
-            trainer.fit(module, datamodule=datamodule, ckpt_path=resume_from, weights_only=True)
+            trainer.fit(module, datamodule=BurstData(datamodule), ckpt_path=resume_from, weights_only=True)
     except SystemExit:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from None
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         if resume_from is None or checkpoints.has_begun:
             raise
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ParityError(f"training cannot go on from {resume_from} ({why}).") from error
+        raise ParityError(f"training cannot resume from {resume_from} ({why}).") from error
     return checkpoints
 
 
@@ -186,7 +186,7 @@ def evaluate_on_test(
 ) -> dict[str, float]:
     """Evaluate on test data, once: the same metrics as during training, named 'test/...'."""
     trainer = make_trainer(hardware, logger=False, enable_progress_bar=False, enable_checkpointing=False)
-    (metrics,) = trainer.test(module, datamodule=datamodule, verbose=False)
+    (metrics,) = trainer.test(module, datamodule=BurstData(datamodule), verbose=False)
     return {name: value for name, value in metrics.items() if name != "step"}
 
 
