@@ -56,9 +56,8 @@ def rate(batches: Iterable[tuple[Tensor, Tensor]]) -> float:
 
 def ours(data: CIFAR10DataModule | CatVsDogDataModule) -> Iterable[tuple[Tensor, Tensor]]:
     """Yield the batches of an epoch of our training."""
-    for burst in data.loader("train"):
-        for batch in burst:
-            yield batch.queries.flatten(0, 1), batch.targets
+    for batch in data.loader("train"):
+        yield batch.queries.flatten(0, 1), batch.targets
 
 
 def augmentation(workers: int) -> dict[str, Callable[[], float]]:

@@ -26,7 +26,8 @@ from parity.storage.files import written_whole
 from parity.tasks import Classification
 from parity.training.loop.fit import fit
 from parity.training.loop.hardware import Hardware
-from parity.training.loop.lit_module import BaseLitModule, BurstModule, ParityLitModule, StepOptions
+from parity.training.loop.lit_module import BaseLitModule, BurstModule, ParityLitModule
+from parity.training.loop.optimizer_steps import StepOptions
 from parity.training.loop.progress import TrainingProgress
 from parity.training.objectives.losses import CrossEntropy, Distance, ParityTargetLoss
 from parity.training.objectives.optimizers import SGD, OptimizerFactory

@@ -4,11 +4,10 @@ A data set is one module in here with one class ``<Dataset>DataModule``; nothing
 """
 
 from parity.data.datamodule import GroupDataModule, TensorDataModule, get_datamodule_class
-from parity.data.groups import Burst, GroupBatch, GroupSampler
+from parity.data.groups import GroupBatch, GroupSampler
 from parity.data.loaders import GroupLoader, TensorLoader, WorkerLoader
 
 __all__ = [
-    "Burst",
     "GroupBatch",
     "GroupDataModule",
     "GroupLoader",

@@ -1,7 +1,6 @@
 """Dealing a data set out as coding groups: which query goes where."""
 
 import hashlib
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -104,20 +103,3 @@ class GroupSampler:
         order = self.rows[torch.randperm(len(self.rows), generator=generator)]
         groups = order[: len(order) // self.k * self.k].view(-1, self.k)
         return groups[self.rank :: self.world_size][: self.num_groups]
-
-
-class Burst:
-    """Several steps' batches, made one by one while they are iterated over, once.
-
-    Lightning's own work around a batch costs as much as a step of a small network; handed a burst, it pays it once for
-    all of its steps.
-
-    Args:
-        batches: what it holds.
-    """
-
-    def __init__(self, batches: Iterator[GroupBatch]) -> None:
-        self._batches = batches
-
-    def __iter__(self) -> Iterator[GroupBatch]:
-        return self._batches

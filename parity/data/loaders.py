@@ -1,7 +1,6 @@
 """Loaders: the batches of coding groups that an epoch is made of, from tensors in memory or from files."""
 
 import functools
-import itertools
 import multiprocessing
 import os
 import signal
@@ -17,12 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from parity.data.groups import Burst, GroupBatch, GroupSampler
+from parity.data.groups import GroupBatch, GroupSampler
 from parity.errors import ParityError
-
-# Steps whose batches are handed over together.
-_STEPS_PER_BURST = 16
-
 
 _LONGEST_SOCKET = 107 if sys.platform == "linux" else 103
 """Bytes of a socket's path."""
@@ -52,7 +47,7 @@ class Scaling(nn.Module):
 
 
 class GroupLoader:
-    """Bursts of batches of coding groups, on a device. Subclasses say how batches are made.
+    """Batches of coding groups, on a device. Subclasses say how they are made.
 
     Args:
         targets: (N, ...), of the whole data set, on the device.
@@ -70,7 +65,6 @@ class GroupLoader:
         self.targets = targets if targets.is_floating_point() else targets.long()
         self.sampler, self.scaling, self.split = sampler, scaling, split
         self.queries_are_fixed = queries_are_fixed
-        self._steps_done = 0
 
     @property
     def device(self) -> torch.device:
@@ -82,36 +76,20 @@ class GroupLoader:
         """Rows of the data set: indices are below it."""
         return len(self.targets)
 
-    @property
-    def num_steps(self) -> int:
+    def __len__(self) -> int:
         """Batches of an epoch."""
         return len(self.sampler)
 
-    def __len__(self) -> int:
-        """Bursts of an epoch."""
-        return -(-self.num_steps // _STEPS_PER_BURST)
-
     @property
-    def common_bursts(self) -> int:
-        """Bursts of an epoch that every rank has: when not shuffling, some may have one more."""
-        return -(-min(self.num_steps, self.sampler.common_batches) // _STEPS_PER_BURST)
+    def common_steps(self) -> int:
+        """Batches of an epoch that every rank has: when not shuffling, some may have one more."""
+        return min(len(self), self.sampler.common_batches)
 
-    def __iter__(self) -> Iterator[Burst]:
-        # A generator: Lightning asks for it before it tells the sampler the epoch.
-        done, self._steps_done = self._steps_done, 0
-        batches = self.batches(done)
-        for _ in range(-(-done // _STEPS_PER_BURST)):
-            yield Burst(iter(()))
-        while done < self.num_steps:
-            yield Burst(itertools.islice(batches, _STEPS_PER_BURST))
-            done += _STEPS_PER_BURST
-
-    def go_on_after(self, steps: int) -> None:
-        """Let the next epoch begin after so many steps, the end of a burst; bursts before it come, but empty."""
-        self._steps_done = steps
+    def __iter__(self) -> Iterator[GroupBatch]:
+        return self.batches()
 
     def batches(self, first: int = 0) -> Iterator[GroupBatch]:
-        """Yield the batches of the sampler's current epoch, from the so-manieth on, counted from 0."""
+        """Yield the batches of the sampler's current epoch, but for so many at its beginning."""
         raise NotImplementedError
 
     def every_query(self, batch_size: int = 1000) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -155,7 +133,7 @@ class TensorLoader(GroupLoader):
         self.queries, self.augment = queries, augment
 
     def batches(self, first: int = 0) -> Iterator[GroupBatch]:
-        for indices in self.sampler.groups().to(self.device).split(self.sampler.batch_sizes)[first:]:
+        for indices in self.sampler.groups().to(self.device).split(self.sampler.batch_sizes)[first : len(self)]:
             stored = self.queries.index_select(0, indices.flatten())
             yield self._grouped(self.scaling(stored if self.augment is None else self.augment(stored)), indices)
 
@@ -210,7 +188,7 @@ class WorkerLoader(GroupLoader):
             _check_temporary_folder()
 
     def batches(self, first: int = 0) -> Iterator[GroupBatch]:
-        parts = self.sampler.groups().split(self.sampler.batch_sizes)[first:]
+        parts = self.sampler.groups().split(self.sampler.batch_sizes)[first : len(self)]
         key = None if self.queries_are_fixed else (self.sampler.seed, self.sampler.epoch)
         for indices, stored in zip(parts, self._read(parts, key), strict=True):
             yield self._grouped(self.scaling(stored), indices.to(self.device, non_blocking=True))

@@ -345,7 +345,7 @@ def _announce(run: _Run) -> None:
         )
     log.info(
         "training %s: %d epochs of %d steps of %d groups, in %s",
-        what, run.max_epochs, run.datamodule.loader("train").num_steps, run.datamodule.batch_size, experiment.save_dir,
+        what, run.max_epochs, len(run.datamodule.loader("train")), run.datamodule.batch_size, experiment.save_dir,
     )  # fmt: skip
     if isinstance(model, CodedModel):
         if model.parity_models:

@@ -4,7 +4,8 @@ from parity.metrics import BaseAccuracy, ReconstructionAccuracy
 from parity.training.defaults import TargetsAndReconstructions
 from parity.training.loop.fit import fit
 from parity.training.loop.hardware import Hardware, evaluate_on_test
-from parity.training.loop.lit_module import BaseLitModule, ParityLitModule, StepOptions
+from parity.training.loop.lit_module import BaseLitModule, ParityLitModule
+from parity.training.loop.optimizer_steps import StepOptions
 from parity.training.objectives.averaging import EMA
 from parity.training.objectives.losses import (
     CrossEntropy,

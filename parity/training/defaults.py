@@ -1,4 +1,4 @@
-"""What a training needs and was not told: the loss and the task, by the model and the data."""
+"""Defaults of what is not given: the loss and the task, by the model and the data."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ class TargetsAndReconstructions(nn.Module):
     the weights are keywords, so that policies can change them. A term of weight 0 is not computed.
 
     Args:
-        parity_weight, reconstruction_weight: where no policy says otherwise.
+        parity_weight, reconstruction_weight: where no policy sets them.
     """
 
     def __init__(self, parity_weight: float = 1.0, reconstruction_weight: float = 0.0) -> None:
@@ -68,10 +68,10 @@ def default_criterion(model: nn.Module, task: Task | None) -> nn.Module:
 
 
 def inferred_task(model: nn.Module, batch: Any) -> Task | None:
-    """Return the classification that a batch's integer targets are of; None where they are none.
+    """Return the classification that a batch's integer targets are of; None where they are not integers.
 
     Args:
-        model: a coded model, or a network that is asked once, in eval mode.
+        model: a coded model, or a network, which is run once, in eval mode.
         batch: (queries, targets).
 
     Raises:
@@ -104,7 +104,7 @@ def accuracy_of(model: nn.Module, task: Task | None) -> Accuracy:
 
 
 class Uncounted(Accuracy):
-    """The accuracy where nobody knows the task: there is the loss alone."""
+    """The accuracy where the task is unknown: there is the loss alone."""
 
     monitor = "loss"
 

@@ -244,7 +244,7 @@ def stages_of(model: nn.Module) -> nn.ModuleList:
     stages = getattr(model, "stages", None)
     if not isinstance(stages, nn.ModuleList):
         raise ParityError(
-            f"{type(model).__name__} does not say which layers it is made of: predictive coding needs a network with "
+            f"{type(model).__name__} does not list its layers: predictive coding needs a network with "
             "'stages', such as LayeredMLP."
         )
     return stages

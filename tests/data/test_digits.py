@@ -99,10 +99,9 @@ def test_only_training_groups_depend_on_seed_and_epoch() -> None:
 def test_groups_carry_their_own_labels() -> None:
     data = DigitsDataModule(k=3, batch_size=5)
     images, digits = data.load(train=True)
-    for burst in data.loader("val"):
-        for batch in burst:
-            assert torch.equal(batch.targets, digits[batch.indices])
-            assert torch.equal(batch.queries, images[batch.indices] / 16)
+    for batch in data.loader("val"):
+        assert torch.equal(batch.targets, digits[batch.indices])
+        assert torch.equal(batch.queries, images[batch.indices] / 16)
 
 
 def test_loaders_are_found_by_the_names_lightning_asks_for() -> None:

@@ -57,7 +57,7 @@ def stored(batches: list[GroupBatch]) -> dict[int, Tensor]:
 def epoch(data: GroupDataModule, split: str = "train", number: int = 0) -> dict[int, Tensor]:
     loader = data.loader(split)
     loader.sampler.set_epoch(number)
-    return stored([batch for burst in loader for batch in burst])
+    return stored(list(loader))
 
 
 @pytest.mark.usefixtures("beetles")

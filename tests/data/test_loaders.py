@@ -39,7 +39,7 @@ def loader(
 
 def batches(source: WorkerLoader, epoch: int = 0) -> list[GroupBatch]:
     source.sampler.set_epoch(epoch)
-    return [batch for burst in source for batch in burst]
+    return list(source)
 
 
 def queries(source: WorkerLoader, epoch: int = 0) -> Tensor:
@@ -54,7 +54,7 @@ def test_batches_are_the_samplers_groups_in_order(num_workers: int) -> None:
         groups = source.sampler.groups()
         assert torch.equal(torch.cat([batch.indices for batch in found]), groups)
         assert [len(batch.indices) for batch in found] == [4] * 7
-        assert len(found) == source.num_steps
+        assert len(found) == len(source)
         for batch in found:
             assert batch.queries.shape == (4, 2, 1, 2)
             assert batch.queries.dtype == torch.float32
@@ -245,4 +245,4 @@ def test_a_rank_without_groups_gets_no_batch() -> None:
     sampler = GroupSampler(torch.arange(4), 2, 3, seed=0, shuffle=False, rank=3, world_size=4)
     source = WorkerLoader(Reader(), torch.arange(4), sampler, Scaling(1.0), "val", False, 0)
     assert len(source) == 0
-    assert [batch for burst in source for batch in burst] == []
+    assert list(source) == []

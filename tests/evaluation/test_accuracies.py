@@ -279,8 +279,7 @@ def test_beyond_twelve_outputs_a_d_is_exact_and_a_o_is_sampled(digits: tuple[Ten
 def test_intervals_are_of_the_spread_over_groups(digits: tuple[Tensor, Tensor]) -> None:
     model, source = coded_model(2, 1, digits), loader(digits, 2)
     evaluation = evaluate_code(model, source, TASK, DEFAULT_PREDICTION, unavailable=(0.0, 0.2))
-    (burst,) = [list(burst) for burst in source]
-    queries, targets = (torch.cat([getattr(batch, name) for batch in burst]) for name in ("queries", "targets"))
+    queries, targets = (torch.cat([getattr(batch, name) for batch in source]) for name in ("queries", "targets"))
     with torch.no_grad():
         predictions = model.base_outputs(queries)
         rebuilt = model.decoder.rebuild_each(*model.outputs(queries))

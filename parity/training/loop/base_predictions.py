@@ -1,4 +1,4 @@
-"""What the base model says of a batch: looked up where it is always the same, else asked in the step."""
+"""The base model's predictions of a batch: looked up where they are always the same, else computed in the step."""
 
 from typing import Protocol
 
@@ -15,8 +15,8 @@ class BasePredictions(Protocol):
     def __call__(self, batch: GroupBatch) -> Tensor: ...
 
 
-class Answered:
-    """Asks the base model in every step: for augmented queries, which it sees as the parity model does."""
+class Computed:
+    """Runs the base model in every step: on augmented queries, which it sees as the parity model does."""
 
     def __init__(self, model: CodedModel) -> None:
         self.model = model
@@ -27,11 +27,11 @@ class Answered:
 
 
 class LookedUp:
-    """Asks the base model once for each query of the data set, then looks up by index.
+    """Runs the base model once on each query of the data set, then looks up by index.
 
     Args:
-        model: its base model is asked, at once, in full precision.
-        loader: its queries.
+        model: its base model runs at once, in full precision.
+        loader: of the queries.
     """
 
     @torch.no_grad()
@@ -52,5 +52,5 @@ class LookedUp:
 
 
 def base_predictions(model: CodedModel, loader: GroupLoader) -> BasePredictions:
-    """Choose: looked up where the loader hands out exactly what lies in its data set, else answered."""
-    return LookedUp(model, loader) if loader.queries_are_fixed else Answered(model)
+    """Look predictions up where the loader yields exactly what lies in its data set, else compute them."""
+    return LookedUp(model, loader) if loader.queries_are_fixed else Computed(model)

@@ -22,6 +22,7 @@ from parity.errors import DamagedFileError, ParityError, did_you_mean
 from parity.models.weights import read_file, seal
 from parity.storage.files import written_whole
 from parity.training.loop import ranks
+from parity.training.loop.bursts import validation_loaders
 from parity.training.loop.lit_module import BurstModule
 from parity.training.loop.random_states import put_random_states, random_states, set_random_states
 from parity.training.loop.signals import StopSignals
@@ -109,8 +110,7 @@ class Checkpoints(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        assert isinstance(pl_module, BurstModule)
-        if batch_idx < pl_module.validation_loaders()[dataloader_idx].common_bursts:
+        if batch_idx < validation_loaders(trainer)[dataloader_idx].common_bursts:
             self._save_if_asked(trainer, pl_module)
 
     def _save_if_asked(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -10,6 +10,7 @@ from pytorch_lightning.loggers import Logger
 from parity.data import GroupDataModule
 from parity.errors import ParityError, cause
 from parity.training.loop import ranks
+from parity.training.loop.bursts import BurstData
 from parity.training.loop.checkpoints import (
     CHECKPOINTS,
     Checkpoints,
@@ -19,7 +20,6 @@ from parity.training.loop.checkpoints import (
 )
 from parity.training.loop.hardware import Hardware, make_trainer
 from parity.training.loop.lit_module import BurstModule
-from parity.training.loop.precision import DirectPrecision, wants_step_hooks
 from parity.training.loop.signals import StopSignals
 
 
@@ -41,7 +41,7 @@ def fit(
     """Train until ``trainer_args["max_epochs"]``; every epoch leaves a checkpoint in ``folder / "checkpoints"``.
 
     Test data is read only if ``datamodule.validation_splits`` has it. A policy of the module may end training earlier;
-    going on from there trains no more.
+    resuming from there does not train further.
 
     Args:
         module: what is trained, and how its steps are taken.
@@ -51,18 +51,18 @@ def fit(
         hardware: where.
         loggers, callbacks: of Lightning, beside the checkpoints.
         checkpoints_path: where checkpoints go; by default the folder's ``checkpoints``.
-        checkpoint_every: also keep the checkpoint of every so-manieth epoch.
-        save_every_minutes: also save within an epoch, when the last time is so long ago.
-        resume_from: a checkpoint of such a run, to go on from exactly where it was saved.
-        stop: hears signals; by default nobody does.
+        checkpoint_every: also keep a checkpoint every N epochs.
+        save_every_minutes: also save within an epoch, this many minutes after the last time.
+        resume_from: a checkpoint of such a run, to resume exactly where it was saved.
+        stop: hears signals; by default nothing does.
 
     Returns:
         The checkpoints' keeper, which knows the best epoch.
 
     Raises:
-        ParityError: the checkpoint is damaged or foreign, the loss is no finite number, or the disk is full.
+        ParityError: the checkpoint is damaged or foreign, the loss is not finite, or the disk is full.
         Stopped: ``stop`` heard a signal; a checkpoint was saved where training stopped.
-        KeyboardInterrupt: Ctrl-C, if nobody hears signals; the last finished epoch's checkpoint is there.
+        KeyboardInterrupt: Ctrl-C, if nothing hears signals; the last finished epoch's checkpoint is there.
     """
     if resume_from is not None:
         checkpoint = check_checkpoint(resume_from, module)
@@ -71,13 +71,9 @@ def fit(
     stop = stop or StopSignals()
     checkpoints_path = checkpoints_path or (folder / CHECKPOINTS if folder is not None else None)
     checkpoints = Checkpoints(checkpoints_path, checkpoint_every, stop, save_every_minutes)
-    plugins: list[Any] = [DirectCheckpointIO()]
-    if trainer_args.get("precision", "32-true") == "32-true" and not wants_step_hooks(callbacks):
-        plugins.append(DirectPrecision())
-        trainer_args = {name: value for name, value in trainer_args.items() if name != "precision"}
     trainer = make_trainer(
         hardware,
-        plugins=plugins,
+        plugins=[DirectCheckpointIO()],
         logger=list(loggers) or False,
         callbacks=[*callbacks, checkpoints],
         enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
@@ -87,7 +83,7 @@ def fit(
     ranks.join(trainer)
     try:
         with stop.answered_later():
-            trainer.fit(module, datamodule=datamodule, ckpt_path=resume_from, weights_only=True)
+            trainer.fit(module, datamodule=BurstData(datamodule), ckpt_path=resume_from, weights_only=True)
     except SystemExit:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from None
     except Exception as error:  # of torch, of Lightning or of a user's own objects

@@ -23,7 +23,9 @@ from parity import processes
 from parity.data import GroupDataModule
 from parity.errors import ParityError, cause, did_you_mean
 from parity.training.loop import ranks
-from parity.training.loop.lit_module import BurstModule, StepOptions
+from parity.training.loop.bursts import BurstData
+from parity.training.loop.lit_module import BurstModule
+from parity.training.loop.optimizer_steps import StepOptions
 
 ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -81,6 +83,9 @@ def split_trainer_args(trainer: Mapping[str, Any], track_grad_norm: bool = False
         raise ParityError(f"trainer.{refused[0]} is not supported: a run is counted in epochs, validated after each.")
     if (precision := trainer.get("precision", "32-true")) not in PRECISIONS:
         raise ParityError(f"trainer.precision = {precision} is not supported: 32-true, bf16-mixed and 16-mixed are.")
+    if precision == "16-mixed" and (track_grad_norm or trainer.get("gradient_clip_val") is not None):
+        what = "gradient_clip_val" if trainer.get("gradient_clip_val") is not None else "track_grad_norm"
+        raise ParityError(f"{what} does not work with precision 16-mixed, which scales gradients: use bf16-mixed.")
     for name, most in (("max_epochs", int), ("accumulate_grad_batches", int), ("gradient_clip_val", (int, float))):
         value = trainer.get(name)
         if value is not None and (not isinstance(value, most) or isinstance(value, bool) or value <= 0):
@@ -228,7 +233,7 @@ def evaluate_on_test(
     """Evaluate on test data, once: the same metrics as during training, named 'test/...'."""
     trainer = make_trainer(hardware, logger=False, enable_progress_bar=False, enable_checkpointing=False)
     ranks.join(trainer)
-    (metrics,) = trainer.test(module, datamodule=datamodule, verbose=False)
+    (metrics,) = trainer.test(module, datamodule=BurstData(datamodule), verbose=False)
     return {name: value for name, value in metrics.items() if name != "step"}
 
 

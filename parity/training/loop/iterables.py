@@ -12,11 +12,11 @@ from parity.training.loop.random_states import drawn_aside, random_states, set_r
 
 
 class BatchLoader(GroupLoader):
-    """Deals out the batches of an iterable, which is gone through anew in every epoch.
+    """Yields the batches of an iterable, which is iterated over once per epoch.
 
-    An epoch that is resumed begins it with the random generators as they were, so that a shuffling ``DataLoader`` draws
-    the same order, and skips what was seen; validation leaves the generators as they are. An iterator cannot be gone
-    through anew: every epoch, and a run that is resumed, takes what comes next.
+    An epoch that is resumed starts the iterable with the random generators as they were, so that a shuffling
+    ``DataLoader`` draws the same order, and skips what was seen; validation leaves the generators as they are. An
+    iterator cannot start over: every epoch, and a run that is resumed, takes what comes next.
 
     Args:
         batches: of (queries, targets); of groups (G, k, *Q), (G, k, ...) for a coded model, else (B, *Q), (B, ...).
@@ -29,8 +29,8 @@ class BatchLoader(GroupLoader):
     def __init__(self, batches: Iterable[Any], split: str, grouped: bool, num_steps: int, device: torch.device) -> None:
         self.source, self.split, self.grouped = batches, split, grouped
         self.queries_are_fixed = False
-        self.sampler: Any = getattr(batches, "sampler", None)  # Lightning tells it the epoch
-        self._num_steps, self._device, self._steps_done = num_steps, device, 0
+        self.sampler: Any = getattr(batches, "sampler", None)  # Lightning sets its epoch
+        self._num_steps, self._device = num_steps, device
         self.epoch_start: dict[str, Any] | None = None
         """States of the random generators when this epoch's batches began."""
 
@@ -38,13 +38,12 @@ class BatchLoader(GroupLoader):
     def device(self) -> torch.device:
         return self._device
 
-    @property
-    def num_steps(self) -> int:
+    def __len__(self) -> int:
         return self._num_steps
 
     @property
-    def common_bursts(self) -> int:
-        return len(self)
+    def common_steps(self) -> int:
+        return self._num_steps
 
     def batches(self, first: int = 0) -> Iterator[GroupBatch]:
         batches = self._after(first) if self.split == "train" else drawn_aside(self.source)
@@ -58,7 +57,7 @@ class BatchLoader(GroupLoader):
             yield as_groups(batch, self.grouped, self._device)
 
     def _after(self, first: int) -> Iterator[Any]:
-        """Return an epoch's batches from the so-manieth on, drawn as if those before were, too."""
+        """Return an epoch's batches but for the first ones, drawn as if those were, too."""
         now = random_states()
         if first and self.epoch_start is not None:
             set_random_states(self.epoch_start)
@@ -76,7 +75,7 @@ def as_groups(batch: Any, grouped: bool, device: torch.device | str = "cpu") -> 
     """Make coding groups of a batch (queries, targets); without ``grouped``, of one query each.
 
     Raises:
-        ParityError: it is no such pair.
+        ParityError: it is not such a pair.
     """
     if not isinstance(batch, tuple | list) or len(batch) < 2 or len(batch[0]) != len(batch[1]):
         raise ParityError(f"a batch is a pair (queries, targets) of the same length, not {type(batch).__name__}.")
@@ -87,7 +86,7 @@ def as_groups(batch: Any, grouped: bool, device: torch.device | str = "cpu") -> 
 
 
 def first_batch(batches: Iterable[Any]) -> tuple[Any, Iterable[Any]]:
-    """Return the first batch, and the batches with it as if nobody had looked.
+    """Return the first batch, and all batches, that one included.
 
     Raises:
         ParityError: there is none.
@@ -96,7 +95,7 @@ def first_batch(batches: Iterable[Any]) -> tuple[Any, Iterable[Any]]:
     iterator = iter(batches)
     batch = next(iterator, None)
     if batch is None:
-        raise ParityError("there are no batches to train on.")
+        raise ParityError("the data is empty: hand over at least one batch to train on.")
     if iterator is batches:
         return batch, itertools.chain([batch], iterator)
     set_random_states(states)
@@ -104,7 +103,7 @@ def first_batch(batches: Iterable[Any]) -> tuple[Any, Iterable[Any]]:
 
 
 class BatchData(GroupDataModule):
-    """Iterables of batches in the place of a data set.
+    """Iterables of batches instead of a data set.
 
     Args:
         train, val: what to train on and to validate on; None for no validation.
@@ -112,7 +111,7 @@ class BatchData(GroupDataModule):
         steps_per_epoch: batches of an epoch, where the data lasts longer.
 
     Raises:
-        ParityError: nothing says how long an epoch is.
+        ParityError: the length of an epoch is unknown.
     """
 
     def __init__(
@@ -121,7 +120,7 @@ class BatchData(GroupDataModule):
         super().__init__(k or 1, batch_size=1, steps_per_epoch=steps_per_epoch)
         self._data = {"train": train} if val is None else {"train": train, "val": val}
         self._grouped = k is not None
-        self._steps = {"train": _steps(train, steps_per_epoch, "the data has no length: say steps_per_epoch")}
+        self._steps = {"train": _steps(train, steps_per_epoch, "the data has no length: set steps_per_epoch")}
         if val is not None:
             self._steps["val"] = _steps(val, None, "val_data has no length: hand over a list or a DataLoader")
         self.validation_splits = () if val is None else ("val",)
@@ -140,5 +139,5 @@ def _steps(batches: Iterable[Any], most: int | None, without: str) -> int:
     if length is None and most is None:
         raise ParityError(f"{without}.")
     if length == 0:
-        raise ParityError("there are no batches to train or validate on.")
+        raise ParityError("the data is empty: hand over at least one batch to train and validate on.")
     return min(filter(None, (length, most)))

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from parity import terminal
-from parity.training.loop.lit_module import BurstModule, train_loader
+from parity.training.loop.bursts import train_loader
+from parity.training.loop.lit_module import BurstModule
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The policies of a run at work: told of what happens, their values sent where their keywords say, their state kept."""
+"""The policies of a run at work: hooks called, values sent to where their keywords belong, state kept."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -18,7 +18,7 @@ OF_OPTIMIZER = ("lr", "weight_decay")
 
 
 class RunningPolicies:
-    """Copies of policies, by keyword; what is no policy is a ``Constant``.
+    """Copies of policies, by keyword; what is not a policy is a ``Constant``.
 
     A value goes to the optimiser, to the training step or to the loss, to the first of them that takes its keyword.
 
@@ -35,10 +35,10 @@ class RunningPolicies:
         self, policies: Mapping[str, Any], step: Callable[..., Any], loss: Callable[..., Any], loss_arguments: int
     ) -> None:
         if not isinstance(policies, Mapping):
-            raise ParityError(f"policies go by their keywords, dict(lr=...), and are no {type(policies).__name__}.")
+            raise ParityError(f"policies go by their keywords, dict(lr=...), and are not a {type(policies).__name__}.")
         for name, policy in policies.items():
             if isinstance(policy, type):
-                raise ParityError(f"the policy '{name}' is a class: make one of it, {policy.__name__}(...).")
+                raise ParityError(f"the policy '{name}' is a class: pass an object, {policy.__name__}(...).")
             if name in OF_OPTIMIZER and not isinstance(policy, Policy | int | float):
                 raise ParityError(f"'{name}' is a number or a policy, not {policy!r}.")
         self.by_name: dict[str, Policy] = {
@@ -53,11 +53,9 @@ class RunningPolicies:
         self._listeners = {
             hook: {name: policy for name, policy in self.by_name.items() if _overrides(policy, hook)} for hook in _HOOKS
         }
-        self.hear_steps = bool(self._listeners["train_step_started"] or self._listeners["train_step_finished"])
-        """Whether a policy overrides a hook of a step."""
         self.accept_any_loss = any(policy.accepts_any_loss for policy in self.by_name.values())
         self._before_validation: dict[str, Any] | None = None
-        self._validation_told = False
+        self._validation_started = False
         self._values: dict[str, Any] = {}
         self._optimizer: torch.optim.Optimizer | None = None
         self.state_dict()
@@ -80,7 +78,7 @@ class RunningPolicies:
     def __bool__(self) -> bool:
         return bool(self.by_name)
 
-    def _tell(self, hook: str, *arguments: Any, **keywords: Any) -> None:
+    def _call(self, hook: str, *arguments: Any, **keywords: Any) -> None:
         """Call a hook of all policies and send their values; all ranks stop where one does."""
         reason = None
         for name, policy in self._listeners[hook].items():
@@ -94,33 +92,33 @@ class RunningPolicies:
         self._send()
 
     def epoch_started(self, epoch: int, optimizer: torch.optim.Optimizer, resumed: bool) -> None:
-        """Tell of an epoch, unless it was told before the run was stopped within it, and send all values."""
-        self._before_validation, self._validation_told, self._optimizer = None, False, optimizer
+        """Call the hooks of an epoch's start, unless the epoch is resumed, and send all values."""
+        self._before_validation, self._validation_started, self._optimizer = None, False, optimizer
         if resumed:
             self._send()
         else:
-            self._tell("epoch_started", epoch)
+            self._call("epoch_started", epoch)
 
     def step_started(self, epoch: int, iteration: int) -> None:
         if self._listeners["train_step_started"]:
-            self._tell("train_step_started", epoch, iteration)
+            self._call("train_step_started", epoch, iteration)
 
     def step_finished(self, epoch: int, iteration: int, loss: torch.Tensor) -> None:
         if self._listeners["train_step_finished"]:
-            self._tell("train_step_finished", epoch, iteration, _mean_of_ranks([float(loss)])[0])
+            self._call("train_step_finished", epoch, iteration, _mean_of_ranks([float(loss)])[0])
 
     def validation_started(self, epoch: int, losses: Sequence[float]) -> None:
-        """Tell of validation; a run stopped within it goes on before."""
-        self._before_validation, self._validation_told = self.state_dict(), True
-        self._tell("validation_started", epoch, _mean_of_ranks(losses))
+        """Call the hooks of validation; a run stopped within it resumes before them."""
+        self._before_validation, self._validation_started = self.state_dict(), True
+        self._call("validation_started", epoch, _mean_of_ranks(losses))
 
     def epoch_finished(self, epoch: int, losses: Sequence[float], metrics: dict[str, float]) -> dict[str, float]:
-        """Tell of an epoch's end, and return what is logged of it."""
-        if not self._validation_told:
+        """Call the hooks of an epoch's end, and return what is logged of it."""
+        if not self._validation_started:
             self.validation_started(epoch, losses)
         self._before_validation = None
         used = self._values
-        self._tell("epoch_finished", epoch, train_losses=_mean_of_ranks(losses), metrics=metrics)
+        self._call("epoch_finished", epoch, train_losses=_mean_of_ranks(losses), metrics=metrics)
         logged = {name: float(value) for name, value in used.items() if isinstance(value, bool | int | float)}
         for name, policy in self.by_name.items():
             logged |= {f"{name}/{part}": value for part, value in policy.logged().items()}
@@ -137,18 +135,18 @@ class RunningPolicies:
                 raise ParityError(f"the policy '{name}' has the value {value!r}, and the optimiser takes numbers.")
             for group in self._optimizer.param_groups if self._optimizer else ():
                 if name not in group:
-                    raise ParityError(f"the optimiser {type(self._optimizer).__name__} takes no '{name}'.")
+                    raise ParityError(f"the optimiser {type(self._optimizer).__name__} does not take '{name}'.")
                 group[name] = float(value)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a run goes on with."""
+        """Return what a run is resumed with."""
         if self._before_validation is not None:
             return self._before_validation
         states = {name: deepcopy(policy.state_dict()) for name, policy in self.by_name.items()}
         return {"stopped": self.stopped, "states": states}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state_dict`` returned."""
+        """Set what ``state_dict`` returned."""
         self.check_state(state)
         for name, policy in self.by_name.items():
             policy.load_state_dict(deepcopy(state["states"][name]))
@@ -162,7 +160,7 @@ class RunningPolicies:
             ValueError, LookupError, TypeError: it is not.
         """
         if not isinstance(state["stopped"], str | None):
-            raise TypeError("no state of policies")
+            raise TypeError("not a state of policies")
         if state["states"].keys() != self.by_name.keys():
             raise ValueError(f"its policies are {', '.join(state['states'])}, expected {', '.join(self.by_name)}")
         for name, policy in self.by_name.items():

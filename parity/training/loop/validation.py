@@ -14,7 +14,7 @@ Validate = Callable[[nn.Module], Mapping[str, float]]
 
 
 class Validation(pl.Callback):
-    """Calls a function after each epoch, before policies are told of its end, and logs what it returns.
+    """Calls a function after each epoch, before the policies' hooks of its end, and logs what it returns.
 
     Args:
         validate: called with the model in eval mode, without gradients; returns numbers by name, logged as

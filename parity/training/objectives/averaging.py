@@ -14,7 +14,7 @@ from parity.errors import ParityError
 class EMA:
     """Exponential moving average: after every optimiser step, ``decay * average + (1 - decay) * weights``.
 
-    It begins with the weights after the first step, as PyTorch's ``AveragedModel`` does. What is not trained, and
+    It starts from the weights after the first step, as PyTorch's ``AveragedModel`` does. What is not trained, and
     buffers, are the model's own.
 
     Args:
@@ -52,7 +52,7 @@ class RunningAverage:
             self._averages = {name: value.clone() for name, value in zip(self._parameters, weights, strict=True)}
 
     def follow(self) -> None:
-        """Move to where the weights are by now."""
+        """Move to the weights' device."""
         self._averages = {name: value.to(self._parameters[name].device) for name, value in self._averages.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -60,7 +60,7 @@ class RunningAverage:
         return self._averages
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what ``state_dict`` returned."""
+        """Set what ``state_dict`` returned."""
         self.check_state(state)
         self._averages = {name: value.clone() for name, value in state.items()}
         self.follow()

@@ -30,7 +30,7 @@ class CodeLoss(Protocol):
 
 
 class ParityTargetLoss(nn.Module):
-    """Distance between parity predictions and what perfect parity models would say.
+    """Distance between parity predictions and those of perfect parity models.
 
     Kosaian, Rashmi, Venkataraman (SOSP 2019), section 4.3. With r > 1 it is the mean over the parity models.
 
@@ -116,7 +116,7 @@ def parities_alone(k: int, r: int) -> Tensor:
 
 
 class ReconstructionLoss(nn.Module):
-    """Distance between what is rebuilt and what the base model said; the mean over the predictions that are missing.
+    """Distance between reconstructions and base predictions; the mean over the predictions that are missing.
 
     Kosaian, Rashmi, Venkataraman: "Learning a Code" (arXiv 1806.01259), section 3.
 

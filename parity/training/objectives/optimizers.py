@@ -1,14 +1,15 @@
 """Optimisers and schedules as values of a config: what they are made with is known before there are parameters."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
 
 from parity.errors import ParityError
+from parity.plain import ABSENT
 
 
 class OptimizerFactory(Protocol):
@@ -17,42 +18,61 @@ class OptimizerFactory(Protocol):
     def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer: ...
 
 
+_FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
+"""Types of devices that PyTorch has fused optimisers for."""
+
+
+def _made(
+    optimizer: Callable[..., torch.optim.Optimizer], parameters: Iterable[nn.Parameter], fused: bool, **settings: Any
+) -> torch.optim.Optimizer:
+    """Make one of PyTorch's optimisers, fused (one kernel for all parameters) where it can be."""
+    parameters = list(parameters)
+    can_be = all(p.is_floating_point() and p.device.type in _FUSED_DEVICES for p in parameters)
+    return optimizer(parameters, fused=True if fused and can_be else None, **settings)
+
+
 @dataclass(frozen=True)
 class Adam:
-    """``torch.optim.Adam`` with these settings."""
+    """``torch.optim.Adam`` with these settings; ``fused`` where PyTorch has that for the parameters."""
 
     lr: float = 1e-3
     weight_decay: float = 0.0
+    fused: bool = field(default=True, metadata={ABSENT: False})
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.weight_decay)
+        return _made(torch.optim.Adam, parameters, self.fused, lr=self.lr, weight_decay=self.weight_decay)
 
 
 @dataclass(frozen=True)
 class AdamW:
-    """``torch.optim.AdamW`` with these settings."""
+    """``torch.optim.AdamW`` with these settings; ``fused`` as of ``Adam``."""
 
     lr: float = 1e-3
     weight_decay: float = 1e-2
     betas: tuple[float, float] = (0.9, 0.999)
+    fused: bool = field(default=True, metadata={ABSENT: False})
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, betas=self.betas)
+        return _made(
+            torch.optim.AdamW, parameters, self.fused, lr=self.lr, weight_decay=self.weight_decay, betas=self.betas
+        )
 
 
 @dataclass(frozen=True)
 class SGD:
-    """``torch.optim.SGD`` with these settings."""
+    """``torch.optim.SGD`` with these settings; ``fused`` as of ``Adam``."""
 
     lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 0.0
     nesterov: bool = False
+    fused: bool = field(default=True, metadata={ABSENT: False})
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.SGD(
-            parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov
-        )
+        return _made(
+            torch.optim.SGD, parameters, self.fused,
+            lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,10 +100,13 @@ class AdaptiveClipping:
 
     @torch.no_grad()
     def _clip(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        # With 16-mixed, gradients are still scaled here if the optimiser is a fused one, which unscales them itself.
+        scale = getattr(optimizer, "grad_scale", None)
+        clip = self.clip if scale is None else self.clip * scale
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    longest = _unit_norms(parameter).clamp(min=self.eps) * self.clip
+                    longest = _unit_norms(parameter).clamp(min=self.eps) * clip
                     norms = _unit_norms(parameter.grad).clamp(min=1e-12)
                     parameter.grad.mul_((longest / norms).clamp(max=1))
 

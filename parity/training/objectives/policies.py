@@ -26,17 +26,17 @@ class EarlyStopping(Exception):
 
 
 class Policy:
-    """Is told what happens while a network is trained. Subclasses override any of the hooks.
+    """Hooks that are called while a network is trained. Subclasses override any of them.
 
-    Its attributes are its state: they are kept in checkpoints, and a run that goes on sets them again. They are plain
+    Its attributes are its state: they are kept in checkpoints, and a run that is resumed sets them. They are plain
     values, lists and dicts of these, or tensors; callables are left out. One with other attributes overrides
     ``state_dict`` and ``load_state_dict``.
 
-    Only one that overrides a hook of a step is told of steps: ``train_step_finished`` waits for the device in each.
+    Hooks of steps are called where they are overridden alone: ``train_step_finished`` waits for the device each time.
     """
 
     accepts_any_loss: ClassVar[bool] = False
-    """Whether it handles a loss that is no finite number, which otherwise ends a run with an error."""
+    """Whether it handles a loss that is not finite, which otherwise ends a run with an error."""
 
     def epoch_started(self, epoch: int) -> None:
         """Before the first step of an epoch."""
@@ -58,10 +58,10 @@ class Policy:
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a run goes on with, as plain values and tensors.
+        """Return what a run is resumed with, as plain values and tensors.
 
         Raises:
-            ParityError: an attribute is none.
+            ParityError: an attribute is neither.
         """
         return {
             name: _plain(value, f"{type(self).__name__}.{name}")
@@ -94,7 +94,7 @@ def _plain(value: Any, what: str) -> Any:
 
 
 class ValuePolicy(Policy):
-    """A policy with a ``value``, which goes where its keyword says, anew in every epoch."""
+    """A policy with a ``value``, which is sent to the taker of its keyword in every epoch."""
 
     value: Any
 
@@ -140,7 +140,7 @@ class Exponential(ValuePolicy):
 
 @dataclass
 class Schedule(ValuePolicy):
-    """A value that is multiplied at some epochs, and stays so.
+    """A value that is multiplied at some epochs.
 
     Args:
         initial: value before the first of them.
@@ -224,7 +224,7 @@ class DecreasingOnPlateau(ValuePolicy):
 
 @dataclass
 class LambdaEpoch(ValuePolicy):
-    """What a function says of the epoch.
+    """What a function returns for the epoch.
 
     Args:
         func: epoch -> value.
@@ -241,10 +241,10 @@ class LambdaEpoch(ValuePolicy):
 
 @dataclass
 class LossStop(Policy):
-    """Ends training when the mean training loss of an epoch is ``max_ratio`` times its lowest so far, or no number.
+    """Ends training when the mean training loss of an epoch is ``max_ratio`` times its lowest so far, or not finite.
 
     Args:
-        max_ratio: above 1; None for ends only at a loss that is no finite number.
+        max_ratio: above 1; None ends only at a loss that is not finite.
     """
 
     max_ratio: float | None = 3.0

@@ -27,7 +27,7 @@ from parity.training import (
     fit,
 )
 from parity.training.loggers.epoch_table import EpochTable, read_table
-from parity.training.loop.fit import check_checkpoint
+from parity.training.loop.fit import check_checkpoint, split_trainer_args
 
 CPU = Hardware("cpu")
 
@@ -194,6 +194,15 @@ def test_clipping_and_gradient_norm(tmp_path: Path) -> None:
     assert norms[1] == pytest.approx(1e-3, rel=1e-3)
 
 
+@pytest.mark.parametrize("asked", [({"gradient_clip_val": 1.0}, False), ({}, True)])
+def test_scaled_gradients_are_neither_clipped_nor_measured(asked: tuple[dict[str, float], bool]) -> None:
+    trainer, track = asked
+    with pytest.raises(ParityError, match="does not work with precision 16-mixed, which scales gradients"):
+        split_trainer_args({"precision": "16-mixed"} | trainer, track)
+    options, _ = split_trainer_args({"precision": "bf16-mixed"} | trainer, track)
+    assert (options.gradient_clip_val, options.track_grad_norm) == (trainer.get("gradient_clip_val"), track)
+
+
 def test_the_schedule_moves_with_every_step_and_is_resumed(tmp_path: Path) -> None:
     rates: list[float] = []
 
@@ -293,7 +302,7 @@ def test_callbacks_with_step_hooks_are_called(tmp_path: Path) -> None:
 
     datamodule = DigitsDataModule(k=2)
     fit(lit_module(coded_model()), datamodule, tmp_path, {"max_epochs": 1}, hardware=CPU, callbacks=[Listener()])
-    assert Listener.calls == datamodule.loader("train").num_steps
+    assert Listener.calls == len(datamodule.loader("train"))
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut off", "text", "foreign", "another model"])

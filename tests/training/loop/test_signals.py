@@ -161,7 +161,7 @@ def test_nothing_broken_is_saved(tmp_path: Path) -> None:
         ) -> None:
             if trainer.current_epoch == 1:
                 module.step_losses[7] = torch.tensor(torch.nan)
-                module._step_terms[7][1] = torch.nan
+                module.record.terms[7][1] = torch.nan
 
     with pytest.raises(ParityError, match=r"nan in step 8 of epoch 2 \(term 2, ReconstructionLoss\)"):
         train(tmp_path, Break(), SignalAt(1, 0, False, signal.SIGTERM))

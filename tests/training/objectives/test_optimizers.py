@@ -1,9 +1,15 @@
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from parity.errors import ParityError
-from parity.training import SGD, AdamW, AdaptiveClipping, Cosine, OneCycle
+from parity.plain import as_before, completed
+from parity.training import SGD, Adam, AdamW, AdaptiveClipping, Cosine, OneCycle
+from parity.training.objectives.optimizers import OptimizerFactory
 
 
 def parameter(values: list[list[float]] | list[float]) -> nn.Parameter:
@@ -57,3 +63,65 @@ def test_without_warm_up_it_begins_at_the_top_and_its_state_is_plain() -> None:
 def test_a_warm_up_is_a_share_of_all_steps(schedule: type, share: float) -> None:
     with pytest.raises(ParityError, match="0 to below 1"):
         schedule(warm_up=share)
+
+
+OPTIMIZERS = [
+    Adam(1e-2, 0.1),
+    AdamW(1e-2, 0.1, (0.8, 0.9)),
+    SGD(0.1, 0.9, 0.1, nesterov=True),
+    AdaptiveClipping(AdamW(1e-2), clip=0.1),
+]
+
+
+def weights_after(make: OptimizerFactory, steps: int, states: list[dict[str, Any]]) -> Tensor:
+    """Take the steps that are left after those of a state, if there is one; leave the last state and its weights."""
+    weight = parameter([[3.0, 4.0], [0.3, 0.4]])
+    optimizer, done = make([weight]), 0
+    if states:
+        optimizer.load_state_dict(states[-1]["optimizer"])
+        weight.data.copy_(states[-1]["weight"])
+        done = states[-1]["done"]
+    for step in range(done, steps):
+        weight.grad = torch.tensor([[6.0, -8.0], [1.0, 0.5]]) / (step + 1)
+        optimizer.step()
+    states.append(deepcopy({"optimizer": optimizer.state_dict(), "weight": weight.detach(), "done": steps}))
+    return weight.detach()
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS, ids=lambda make: type(make).__name__)
+def test_fused_optimisers_take_the_same_steps_and_are_resumed(make: OptimizerFactory) -> None:
+    inner = make.optimizer if isinstance(make, AdaptiveClipping) else make
+    assert make([parameter([1.0])]).param_groups[0]["fused"]
+    slow = replace(inner, fused=False)
+    plain = replace(make, optimizer=slow) if isinstance(make, AdaptiveClipping) else slow
+    assert not plain([parameter([1.0])]).param_groups[0]["fused"]
+    whole = weights_after(make, 6, [])
+    torch.testing.assert_close(whole, weights_after(plain, 6, []))
+    states: list[dict[str, Any]] = []
+    weights_after(make, 3, states)
+    assert torch.equal(weights_after(make, 6, states), whole)
+
+
+def test_what_cannot_be_fused_is_made_the_ordinary_way() -> None:
+    strange = nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    assert not Adam()([strange]).param_groups[0]["fused"]
+    with pytest.raises(ValueError, match="learning rate"):
+        Adam(lr=-1.0)([parameter([1.0])])
+
+
+def test_a_config_written_before_there_were_fused_optimisers_is_of_ordinary_ones() -> None:
+    written = {"object": "Adam", "lr": 1e-3, "weight_decay": 0.0}
+    assert as_before(Adam(), written) == Adam(fused=False)
+    assert completed(written, Adam())["fused"] is False
+
+
+def test_adaptive_clipping_allows_for_gradients_that_a_fused_optimiser_unscales() -> None:
+    weights = [parameter([[3.0, 4.0], [0.3, 0.4]]) for _ in range(2)]
+    for weight, scale in zip(weights, (None, 8.0), strict=True):
+        optimizer = AdaptiveClipping(SGD(1.0, 0.0), clip=0.1)([weight])
+        weight.grad = torch.tensor([[6.0, 8.0], [6.0, 8.0]])
+        if scale is not None:  # as torch.amp.GradScaler does
+            weight.grad *= scale
+            optimizer.grad_scale, optimizer.found_inf = torch.tensor(scale), torch.tensor(0.0)
+        optimizer.step()
+    torch.testing.assert_close(*weights)
