@@ -107,9 +107,4 @@ def expand_paths(args: argparse.Namespace) -> None:
 def asked_processes(args: argparse.Namespace) -> int:
     """Return how many processes parsed options ask to train together."""
     devices, num_nodes = getattr(args, "devices", "1"), getattr(args, "num_nodes", 1)
-    if devices == "1" and num_nodes == 1:
-        return 1
-
-    from parity.training.loop.hardware import Hardware
-
-    return Hardware(args.accelerator, devices, num_nodes).processes
+    return num_nodes * processes.on_each_node(getattr(args, "accelerator", "auto"), devices)

@@ -15,6 +15,23 @@ _PARENT = "PARITY_LAUNCHER"
 _LAUNCHED = os.environ.pop(_PARENT, None) == str(os.getppid())
 
 
+def on_each_node(accelerator: str, devices: int | str) -> int:
+    """Return how many processes are asked for on each node, one for each device.
+
+    Args:
+        accelerator: as Lightning names it.
+        devices: a number, indices such as '0,1', or 'auto'.
+    """
+    devices = str(devices)
+    if devices in ("auto", "-1"):
+        import torch  # only here: most options are read without it
+
+        return max(1, torch.cuda.device_count()) if accelerator in ("auto", "cuda", "gpu") else 1
+    if "," in devices:
+        return len([index for index in devices.split(",") if index.strip()])
+    return int(devices) if devices.isdigit() else 1
+
+
 def launched() -> bool:
     """Return whether another process of this package has started this one to train with it."""
     return _LAUNCHED

@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-import inspect
 import pkgutil
 from collections.abc import Callable
 from typing import Any, ClassVar, Self, TypedDict, Unpack
@@ -15,6 +14,7 @@ from parity.data.checks import check_counts, check_network_inputs, check_queries
 from parity.data.groups import GroupSampler
 from parity.data.loaders import GroupLoader, Scaling, TensorLoader
 from parity.errors import ParityError, did_you_mean
+from parity.signatures import keywords
 from parity.tasks import Classification, Task
 
 # The seed of what must be the same in every run: the validation split and the groups of validation and test.
@@ -72,10 +72,9 @@ class GroupDataModule(pl.LightningDataModule):
 
     def __new__(cls, *args: Any, **arguments: Any) -> Self:
         # Python's own message would name the constructor of a parent class.
-        known = _keywords(cls)
-        for name in arguments:
-            if name not in known:
-                raise ParityError(f"{cls.__name__} does not take '{name}': {did_you_mean(name, known)}")
+        known = keywords(cls)
+        if known is not None and (unknown := sorted(arguments.keys() - known)):
+            raise ParityError(f"{cls.__name__} does not take '{unknown[0]}': {did_you_mean(unknown[0], known)}")
         return super().__new__(cls)
 
     def __init__(
@@ -274,18 +273,6 @@ class TensorDataModule(GroupDataModule):
         check_counts(queries, targets, where)
         self.divisor(queries.dtype)
         return queries, targets
-
-
-def _keywords(made: type) -> set[str]:
-    """Return the keywords of a class's constructor and, as long as each hands others on, of those behind it."""
-    names: set[str] = set()
-    for parent in made.__mro__:
-        if "__init__" in vars(parent):
-            parameters = list(inspect.signature(vars(parent)["__init__"]).parameters.values())[1:]
-            names |= {one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
-            if not any(one.kind is one.VAR_KEYWORD for one in parameters):
-                break
-    return names
 
 
 def get_datamodule_class(dataset: str) -> type[GroupDataModule]:

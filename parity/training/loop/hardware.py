@@ -55,12 +55,7 @@ class Hardware:
     @property
     def processes_per_node(self) -> int:
         """How many processes train together on each node, one for each device."""
-        devices = str(self.devices)
-        if devices in ("auto", "-1"):
-            return max(1, torch.cuda.device_count()) if self.accelerator in ("auto", "cuda", "gpu") else 1
-        if "," in devices:
-            return len([index for index in devices.split(",") if index.strip()])
-        return int(devices) if devices.isdigit() else 1
+        return processes.on_each_node(self.accelerator, self.devices)
 
     @property
     def processes(self) -> int:
