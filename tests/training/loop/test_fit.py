@@ -27,7 +27,8 @@ from parity.training import (
     fit,
 )
 from parity.training.loggers.epoch_table import EpochTable, read_table
-from parity.training.loop.fit import check_checkpoint, split_trainer_args
+from parity.training.loop.checkpoints import check_checkpoint
+from parity.training.loop.hardware import split_trainer_args
 
 CPU = Hardware("cpu")
 
