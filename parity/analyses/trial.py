@@ -3,7 +3,6 @@
 import functools
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from parity.errors import ParityError
 from parity.metrics import BaseAccuracy, ReconstructionAccuracy
 from parity.models import load_into, read_weights
 from parity.models.layered_mlp import LayeredMLP
+from parity.plain import walk
 from parity.storage.files import written_whole
 from parity.tasks import Classification
 from parity.training.loop.fit import fit
@@ -97,7 +97,7 @@ def run_trial(trial: Trial, folder: Path) -> dict[str, Any]:
         "end": _profile(trial, module, datamodule),
         "seconds": time.perf_counter() - started,
     }
-    return _finite(result)
+    return walk(result, _finite)
 
 
 def _diverged_epoch(losses: list[float], untrained: float) -> int | None:
@@ -112,11 +112,7 @@ def _diverged_epoch(losses: list[float], untrained: float) -> int | None:
 
 def _finite(value: Any) -> Any:
     """Put None in the place of numbers that JSON does not have."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _data(trial: Trial) -> GroupDataModule:

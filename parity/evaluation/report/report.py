@@ -17,6 +17,7 @@ import numpy as np
 from parity.evaluation.report import figures
 from parity.evaluation.report.figures import Picture
 from parity.evaluation.report.tables import Cell, Measure, Table, accuracy_table, flat_rows, form, timing_table
+from parity.plain import walk
 from parity.storage.files import write_json, written_whole
 
 TIMES = ("name", "k", "r", "G", "encode_ms", "decode_ms", "forward_ms")
@@ -95,12 +96,12 @@ def _without_images(code: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """Return plain values that JSON has: lists for arrays, None for what is no finite number."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(content) for key, content in value.items()}
+    return walk(value, _plain_leaf)
+
+
+def _plain_leaf(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(content) for content in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

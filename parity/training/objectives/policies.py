@@ -8,12 +8,14 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
 
 from parity.errors import ParityError
+from parity.plain import walk
 
 
 class EarlyStopping(Exception):
@@ -75,16 +77,16 @@ class Policy:
 
 
 def _plain(value: Any, what: str) -> Any:
+    return walk(value, partial(_plain_leaf, what=what), keys=partial(_plain, what=what), keep_tuples=True)
+
+
+def _plain_leaf(value: Any, what: str) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
         return float(value)
     if value is None or isinstance(value, bool | int | str):
         return value
-    if isinstance(value, list | tuple):
-        return type(value)([_plain(item, what) for item in value])
-    if isinstance(value, dict):
-        return {_plain(key, what): _plain(item, what) for key, item in value.items()}
     if isinstance(value, Tensor):
         return value.detach().cpu().clone()
     raise ParityError(
