@@ -79,11 +79,14 @@ def test_dry_run_writes_nothing(train: Command) -> None:
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--run_name", "n" * 256], "at most 255 bytes"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--base_directory", "n" * 256], "at most 255 bytes"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--resume_from", "a\0b"], "null character"),
-        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--grace", "nan"], "seconds of grace"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--grace", "nan"], "grace must be above 0"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--devices", "two"], "not 'two'"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--base_weights", "x"], "trains a base model"),
-        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--checkpoint_every", "0"], "not every 0"),
-        (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "base=mlp_k3_add"], "is no base model"),
+        (
+            ["--dataset", "Digits", "--experiment_name", "mlp_base", "--checkpoint_every", "0"],
+            "checkpoint_every must be",
+        ),
+        (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "base=mlp_k3_add"], "is not a base model"),
         (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "code.k=0"], "at least 1 query"),
         (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "optimizer.lr=-1"], "learning rate"),
         (
@@ -93,7 +96,7 @@ def test_dry_run_writes_nothing(train: Command) -> None:
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--set", "trainer.max_epochs=0"], "above 0"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--set", "trainer.gradient_clip_val=x"], "above 0"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--set", "trainer.precision=64-true"], "32-true"),
-        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--experiments_path", "nowhere"], "is no folder"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--experiments_path", "nowhere"], "is not a folder"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_leaves_nothing(

@@ -313,10 +313,6 @@ def plan(experiments: Sequence["Experiment"], args: argparse.Namespace, resource
     args = resources.options_of_job(args)
     _check_before_the_job_does(args)
     for experiment in experiments:
-        if "%" in str(experiment.save_dir.absolute()):
-            raise ParityError(
-                f"SLURM takes % for a pattern in {experiment.save_dir}: choose another --run_name or folder."
-            )
         experiment.check_config()
         experiment.get_model()
     bases = {} if args.base_weights is not None else _untrained_bases(experiments)

@@ -204,7 +204,7 @@ def test_training_sees_augmented_queries_and_evaluation_the_data(monkeypatch: py
     changed = {}
     for split in ("train", "val"):
         loader = data.loader(split)
-        batch = next(iter(next(iter(loader))))
+        batch = next(iter(loader))
         expected = (images[batch.indices].float() / 255 - mean) / std
         changed[split] = int(((batch.queries - expected).abs() > 1e-4).flatten(2).any(2).sum())
         assert loader.queries_are_fixed is (split == "val")

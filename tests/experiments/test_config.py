@@ -93,6 +93,7 @@ def test_plain_configs_are_json_and_the_same_in_every_process() -> None:
         "object": "Adam",
         "lr": 1e-3,
         "weight_decay": 0.0,
+        "fused": True,
     }
     assert "0x" not in json.dumps(plain)  # no address of an object
 

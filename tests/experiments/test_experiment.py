@@ -46,7 +46,7 @@ def test_a_notebook_gets_everything_from_a_run(runs: Path) -> None:
 
     model = found.load_trained_model()
     assert isinstance(model, CodedModel)
-    (batch, *_) = next(iter(found.get_datamodule(batch_size=7).loader("test")))
+    batch = next(iter(found.get_datamodule(batch_size=7).loader("test")))
     available = torch.ones(7, 3, dtype=torch.bool)
     available[::2, 1] = False
     rebuilt = model(batch.queries, available)

@@ -115,7 +115,10 @@ def test_a_group_whose_outputs_suffice_is_answered_in_full_with_the_others_stall
     for _ in range(members):
         service.arrive()
     service.wait(1)
-    tasks = list(service.outstanding)
+    # The prediction for the blank stands for several outputs, and is asked for once in a service's life.
+    tasks = [task for task, send in service.outstanding.items() if send.payload != coder.blank]
+    for task in service.outstanding.keys() - tasks:
+        service.done(task)
     losses = stalled.draw(st.sets(st.sampled_from(tasks), max_size=coder.n - coder.k))
     for task in stalled.draw(st.permutations([task for task in tasks if task not in losses])):
         if task in service.outstanding:

@@ -181,7 +181,7 @@ def test_a_disk_that_is_full_from_the_start(disk: Path, base_weights: Path) -> N
 
 
 def test_no_room_for_the_lock(disk: Path, base_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from parity.runs import training as module
+    from parity.training.loop import run_folder as module
 
     monkeypatch.setattr(module, "check_writable", lambda folder: fill(disk))  # just before
     with pytest.raises(ParityError, match=r"run\.lock cannot be written: no space left"):

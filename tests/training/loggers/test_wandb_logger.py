@@ -261,6 +261,7 @@ def test_a_run_as_it_is_stored(offline: None, train: Command, digits_base: Path)
         "object": "Adam",
         "lr": 1e-3,
         "weight_decay": 1e-5,
+        "fused": True,
     }
     assert content.config["code"]["encoder"] == "LinearEncoder"
     version = content.config["version"]

@@ -94,7 +94,7 @@ def test_a_signal_to_one_rank_stops_both_and_they_go_on(normed: Path, tmp_path: 
     assert [len(state["epoch"]["groups"]) for state in states] == [16 * (where[2] + 1)] * 2
     norms = [next(value for name, value in state["buffers"].items() if "running_mean" in name) for state in states]
     assert not torch.equal(*norms), "each rank has statistics of its own: the test tests something"
-    assert "go on with as many as then" in run(tmp_path, 1, norm=True, status=1)
+    assert "resume it with as many as then" in run(tmp_path, 1, norm=True, status=1)
     run(tmp_path, 2, norm=True)
     assert result(tmp_path)["weights"] == result(normed)["weights"]
     assert read_table(tmp_path / "metrics.csv") == read_table(normed / "metrics.csv")

@@ -10,6 +10,7 @@ from torch import nn
 from parity.models import MLP
 from parity.training import BaseLitModule, train_model
 from parity.training.loop import progress
+from parity.training.loop.epoch_record import EpochRecord
 from parity.training.loop.progress import TrainingProgress
 
 
@@ -23,7 +24,8 @@ def lines_of(epochs: int, seconds: float, monkeypatch: pytest.MonkeyPatch) -> li
     bars = TrainingProgress({}, print_line=lines.append)
     module = BaseLitModule.__new__(BaseLitModule)
     nn.Module.__init__(module)
-    module.step_losses = [torch.tensor(0.5)]
+    module.record = EpochRecord()
+    module.record.losses.append(torch.tensor(0.5))
     trainer: Any = SimpleNamespace(current_epoch=0, max_epochs=epochs, callback_metrics={})
     bars.on_train_start(trainer, module)
     for trainer.current_epoch in range(epochs):
