@@ -221,7 +221,7 @@ def test_regression_has_the_loss_alone() -> None:
     [
         (endless, {}, "has no length: set steps_per_epoch"),
         (lambda: (batch for batch in [questions(8)]), dict(steps_per_epoch=2), "ended after 1 of 2 batches"),
-        (list, {}, "no batches"),
+        (list, {}, "the data is empty"),
         (lambda: 3, {}, "not a int"),
         (lambda: [(torch.zeros(3, 9), torch.zeros(3).long())], {}, r"cannot answer the first batch.* \(9,\)"),
         (lambda: [torch.zeros(3)], {}, r"a pair \(queries, targets\)"),
