@@ -1,7 +1,7 @@
 """Bursts: several batches handed over by Lightning as one.
 
-Lightning's own work around a batch costs as much as a step of a small network; handed a burst, it pays it once for all
-of its steps. Nothing outside the training loop knows of bursts: data modules yield batches.
+Lightning's own work around a batch is a good part of a small network's step; handed a burst, it does it once for all of
+its steps. Nothing outside the training loop knows of bursts: data modules yield batches.
 """
 
 import itertools
