@@ -67,12 +67,12 @@ class CodedModel(nn.Module):
         return self
 
     def base_outputs(self, queries: Tensor) -> Tensor:
-        """Answer with the base model: queries (G, m, *Q) -> (G, m, *P)."""
-        answers = self.base_model(queries.flatten(0, 1))
-        return answers.unflatten(0, queries.shape[:2])
+        """Return the base model's outputs: queries (G, m, *Q) -> (G, m, *P)."""
+        outputs = self.base_model(queries.flatten(0, 1))
+        return outputs.unflatten(0, queries.shape[:2])
 
     def parity_outputs(self, parity_queries: Tensor) -> Tensor:
-        """Answer with the parity models: parity queries (G, n - m, *Q) -> (G, n - m, *P')."""
+        """Return the parity models' outputs: parity queries (G, n - m, *Q) -> (G, n - m, *P')."""
         if not self.parity_models:
             shape = self.decoder.parity_shape(self.decoder.prediction_shape)
             return parity_queries.new_empty(len(parity_queries), 0, *shape)
@@ -93,7 +93,7 @@ class CodedModel(nn.Module):
         return base_outputs[:, : self.k] if self.encoder.systematic else self.base_outputs(queries)
 
     def outputs(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the n workers answer; a query that goes to several of them is answered once.
+        """Return the outputs of the n workers; one of a query that goes to several of them is computed once.
 
         Args:
             queries: (G, k, *Q).
@@ -106,10 +106,10 @@ class CodedModel(nn.Module):
         """
         base_queries, parity_queries = self.encoder.dispatch(queries)
         copies = self.encoder.copies
-        answers = self.base_outputs(base_queries[:, : base_queries.shape[1] // copies])
+        outputs = self.base_outputs(base_queries[:, : base_queries.shape[1] // copies])
         if copies > 1:
-            answers = torch.cat([answers] * copies, dim=1)
-        return answers, self.parity_outputs(parity_queries)
+            outputs = torch.cat([outputs] * copies, dim=1)
+        return outputs, self.parity_outputs(parity_queries)
 
     def forward(self, queries: Tensor, available: Tensor) -> Tensor:
         """Answer as a resilient server would.

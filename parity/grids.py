@@ -20,7 +20,7 @@ class Grid:
         shape: (C, H, W) of the image.
 
     Raises:
-        ParityError: this is no image, or its sides are too small for so many cells.
+        ParityError: this is not an image, or its sides are too small for so many cells.
     """
 
     def __init__(self, k: int, shape: Sequence[int]) -> None:

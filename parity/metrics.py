@@ -92,7 +92,7 @@ class Accuracy(nn.Module):
         ]
 
     def set_state(self, state: list[dict[str, Tensor]]) -> None:
-        """Go on from what ``state`` returned."""
+        """Resume from what ``state`` returned."""
         for metric, values in zip(self._metrics(), state, strict=True):
             for name, value in values.items():
                 setattr(metric, name, value.to(metric.device))
@@ -126,7 +126,7 @@ class BaseAccuracy(Accuracy):
 class ReconstructionAccuracy(Accuracy):
     """Accuracy of what is rebuilt when one prediction is missing: A_d (``overall``) and ``reconstruction`` accuracy.
 
-    ``overall_top1`` is A_d, against true labels; ``reconstruction_top1`` is against what the base model says.
+    ``overall_top1`` is A_d, against true labels; ``reconstruction_top1`` is against the base model's predictions.
 
     Args:
         task: of the base model.

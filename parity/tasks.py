@@ -1,4 +1,4 @@
-"""What a network is asked for, and what a right answer is: classification, or localisation of one object by its box.
+"""What a network predicts, and when that is right: classification, or localisation of one object by its box.
 
 A task measures predictions one by one, in numbers whose mean over predictions is an accuracy. So training, evaluation
 and tables need not know which task they serve.
@@ -38,7 +38,7 @@ class Task(ABC):
 
     @abstractmethod
     def default_prediction(self, targets: Tensor) -> Tensor:
-        """Return what is best said without any output, given the training data's targets (N, ...): (*P)."""
+        """Return the best prediction without any output, given the training data's targets (N, ...): (*P)."""
 
     @abstractmethod
     def describe(self, means: Mapping[str, float], queries: int) -> str:
@@ -124,7 +124,7 @@ def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
     """Return the intersection over union of boxes (x, y, w, h), pair by pair: (..., 4), (..., 4) -> (...).
 
     Boxes are not cut at the image's border. One of negative width or height is empty, and has an IoU of 0, as has a
-    box that is no number.
+    box with NaN.
     """
     sizes, other_sizes = boxes[..., 2:], others[..., 2:]
     low = torch.maximum(boxes[..., :2], others[..., :2])

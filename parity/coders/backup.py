@@ -29,7 +29,7 @@ class BackupEncoder(Encoder):
 
 
 class BackupDecoder(SystematicDecoder):
-    """Answers with the smaller network's prediction where the base model's is unavailable.
+    """Returns the smaller network's prediction where the base model's is unavailable.
 
     Each prediction is on its own: of a group that has lost both predictions of a query, the others are still answered.
 
@@ -51,7 +51,7 @@ class BackupDecoder(SystematicDecoder):
         return 1
 
     def parity_targets(self, predictions: Tensor) -> Tensor:
-        """A perfect backup says what the base model does: (G, k, *P) -> (G, k, *P)."""
+        """Return what a perfect backup predicts, the same as the base model: (G, k, *P) -> (G, k, *P)."""
         return predictions
 
     def can_decode(self, available: Tensor) -> Tensor:

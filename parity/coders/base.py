@@ -66,15 +66,15 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def dispatch(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Say what the workers are asked.
+        """Return what the workers are asked.
 
         Args:
             queries: (G, k, *Q).
 
         Returns:
-            What the base model answers, (G, m, *Q), and what the parity models answer, (G, n - m, *Q). In a
-            systematic code, as here, the first are the queries themselves; one that is not overrides this, and says
-            so in ``systematic``.
+            The base model's queries, (G, m, *Q), and the parity models', (G, n - m, *Q). In a
+            systematic code, as here, the first are the queries themselves; one that is not overrides this, and sets
+            ``systematic``.
 
         Raises:
             ParityError: these are not groups of k queries.
@@ -132,15 +132,15 @@ class Decoder(nn.Module):
 
     @property
     def tolerance(self) -> int:
-        """Every pattern of at most so many unavailable outputs can be rebuilt: r, unless a decoder says less."""
+        """Every pattern of at most so many unavailable outputs can be rebuilt: r, unless a decoder promises less."""
         return self.r
 
     def can_decode(self, available: Tensor) -> Tensor:
-        """Say which patterns can be rebuilt, all missing predictions of them: bool (G, n) -> bool (G,)."""
+        """Return which patterns can be rebuilt, all missing predictions of them: bool (G, n) -> bool (G,)."""
         raise NotImplementedError
 
     def rebuildable(self, available: Tensor) -> Tensor:
-        """Say which predictions can be rebuilt under each pattern: bool (G, n) -> bool (G, k).
+        """Return which predictions can be rebuilt under each pattern: bool (G, n) -> bool (G, k).
 
         All or none, as here, unless a decoder rebuilds some predictions of a group where it has lost others. It means
         nothing where a prediction need not be rebuilt.
@@ -148,7 +148,7 @@ class Decoder(nn.Module):
         return self.can_decode(available)[:, None].expand(-1, self.k)
 
     def rebuilt(self, available: Tensor) -> Tensor:
-        """Say which predictions have to be rebuilt under each pattern: bool (G, n) -> bool (G, k)."""
+        """Return which predictions have to be rebuilt under each pattern: bool (G, n) -> bool (G, k)."""
         raise NotImplementedError
 
     def decode(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:
@@ -205,7 +205,7 @@ class Decoder(nn.Module):
         """Rebuild the predictions of each group.
 
         Args:
-            base_outputs: (G, m, *P). What lies at unavailable places is never read.
+            base_outputs: (G, m, *P). What lies at unavailable indices is never read.
             parity_outputs: (G, n - m, *P').
             available: bool (G, n). On the CPU, checking it costs no wait for the device.
 

@@ -27,7 +27,7 @@ class ConcatenationEncoder(Encoder):
         query_shape: (C, H, W), with H and W divisible by the rows and columns of the grid.
 
     Raises:
-        ParityError: another k or r, or a query that is no image of such sides.
+        ParityError: another k or r, or a query that is not an image of such sides.
     """
 
     def __init__(self, k: int, r: int, query_shape: Shape) -> None:

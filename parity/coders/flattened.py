@@ -26,7 +26,7 @@ class FlattenedChannelSumEncoder(Encoder):
         query_shape: (C, H, W).
 
     Raises:
-        ParityError: another r, or a query that is no image.
+        ParityError: another r, or a query that is not an image.
     """
 
     def __init__(self, k: int, r: int, query_shape: Shape) -> None:

@@ -1,7 +1,7 @@
 """Grids of small images as parity queries: concatenation for any k, and resampling that is learned.
 
 Concatenation is that of Kosaian, Rashmi, Venkataraman (SOSP 2019, section 4.2.3). A parity model of ``PerCell`` and
-``PositionalDecoder`` answers each cell on its own.
+``PositionalDecoder`` predicts each cell on its own.
 """
 
 import torch
@@ -23,7 +23,7 @@ class GridEncoder(Encoder):
         query_shape: (C, H, W).
 
     Raises:
-        ParityError: a query is no image or too small for k cells, or r is 0.
+        ParityError: a query is not an image, or it is too small for k cells, or r is 0.
     """
 
     def __init__(self, k: int, r: int, query_shape: Shape) -> None:

@@ -78,10 +78,10 @@ class _Plan(NamedTuple):
 class InterpolatingDecoder(Decoder):
     """Reads the k predictions off a curve through the outputs that arrived.
 
-    A curve goes through any number of outputs, and the fewer there are, the further it is off. ``needed`` says from how
+    A curve goes through any number of outputs, and the fewer there are, the further it is off. ``needed`` is from how
     many on its predictions are given out. By default that is k, as for the other (k, r) codes, and as ApproxIFER's
     server waits for the fastest k. With 1 no output that arrived is left unused: more is right than with
-    the default prediction instead, but nothing marks the answers that are worth little.
+    the default prediction instead, but nothing marks the predictions that are worth little.
 
     The matrix of a pattern is computed in float64 when the pattern first comes up, and kept. Finding out which patterns
     there are waits for the device, unless ``available`` lies on the CPU.
@@ -113,7 +113,7 @@ class InterpolatingDecoder(Decoder):
         return available.sum(1) >= self.needed
 
     def rebuilt(self, available: Tensor) -> Tensor:
-        """Say that every prediction has to be rebuilt: bool (G, n) -> bool (G, k), all True."""
+        """Return that every prediction has to be rebuilt: bool (G, n) -> bool (G, k), all True."""
         return available.new_ones(len(available), self.k)
 
     def decode(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:

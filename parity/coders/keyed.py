@@ -1,6 +1,6 @@
 """Keyed sums: every query's pixels are put into an order of its own before they are added up.
 
-What addition cannot tell, which of the queries said what, a parity model can read off the order.
+Which query contributed what, which is lost in a plain sum, a parity model can read off the order.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from parity.coders.base import Encoder, Shape, check_parity_queries
 from parity.errors import ParityError
 
 Key = Callable[[Tensor, int], Tensor]
-"""(places int64 (H, W) of an image's pixels, number of the key) -> the same places in the key's order. Key 0 leaves
+"""(indices int64 (H, W) of an image's pixels, number of the key) -> the same indices in the key's order. Key 0 leaves
 them as they are."""
 
 
@@ -28,28 +28,28 @@ class Permutation:
 
     seed: int = 0
 
-    def __call__(self, places: Tensor, number: int) -> Tensor:
+    def __call__(self, indices: Tensor, number: int) -> Tensor:
         """Reorder; see ``Key``."""
         if number == 0:
-            return places
+            return indices
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
-        return places.flatten()[torch.randperm(places.numel(), generator=generator)].view_as(places)
+        return indices.flatten()[torch.randperm(indices.numel(), generator=generator)].view_as(indices)
 
 
 @dataclass(frozen=True)
 class Symmetry:
     """Flips and quarter turns: neighbours stay neighbours. Four keys, or of square images eight; then shifted ones."""
 
-    def __call__(self, places: Tensor, number: int) -> Tensor:
+    def __call__(self, indices: Tensor, number: int) -> Tensor:
         """Reorder; see ``Key``."""
-        height, width = places.shape
+        height, width = indices.shape
         count = 8 if height == width else 4
         turn, symmetry = divmod(number, count)
-        places = Shift()(places, turn)
+        indices = Shift()(indices, turn)
         if symmetry >= 4:
-            places = places.T
+            indices = indices.T
         dims = [dim for dim in (0, 1) if symmetry >> dim & 1]
-        return places.flip(dims)
+        return indices.flip(dims)
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ class Shift:
     dims: tuple[int, ...] = (0, 1)
     share: float = 0.38
 
-    def __call__(self, places: Tensor, number: int) -> Tensor:
+    def __call__(self, indices: Tensor, number: int) -> Tensor:
         """Reorder; see ``Key``."""
-        shifts = [round(number * self.share * places.shape[dim]) for dim in self.dims]
-        return places.roll(shifts, self.dims)
+        shifts = [round(number * self.share * indices.shape[dim]) for dim in self.dims]
+        return indices.roll(shifts, self.dims)
 
 
 class KeyedSumEncoder(Encoder):
@@ -90,8 +90,8 @@ class KeyedSumEncoder(Encoder):
         super().__init__(k, r, query_shape)
         check_parity_queries(self, r)
         height, width = query_shape[-2:] if len(query_shape) > 1 else (query_shape[0], 1)
-        places = torch.arange(height * width).view(height, width)
-        orders = torch.stack([key(places, number).flatten() for number in range(k * r)])
+        indices = torch.arange(height * width).view(height, width)
+        orders = torch.stack([key(indices, number).flatten() for number in range(k * r)])
         if len(orders.unique(dim=0)) < len(orders):
             raise ParityError(
                 f"{key} has fewer than k r = {k * r} different orders of {height} x {width} pixels: choose another key."

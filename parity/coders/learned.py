@@ -27,7 +27,7 @@ class MLPEncoder(Encoder):
         query_shape: (C, H, W).
 
     Raises:
-        ParityError: r = 0, or a query that is no image.
+        ParityError: r = 0, or a query that is not an image.
     """
 
     def __init__(self, k: int, r: int, query_shape: Shape) -> None:
@@ -60,7 +60,7 @@ class ConvolutionalEncoder(Encoder):
         query_shape: (C, H, W).
 
     Raises:
-        ParityError: r = 0, or a query that is no image.
+        ParityError: r = 0, or a query that is not an image.
     """
 
     def __init__(self, k: int, r: int, query_shape: Shape) -> None:
@@ -84,8 +84,8 @@ class ConvolutionalEncoder(Encoder):
 class MLPDecoder(SystematicDecoder):
     """A network of three linear layers, n·p -> n·p -> k·p -> k·p with ReLU between, where p is the size of P.
 
-    It reads all n outputs, those that did not arrive as zeros. Any k of them suffice for an answer; how good it is
-    depends on the patterns that the decoder was trained on. There is no exact parity target.
+    It reads all n outputs, those that did not arrive as zeros. Any k of them suffice; how good a reconstruction is
+    depends on the patterns that the decoder was trained on. It has no exact parity target.
 
     Args:
         k: queries in a coding group.
@@ -119,7 +119,7 @@ class MLPDecoder(SystematicDecoder):
 
 
 def _sides(encoder: Encoder) -> tuple[int, int]:
-    """Return H and W of an encoder's queries, or say that these are no images."""
+    """Return H and W of an encoder's queries, or raise where these are not images."""
     if len(encoder.query_shape) != 3:
         raise ParityError(
             f"{type(encoder).__name__} needs images (C, H, W), which it encodes channel by channel, but a query here "

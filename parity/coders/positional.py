@@ -1,4 +1,4 @@
-"""Positional codes: a parity model says each of the k predictions, so one parity answer rebuilds any number of them.
+"""Positional codes: a parity model predicts for all k positions, so one parity output rebuilds any number of them.
 
 The parity model's output has shape (k, *P). With an encoder that leaves every position its own mark there is nothing to
 subtract: what is missing is read.
@@ -11,7 +11,7 @@ from parity.coders.base import Shape, SystematicDecoder, like
 
 
 class PositionalDecoder(SystematicDecoder):
-    """Reads the missing positions' predictions; where several parity answers arrived, their mean.
+    """Reads the missing positions' predictions; where several parity outputs arrived, their mean.
 
     Args:
         k, r: any.
@@ -36,10 +36,10 @@ class PositionalDecoder(SystematicDecoder):
 
 
 class CombiningDecoder(PositionalDecoder):
-    """Also learns from where the parity answer is wrong about the predictions that arrived.
+    """Also learns from where the parity output is wrong about the predictions that arrived.
 
-    What is read is corrected by a linear map of the differences between arrived predictions and what the parity answers
-    say of them (zeros where none arrived), one (k P x k P) matrix that begins at zero. Only patterns in which some
+    What is read is corrected by a linear map of the differences between arrived predictions and what the parity outputs
+    hold for them (zeros where none arrived), one (k P x k P) matrix that begins at zero. Only patterns in which some
     arrive train it: ``up_to_r_missing``, and not ``parities_alone``.
 
     Args:
@@ -53,7 +53,7 @@ class CombiningDecoder(PositionalDecoder):
         nn.init.zeros_(self.correction.weight)
 
     def rebuild(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:
-        said = super().rebuild(base_outputs, parity_outputs, available)
+        read = super().rebuild(base_outputs, parity_outputs, available)
         arrived = like(available[:, : self.k], base_outputs)
-        differences = (base_outputs - said).masked_fill(~arrived, 0)
-        return said + self.correction(differences.flatten(1)).view_as(said)
+        differences = (base_outputs - read).masked_fill(~arrived, 0)
+        return read + self.correction(differences.flatten(1)).view_as(read)

@@ -10,7 +10,7 @@ from parity.errors import ParityError
 
 
 class ReplicationEncoder(Encoder):
-    """Sends each query to 1 + r / k workers: all n = k + r run the base model, worker j answers query j mod k.
+    """Sends each query to 1 + r / k workers: all n = k + r run the base model, worker j gets query j mod k.
 
     Args:
         k: queries in a coding group.
@@ -18,7 +18,7 @@ class ReplicationEncoder(Encoder):
         query_shape: Q.
 
     Raises:
-        ParityError: r is no multiple of k.
+        ParityError: r is not a multiple of k.
     """
 
     def __init__(self, k: int, r: int, query_shape: Shape) -> None:
@@ -40,7 +40,7 @@ class ReplicationEncoder(Encoder):
 
 
 class ReplicationDecoder(Decoder):
-    """Answers with the first copy that arrived, bit for bit, each prediction on its own.
+    """Returns the first copy that arrived, bit for bit, each prediction on its own.
 
     The first k outputs count as the predictions, the others stand in for them: a prediction is hit, and has to be
     rebuilt, when its first copy is unavailable. Copies are alike, so counting another one as the first, or any loss of
@@ -54,7 +54,7 @@ class ReplicationDecoder(Decoder):
         prediction_shape: P.
 
     Raises:
-        ParityError: r is no multiple of k.
+        ParityError: r is not a multiple of k.
     """
 
     def __init__(self, k: int, r: int, prediction_shape: Shape) -> None:

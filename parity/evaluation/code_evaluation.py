@@ -33,9 +33,9 @@ class CodeEvaluation:
     ``patterns`` is bool (E, n): those of ``strata``, all 2^n of them up to n = 12. Where workers fail in pairs, so many
     as ``separate`` stand before these, which A_d is made of instead. ``rebuilt`` is bool (E, k): which
     predictions the decoder has to rebuild, ``rebuildable`` bool (E, k): which of them it can. ``overall`` and
-    ``reconstruction`` are float64 (E, k, M): sums of the M ``measures`` of the decoder's answers, against true labels
+    ``reconstruction`` are float64 (E, k, M): sums of the M ``measures`` of what is rebuilt, against true labels
     and against the base model; ``squared_error`` is float64 (E, k): of their mean squared distance from the base
-    model's. ``base`` and ``default`` are float64 (k, M): the measures of the base model's answers and of the default
+    model's. ``base`` and ``default`` are float64 (k, M): the measures of the base model's and of the default
     prediction. ``squares`` are float64 (``most_erased`` + 1,) each: for e erasures the sum over groups of the squared
     mean of a group's first measure; in place of e = 0 the base model's; and in "A_o" for each f of ``unavailable`` that
     of what users get. ``leftover`` queries filled no group.
@@ -67,11 +67,11 @@ class CodeEvaluation:
 
     @property
     def floor(self) -> float:
-        """Accuracy of always saying the default prediction: the most frequent class, or the mean box."""
+        """Accuracy of always giving the default prediction: the most frequent class, or the mean box."""
         return float(self.default[:, 0].mean() / self.groups)
 
     def degraded(self, erased: int, measure: str | None = None, against: str = "overall") -> float:
-        """Return A_d(e), or reconstruction accuracy, as DESIGN.md defines them.
+        """Return A_d(e), or reconstruction accuracy, as the README defines them.
 
         The mean over patterns of exactly ``erased`` unavailable outputs that hit at least one prediction, of the mean
         over the predictions that the decoder has to rebuild.
@@ -95,7 +95,7 @@ class CodeEvaluation:
         return float(sums[:, position].sum() / hit[:, position].sum() / self.groups)
 
     def can_miss(self, predictions: int) -> bool:
-        """Say whether all patterns can be rebuilt in which so many predictions, and no parity output, are missing."""
+        """Return whether all patterns with so many predictions, and no parity output, missing can be rebuilt."""
         return bool(self.rebuildable[self._missing_rows(predictions)].all())
 
     def missing(self, predictions: int, against: str = "overall") -> float:
@@ -162,7 +162,7 @@ class CodeEvaluation:
         """Return A_o(f) over the strata's patterns, and the standard error of having sampled them: 0 if they are all.
 
         Raises:
-            ParityError: f is no probability.
+            ParityError: f is not a probability.
         """
         if not 0 <= f <= 1:
             raise ParityError(f"f is a probability, from 0 to 1, not {f}.")
@@ -196,7 +196,7 @@ class CodeEvaluation:
 
 
 def hit_by(patterns: Tensor, rebuilt: Tensor, erased: int, separate: int) -> Tensor:
-    """Say which patterns have exactly so many unavailable outputs and something to rebuild: bool (E,)."""
+    """Return which patterns have exactly so many unavailable outputs and something to rebuild: bool (E,)."""
     hit = ((~patterns).sum(1) == erased) & rebuilt.any(1)
     hit[separate or len(hit) :] = False
     return hit

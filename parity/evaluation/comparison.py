@@ -95,8 +95,8 @@ def compare(
         candidates: the codes; all have the same base model.
         loader: gives the groups of k queries, the same for the same k.
         task: what predictions are measured by.
-        default: (*P), what a user is told where nothing can be rebuilt.
-        unavailable: f at which A_o(f) is told.
+        default: (*P), what a user gets where nothing can be rebuilt.
+        unavailable: f at which A_o(f) is reported.
         paired: workers fail in pairs.
         classes: names of the classes, for the panel.
         progress: called with each code's name before it is evaluated.
@@ -177,7 +177,7 @@ def _panel(model: CodedModel, groups: GroupLoader, task: Task, classes: Sequence
     predictions = model.base_predictions(queries, base_outputs)
     coded = parity_queries if model.encoder.systematic else base_queries
     rebuilt = model.decoder.rebuild_each(base_outputs, parity_outputs) if model.decoder.tolerance else None
-    said = {"base": predictions, "decoded": rebuilt}
+    predicted = {"base": predictions, "decoded": rebuilt}
     right = None if rebuilt is None else task.measure(rebuilt, targets)[..., 0] > 0.5
     panel = []
     for group in range(len(queries)):
@@ -193,7 +193,7 @@ def _panel(model: CodedModel, groups: GroupLoader, task: Task, classes: Sequence
                 ],
                 **{
                     name: ["–"] * model.k if outputs is None else _words(outputs[group], classes)
-                    for name, outputs in said.items()
+                    for name, outputs in predicted.items()
                 },
                 "wrong": [False] * model.k if right is None else (~right[group]).tolist(),
             }

@@ -15,7 +15,7 @@ def costs(model: CodedModel, groups: GroupLoader) -> dict[str, Any]:
 
     Returns:
         'extra_workers', of k; 'extra_parameters', of networks and coders, each once; 'multiply_adds' of a parity query
-        (of a coded query, where the base model answers it) as a multiple of a query's.
+        (of a coded query, where it goes to the base model) as a multiple of a query's.
     """
     own = {id(parameter) for parameter in model.base_model.parameters()}
     extra = {id(parameter): parameter.numel() for parameter in model.parameters() if id(parameter) not in own}
@@ -29,7 +29,7 @@ def costs(model: CodedModel, groups: GroupLoader) -> dict[str, Any]:
 
 @torch.no_grad()
 def multiply_adds(network: nn.Module, query: Tensor) -> int:
-    """Count the multiply-adds of matrix products and convolutions with which a network answers one query, (1, *Q)."""
+    """Count the multiply-adds of matrix products and convolutions of a forward pass of one query, (1, *Q)."""
     was_training = network.training
     network.eval()  # batch normalisation would learn from the query
     with FlopCounterMode(display=False) as counter:

@@ -62,7 +62,7 @@ def choose_smoothing(
     if loader.split == "test":
         raise ParityError("smoothing is chosen on validation data: hand over the loader of 'val', not of 'test'.")
     if not grid:
-        raise ParityError("there is no smoothing to choose from: the grid is empty.")
+        raise ParityError("the grid is empty: hand over lambdas to choose from.")
     if not 1 <= erased <= r:
         raise ParityError(f"erased counts missing outputs, 1 to r = {r}, so it cannot be {erased}.")
     k, device = loader.sampler.k, loader.device

@@ -56,9 +56,9 @@ def run_comparison(
         baselines: also no redundancy, replication, ApproxIFER and NeRCC, whose smoothing is chosen on validation data.
         backup: an experiment of a smaller network, which every query also goes to.
         ks: of the baselines; by default those of the experiments, or 2, 3 and 4.
-        unavailable: f at which A_o(f) is told.
+        unavailable: f at which A_o(f) is reported.
         paired: workers fail in pairs.
-        default_class: what a user is told where nothing can be rebuilt; by default the most frequent class.
+        default_class: what a user gets where nothing can be rebuilt; by default the most frequent class.
         split: 'test' or 'val'.
         reload: which checkpoints.
         ema: the averaged weights of parity experiments' checkpoints.
@@ -218,7 +218,7 @@ def _backups(base_model: nn.Module, backup: Experiment, data: _Data, ks: Sequenc
     network = backup.load_trained_model(reload)
     if not backup.is_base:
         raise ParityError(
-            f"--backup names a base experiment, a network of its own, and {backup.experiment_name} is none."
+            f"--backup names a base experiment, a network of its own, and {backup.experiment_name} is not one."
         )
     candidates = []
     for k in ks:

@@ -42,7 +42,7 @@ def run_evaluation(
         for parity experiments 'code' (``CodeEvaluation.summary``).
 
     Raises:
-        ParityError: there is no such checkpoint, it does not fit, or the data is not there.
+        ParityError: the checkpoint or the data is missing, or they do not fit.
     """
     if ema and weights is not None:
         raise ParityError("averaged weights are those of a run's checkpoint: leave out --ema or --weights.")

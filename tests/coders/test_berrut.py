@@ -75,7 +75,7 @@ def test_order_of_nodes_does_not_matter() -> None:
     assert torch.allclose(berrut_matrix(nodes.flip(0), at).flip(1), berrut_matrix(nodes, at))
 
 
-# REFERENCES.md, any n - 1 of n outputs; and, to three digits, the docstring of parity.coders.berrut
+# The paper's figures: any n - 1 of n outputs; and, to three digits, the docstring of parity.coders.berrut
 @pytest.mark.usefixtures("mnist")
 @pytest.mark.parametrize(
     ("k", "reference", "one_of_one", "two_missing"),

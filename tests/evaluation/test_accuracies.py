@@ -66,9 +66,9 @@ def coded_model(k: int, r: int, digits: tuple[Tensor, Tensor]) -> CodedModel:
 
 
 class BruteForce:
-    """A_a, A_d(e), reconstruction accuracy and A_o(f), word by word as DESIGN.md defines them.
+    """A_a, A_d(e), reconstruction accuracy and A_o(f), word by word as the README defines them.
 
-    Decoding is written anew: least squares, in float64, for the predictions that are missing.
+    Decoding is written independently: least squares, in float64, for the predictions that are missing.
     """
 
     def __init__(self, model: CodedModel, source: TensorLoader) -> None:

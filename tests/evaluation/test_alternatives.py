@@ -1,4 +1,4 @@
-"""Codes that need no training, evaluated; their accuracies counted anew, query by query, as DESIGN.md defines them."""
+"""Codes that need no training, evaluated; their accuracies counted again, query by query."""
 
 import itertools
 from typing import NamedTuple

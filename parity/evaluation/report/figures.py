@@ -140,7 +140,7 @@ def _short(text: str, most: int) -> str:
 
 
 def _scale(comparison: Mapping[str, Any]) -> tuple[float, str]:
-    """Return what measures are multiplied by, and how axes say it."""
+    """Return what measures are multiplied by, and the unit on the axes."""
     return (1.0, "mean IoU") if comparison["measure"] == "iou" else (100.0, "%")
 
 
@@ -281,7 +281,7 @@ def _confusions(code: Code, classes: Sequence[str] | None, stem: str) -> Picture
         order = np.argsort(np.nan_to_num(share), axis=None, kind="stable")[::-1][:15]
         pairs = [divmod(int(place), len(counts)) for place in order]
         axes.barh(range(len(pairs)), [share[pair] for pair in pairs], color=COLOURS[0], height=0.7)
-        axes.set_yticks(range(len(pairs)), [f"{names[true]} → {names[said]}" for true, said in pairs], fontsize=8)
+        axes.set_yticks(range(len(pairs)), [f"{names[true]} → {names[rebuilt]}" for true, rebuilt in pairs], fontsize=8)
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("% of the true class")
@@ -315,11 +315,11 @@ def _calibration(code: Code, stem: str) -> Picture:
     lower.set_xlim(0, 1)
     error = float((count[filled] * np.abs(confidence - agreement)).sum() / count.sum())
     caption = f"Calibration of reconstructions against base predictions; expected calibration error {error:.3f}."
-    return _picture(figure, stem, f"{caption} Dotted: agreement is what confidence says.")
+    return _picture(figure, stem, f"{caption} Dotted: agreement equals confidence.")
 
 
 def _panel(code: Code, stem: str) -> Picture:
-    """Groups of tiles, a line between them: queries with what was said of them, then parity queries."""
+    """Groups of tiles, a line between them: queries with their predictions, then parity queries."""
     groups = code["panel"][:MOST_GROUPS]
     count = max(len(group["queries"]) + len(group["parity_queries"]) for group in groups)
     columns = max(3, math.ceil(count / math.ceil(count / MOST_TILES_IN_A_ROW)))
@@ -339,7 +339,9 @@ def _panel(code: Code, stem: str) -> Picture:
         top += tall * math.ceil(len(group) / columns)
     axes.set_xlim(0, columns)
     axes.set_ylim(height, 0)
-    caption = "Groups of the data: queries, then parity queries, with what base model, parity model and decoder said."
+    caption = (
+        "Groups of the data: queries, then parity queries, with what base model, parity model and decoder predict."
+    )
     return _picture(figure, stem, f"{caption} A frame and ✗ mark reconstructions that are wrong.")
 
 
@@ -361,15 +363,16 @@ def _tiles(group: Mapping[str, Any], letters: int) -> list[_Tile]:
     parity = enumerate(zip_longest(group["parity_queries"], group["parity"]))
     kind = "parity" if group["parity"] else "coded"  # coded queries of a non-systematic code go to the base model
     tiles += [
-        _Tile(f"{kind} query {place}", image, _lines("says", said, letters), None) for place, (image, said) in parity
+        _Tile(f"{kind} query {place}", image, _lines("predicts", predicted, letters), None)
+        for place, (image, predicted) in parity
     ]
     return tiles
 
 
-def _lines(what: str, said: Any, letters: int) -> list[str]:
-    if said is None:
+def _lines(what: str, predicted: Any, letters: int) -> list[str]:
+    if predicted is None:
         return []
-    return textwrap.wrap(f"{what}: {' '.join(str(said).split())}", letters, max_lines=2, placeholder=" …")
+    return textwrap.wrap(f"{what}: {' '.join(str(predicted).split())}", letters, max_lines=2, placeholder=" …")
 
 
 def _draw_tile(axes: Axes, tile: _Tile, x: float, y: float, line: float) -> None:

@@ -26,7 +26,7 @@ FIGURES = "figures"
 
 
 class Section(NamedTuple):
-    """What a report says of one code."""
+    """What a report shows of one code."""
 
     name: str
     kind: str
@@ -95,7 +95,7 @@ def _without_images(code: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return plain values that JSON has: lists for arrays, None for what is no finite number."""
+    """Return plain values that JSON has: lists for arrays, None for what is not a finite number."""
     return walk(value, _plain_leaf)
 
 
@@ -118,7 +118,7 @@ def _facts(comparison: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("data set", f"{comparison['dataset']}, {comparison['split']} split, {base['queries']} queries"),
         ("base model", f"{base['name']}, {parameters} parameters, {adds} multiply-adds for a query"),
         ("weights", str(base["weights"])),
-        ("it answers", str(base["in_words"])),
+        ("accuracy", str(base["in_words"])),
         ("groups", ", ".join(groups[k] for k in sorted(groups))),
     ]
     if comparison["paired"]:
@@ -141,7 +141,7 @@ def _reading(comparison: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "reconstruction accuracy (e)",
-            f"of the same rebuilt predictions, {agreement} what the base model would have said.",
+            f"of the same rebuilt predictions, {agreement} what the base model would have predicted.",
         ),
         (
             "A_o(f)",

@@ -10,7 +10,7 @@ Numbers = Mapping[str, Any]
 
 
 class Cell(NamedTuple):
-    """What a cell says, and smaller, what goes with it."""
+    """What a cell shows, and smaller, what goes with it."""
 
     text: str
     detail: str = ""
@@ -59,7 +59,7 @@ def timing_table(comparison: Numbers) -> Table:
 
 
 def flat_rows(comparison: Numbers) -> tuple[list[str], list[list[str]]]:
-    """Return columns and rows of results.csv: one row for each code, empty where there is no number."""
+    """Return columns and rows of results.csv: one row for each code, empty where a number is missing."""
     erased = erasures_of(comparison["codes"])
     plain = ("name", "kind", "k", "r", "n", "groups", "queries_left_over", "extra_workers", "extra_parameters")
     columns = [*plain, "multiply_adds", "A_a", "A_a_low", "A_a_high"]
