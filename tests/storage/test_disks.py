@@ -1,4 +1,4 @@
-"""Disks that are full or cannot be written to: one clear error, nothing lost, and the same command goes on.
+"""Disks that are full or cannot be written to: one clear error, nothing lost, and the same command resumes.
 
 They are real: small ones in memory, which only root can mount. Elsewhere these tests are skipped.
 """
@@ -31,7 +31,7 @@ EPOCHS, LONG = 6, 60
 SIZE = 6 << 20
 """Bytes of the small disk: three of the run's checkpoints take 1.7 MB."""
 
-FULL = r"^\S+ cannot be written: no space left on device\..* the same command goes on\.$"
+FULL = r"^\S+ cannot be written: no space left on device\..* the same command resumes\.$"
 READ_ONLY = r"^\S+ cannot be written: read-only file system\."
 
 Result = tuple[str, str, str, dict[str, float]]
@@ -181,7 +181,7 @@ def test_a_disk_that_is_full_from_the_start(disk: Path, base_weights: Path) -> N
 
 
 def test_no_room_for_the_lock(disk: Path, base_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from parity.runs import training as module
+    from parity.training.loop import run_folder as module
 
     monkeypatch.setattr(module, "check_writable", lambda folder: fill(disk))  # just before
     with pytest.raises(ParityError, match=r"run\.lock cannot be written: no space left"):
