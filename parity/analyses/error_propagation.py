@@ -1,7 +1,7 @@
 """How far errors reach back through a network: python -m parity.analyses.error_propagation --jobs 2
 
 Trains networks by predictive coding, a few seconds each, and gives the energy of each layer over the steps of inference
-and the ratios of neighbouring layers, in artifacts/error_propagation/<id>/. The same command goes on where it was
+and the ratios of neighbouring layers, in artifacts/error_propagation/<id>/. The same command resumes where it was
 stopped. The paper's setting, with more widths and rates on images:
 
     python -m parity.analyses.error_propagation --paper --task FashionMNIST --jobs 16

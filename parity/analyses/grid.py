@@ -24,7 +24,7 @@ NAMES = MappingProxyType(
         "state_init": ("forward", "normal"),
     }
 )
-"""What axes of names may hold, here as well as where torch is: a mistyped one is told before anything is imported."""
+"""What axes of names may hold, here as well as where torch is: a mistyped one is refused before any import."""
 
 ADAMW_MOMENTUM = 0.9
 
@@ -118,7 +118,7 @@ DEFAULTS: Axes = MappingProxyType(
 
 
 def trials_of(axes: Axes) -> list[Trial]:
-    """Return all trials of a grid, each once: what a rule or an optimiser does not have is no axis for it.
+    """Return all trials of a grid, each once: what a rule or an optimiser does not have is not an axis for it.
 
     Args:
         axes: as ``DEFAULTS`` has them; what they leave out is as there.

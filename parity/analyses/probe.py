@@ -1,4 +1,4 @@
-"""What goes on in a network's layers on one batch: energies, variances, gradients."""
+"""What happens in a network's layers on one batch: energies, variances, gradients."""
 
 import copy
 from typing import Any

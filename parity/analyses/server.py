@@ -9,7 +9,7 @@ from multiprocessing import forkserver
 def start_server() -> None:
     """Start it, which takes as long as importing torch; once is enough. Ctrl-C does not reach it and its children."""
     multiprocessing.set_forkserver_preload(["parity.analyses.workers"])
-    if threading.current_thread() is not threading.main_thread():  # which alone may say what signals do
+    if threading.current_thread() is not threading.main_thread():  # which alone may set signal handlers
         forkserver.ensure_running()
         return
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""A study: a grid of trials in a folder of its own, which the same command goes on with, and what is drawn of them."""
+"""A study: a grid of trials in a folder of its own, which the same command resumes, and what is drawn of them."""
 
 import importlib
 import json
@@ -54,7 +54,7 @@ class Study:
     """A grid and its folder, ``<root>/<kind>/<id>/``:
 
     ``config.json``      the grid
-    ``trials/*.json``    a file per finished trial, whole or not there; ``logs/*.log`` what each trial has said
+    ``trials/*.json``    a file per finished trial, whole or not there; ``logs/*.log`` what each trial has logged
     ``table.parquet``    a row per trial, made of these files when all are there; figures and ``findings.md`` as well
 
     Args:
@@ -108,7 +108,7 @@ class Study:
         return self.folder / "shares" / f"{number + 1}-of-{parts}"
 
     def check_data(self) -> None:
-        """Raise ParityError where a task is no data set."""
+        """Raise ParityError where a task is not a data set."""
         from parity.data import get_datamodule_class  # torch
 
         for dataset in {trial.dataset for trial in self.trials}:
@@ -182,7 +182,7 @@ def _row(path: Path) -> dict[str, Any]:
         result = json.loads(path.read_text())
     except ValueError as error:
         raise ParityError(
-            f"{path} is damaged ({error}): remove it, and the same command runs the trial anew."
+            f"{path} is damaged ({error}): remove it, and the same command runs the trial again."
         ) from error
     for when in ("start", "end"):
         profile: Mapping[str, Any] = result.pop(when)

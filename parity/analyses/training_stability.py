@@ -2,7 +2,7 @@
 
 Trains a network for each point of a grid, a few seconds each, and gives accuracy against the state learning rate for
 each width, width against learning rate, SGD against AdamW, and what diverged, in artifacts/training_stability/<id>/.
-The same command goes on where it was stopped. The paper's grid, and parity models beside their base models:
+The same command resumes where it was stopped. The paper's grid, and parity models beside their base models:
 
     python -m parity.analyses.training_stability --paper --task two_moons --jobs 16
     python -m parity.analyses.training_stability --rule bp --parity --lr 0.001 0.01 0.1 1

@@ -111,7 +111,7 @@ def _diverged_epoch(losses: list[float], untrained: float) -> int | None:
 
 
 def _finite(value: Any) -> Any:
-    """Put None in the place of numbers that JSON does not have."""
+    """Replace numbers that JSON does not have by None."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

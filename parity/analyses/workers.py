@@ -1,4 +1,4 @@
-"""Runs trials one after the other in each of several processes, and keeps what each of them says and finds."""
+"""Runs trials one after the other in each of several processes, and keeps what each of them logs and finds."""
 
 import contextlib
 import logging
@@ -95,7 +95,7 @@ def run_all(trials: Sequence[Trial], folder: Path, jobs: int) -> Iterator[Trial]
             process.terminate()
         if isinstance(error, BrokenProcessPool):
             raise ParityError(
-                "a process was killed from outside, perhaps for want of memory: the same command goes on, with fewer "
+                "a process was killed from outside, perhaps for want of memory: the same command resumes, with fewer "
                 "--jobs if it happens again."
             ) from error
         raise

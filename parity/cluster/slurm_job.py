@@ -27,12 +27,12 @@ REQUEUE_ME = 200
 """Exit status after the cluster's warning; srun returns the highest of its ranks', and a rank it kills has 143."""
 
 _WAIT_FOR_PICKLE = 60.0
-"""Seconds: a job may start before the submitting process, told its id, has put its file there."""
+"""Seconds: a job may start before the submitting process, with its id, has put its file there."""
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One training command; submitit pickles it, and it is called anew each time that SLURM starts the job.
+    """One training command; submitit pickles it, and it is called again each time that SLURM starts the job.
 
     Args:
         main: of ``train.py``.
@@ -45,7 +45,7 @@ class TrainingJob:
     save_dir: Path
 
     def __call__(self) -> int:
-        """Train, or go on, and return the exit status."""
+        """Train, or resume, and return the exit status."""
         args = argparse.Namespace(**vars(self.args))
         if _restarts() and self._has_begun():
             args.force_no_resume = False  # what is there now is this job's own
@@ -84,7 +84,7 @@ def run(folder: str) -> int:
     """Call the job that was submitted in a folder of logs; submitit's own way to do so would set signal handlers.
 
     Args:
-        folder: as submitit was told it, with its '%j'.
+        folder: as submitit was given it, with its '%j'.
 
     Returns:
         The exit status.

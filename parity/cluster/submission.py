@@ -29,7 +29,7 @@ _MARKS = ("%j", "%t", "%A", "%a")
 _JOB_ID = "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}"
 
 # After srun, when all ranks are gone. SIGUSR1 and SIGUSR2 are the cluster's warning; 138 and 140 is a rank that had not
-# begun to listen. Where no warning came, the end of the time or a preemption shows in what the cluster says of the job.
+# begun to listen. Where no warning came, the end of the time or a preemption shows in the cluster's record of the job.
 # scancel does not, and leaves no running job.
 _REQUEUE = rf"""
 status=$?

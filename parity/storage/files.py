@@ -75,7 +75,7 @@ def disk_errors(path: Path, kinds: Sequence[int] = _CANNOT_WRITE) -> Iterator[No
         reason = os.strerror(error.errno).lower()
         raise ParityError(
             f"{path} cannot be written: {reason}. What was there before is as it was; put the disk right, and the same "
-            "command goes on."
+            "command resumes."
         ) from error
 
 

@@ -29,7 +29,7 @@ _OF_THIS_PROCESS: set[str] = set()
 
 
 class RunLock:
-    """A file in a run's folder that says who writes there; a context manager.
+    """A file in a run's folder that names the process that writes there; a context manager.
 
     Its owner touches it every ten seconds. It does not block where its owner is gone: a process of this host that does
     not live any more, one of another host without a heartbeat for a minute, or the same SLURM job, requeued since.
@@ -90,7 +90,7 @@ class RunLock:
                 )
 
     def _taken(self) -> bool:
-        # A link appears with its content or not at all, and never in the place of another's.
+        # A link appears with its content or not at all, and never instead of another's.
         mine = _own_name(self.path, "new")
         self._make_folder()
         try:
@@ -100,7 +100,7 @@ class RunLock:
             return self._is_mine()  # NFS may ask a second time when the answer to the first was lost
         except FileNotFoundError:  # another process has just tidied this folder up, or removed it
             return False
-        except OSError:  # a file system without links, or one that is full, and says so again
+        except OSError:  # a file system without links, or one that is full, and raises that again
             return self._created()
         finally:
             mine.unlink(missing_ok=True)
@@ -185,7 +185,7 @@ def _this_process() -> dict[str, Any]:
 
 
 def _process_table() -> str | None:
-    """Tell machines and containers of the same host name from each other; None where the system does not say."""
+    """Distinguish machines and containers of the same host name; None where the system does not."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -194,7 +194,7 @@ def _process_table() -> str | None:
 
 
 def _start_time(pid: int) -> str | None:
-    """Tell a process from a later one of the same number; None where the system does not say."""
+    """Distinguish a process from a later one of the same number; None where the system does not."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "it has ended" if state in "ZX" else fields[18]
@@ -252,6 +252,6 @@ def _age(path: Path) -> float:
 
 def _describe(owner: dict[str, Any] | None) -> str:
     if owner is None:
-        return f"which has not said yet who it is (see {NAME} there)"
+        return f"which has not written its name yet (see {NAME} there)"
     job = f", SLURM job {owner['job']}" if owner.get("job") else ""
     return f"on host {owner.get('host')}, pid {owner.get('pid')}{job}"

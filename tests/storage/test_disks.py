@@ -1,4 +1,4 @@
-"""Disks that are full or cannot be written to: one clear error, nothing lost, and the same command goes on.
+"""Disks that are full or cannot be written to: one clear error, nothing lost, and the same command resumes.
 
 They are real: small ones in memory, which only root can mount. Elsewhere these tests are skipped.
 """
@@ -31,7 +31,7 @@ EPOCHS, LONG = 6, 60
 SIZE = 6 << 20
 """Bytes of the small disk: three of the run's checkpoints take 1.7 MB."""
 
-FULL = r"^\S+ cannot be written: no space left on device\..* the same command goes on\.$"
+FULL = r"^\S+ cannot be written: no space left on device\..* the same command resumes\.$"
 READ_ONLY = r"^\S+ cannot be written: read-only file system\."
 
 Result = tuple[str, str, str, dict[str, float]]

@@ -224,7 +224,7 @@ def test_the_same_job_requeued_elsewhere_does_not_block(folder: Path, monkeypatc
 def test_a_lock_that_cannot_be_read(folder: Path, content: bytes) -> None:
     folder.mkdir(parents=True)
     (folder / NAME).write_bytes(content)
-    with pytest.raises(ParityError, match=r"has not said yet who it is \(see run\.lock there\)"), RunLock(folder):
+    with pytest.raises(ParityError, match=r"has not written its name yet \(see run\.lock there\)"), RunLock(folder):
         pass
     assert (folder / NAME).read_bytes() == content
     make_old(folder, 61)

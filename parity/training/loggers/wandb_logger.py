@@ -26,15 +26,15 @@ WANDB_ID_FILE = "wandb_id"
 
 _INIT_SECONDS, _UPLOAD_SECONDS = 30, 600
 _FINISH_SECONDS = 15  # with a silent server; a job whose time is over has to end, and what is left is on the disk
-_STARTS = 3  # W&B's own process can be ended from outside; after so many starts training goes on without it
+_STARTS = 3  # W&B's own process can be ended from outside; after so many starts training continues without it
 
 
 class WandbLogger(Logger):
     """Logs each epoch of a run to W&B once, as one row, with ``epoch`` as the axis of every metric.
 
-    The id is kept in the run's folder, so that a run that goes on does so in the same W&B run. A killed process takes
+    The id is kept in the run's folder, so that a resumed run stays in the same W&B run. A killed process takes
     with it what W&B had not yet sent or written, and the epoch after the last checkpoint is trained twice; so a run
-    that goes on first logs those rows of ``history`` that W&B does not have, and no epoch that it has. In offline mode
+    that is resumed first logs those rows of ``history`` that W&B does not have, and no epoch that it has. Offline,
     that is all of them: the newest offline folder holds the whole run, and uploading it replaces what older ones left.
 
     Without a key or a network W&B is offline, with a warning. Whatever else fails in it is a warning too.
@@ -46,7 +46,7 @@ class WandbLogger(Logger):
         run_id: W&B's id; by default that of the run's folder, or a new one.
         config: plain values; the code's version is put beside them.
         monitor: metric of which W&B's summary has the highest value, as ``best/<monitor>``, and its ``best_epoch``.
-        done: epochs that the run goes on after.
+        done: epochs that the run is resumed after.
         history: metrics of these epochs, each with its ``epoch``.
     """
 
@@ -99,7 +99,7 @@ class WandbLogger(Logger):
         if not any(name.startswith("train/") for name in metrics):
             return
         self._rows[step] = {**self._unfinished.pop(step), "epoch": step}
-        run = self.experiment  # when it starts anew, it sends all rows
+        run = self.experiment  # when it is restarted, it sends all rows
         if run is not None and step > self._logged:
             with self._warned():
                 self._send(run, step)
@@ -140,7 +140,7 @@ class WandbLogger(Logger):
                 log.warning("W&B does not start%s (%s)", " offline" if without_server else "", in_one_line(error))
                 with suppress(Exception):  # what is left of a failed start would make the next one fail
                     wandb.teardown()
-        log.warning("training goes on without W&B")
+        log.warning("training continues without W&B")
         return None
 
     def _open(self, offline: bool) -> "wandb.Run":
@@ -199,7 +199,7 @@ class WandbLogger(Logger):
 
     @contextmanager
     def _warned(self) -> Iterator[None]:
-        """Turn an error into a warning, and let the next epoch start W&B anew."""
+        """Turn an error into a warning, and let the next epoch restart W&B."""
         import wandb
 
         try:

@@ -445,7 +445,7 @@ def test_training_goes_on_where_wandb_cannot_start_at_all(
         log_epoch(part, epoch)
     part.finish({}, best_epoch=1)
     assert "no space left" in warnings(caplog)
-    assert warnings(caplog).count("goes on without W&B") <= 3
+    assert warnings(caplog).count("continues without W&B") <= 3
 
 
 def test_where_wandbs_process_is_ended_it_starts_again(
