@@ -75,8 +75,11 @@ def test_dry_run_writes_nothing(train: Command) -> None:
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--seed", "-1"], "a seed is a number"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--run_name", ".."], "name of one folder"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--base_weights", "x"], "trains a base model"),
-        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--checkpoint_every", "0"], "not every 0"),
-        (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "base=mlp_k3_add"], "is no base model"),
+        (
+            ["--dataset", "Digits", "--experiment_name", "mlp_base", "--checkpoint_every", "0"],
+            "checkpoint_every must be 1 or more, not 0",
+        ),
+        (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "base=mlp_k3_add"], "is not a base model"),
         (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "code.k=0"], "at least 1 query"),
         (["--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--set", "optimizer.lr=-1"], "learning rate"),
         (
