@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from parity.errors import DamagedFileError, ParityError
 
@@ -337,6 +338,8 @@ def check_finite(network: nn.Module) -> None:
     """
     parameters = dict(network.named_parameters())
     for name, value in (parameters | dict(network.named_buffers())).items():
+        if is_lazy(value):
+            continue
         # A buffer may be infinite, as an attention's mask is.
         broken = int((~value.isfinite() if name in parameters else value.isnan()).sum())
         if broken:

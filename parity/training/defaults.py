@@ -1,18 +1,14 @@
-"""Defaults of what is not given: the loss and the task, by the model and the data."""
+"""What a training takes by default: the loss and the accuracy, by the model and the task."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from parity.coded_model import CodedModel
 from parity.coders import Decoder
-from parity.errors import ParityError
 from parity.metrics import Accuracy, BaseAccuracy, ReconstructionAccuracy
 from parity.tasks import Classification, Task
-from parity.training.loop.iterables import as_groups
 from parity.training.objectives.losses import ParityTargetLoss, ReconstructionLoss, SquaredError
 
 
@@ -23,7 +19,7 @@ class TargetsAndReconstructions(nn.Module):
     the weights are keywords, so that policies can change them. A term of weight 0 is not computed.
 
     Args:
-        parity_weight, reconstruction_weight: where no policy sets them.
+        parity_weight, reconstruction_weight: unless a policy sets them.
     """
 
     def __init__(self, parity_weight: float = 1.0, reconstruction_weight: float = 0.0) -> None:
@@ -67,35 +63,6 @@ def default_criterion(model: nn.Module, task: Task | None) -> nn.Module:
     return TargetsAndReconstructions()
 
 
-def inferred_task(model: nn.Module, batch: Any) -> Task | None:
-    """Return the classification that a batch's integer targets are of; None where they are not integers.
-
-    Args:
-        model: a coded model, or a network, which is run once, in eval mode.
-        batch: (queries, targets).
-
-    Raises:
-        ParityError: the network cannot answer its queries.
-    """
-    groups = as_groups(batch, isinstance(model, CodedModel))
-    if groups.targets.is_floating_point():
-        return None
-    if isinstance(model, CodedModel):
-        shape = tuple(model.decoder.prediction_shape)
-    else:
-        parameter = next(model.parameters(), torch.empty(0))
-        try:
-            with torch.no_grad(), evaluating(model):
-                shape = tuple(model(groups.queries[:1, 0].to(parameter.device)).shape[1:])
-        except (RuntimeError, ValueError, TypeError) as error:
-            query = tuple(groups.queries.shape[2:])
-            why = " ".join(str(error).split())
-            raise ParityError(
-                f"the network cannot answer the first batch, of queries of shape {query}: {why}."
-            ) from error
-    return Classification(shape[0]) if len(shape) == 1 else None
-
-
 def accuracy_of(model: nn.Module, task: Task | None) -> Accuracy:
     """Return what is counted while a model is trained."""
     if task is None:
@@ -104,7 +71,7 @@ def accuracy_of(model: nn.Module, task: Task | None) -> Accuracy:
 
 
 class Uncounted(Accuracy):
-    """The accuracy where the task is unknown: there is the loss alone."""
+    """The accuracy of an unknown task: there is the loss alone."""
 
     monitor = "loss"
 

@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
 from parity import terminal
-from parity.coded_model import CodedModel
 from parity.data import GroupDataModule
 from parity.errors import ParityError, Stopped
 from parity.models import load_into
 from parity.plain import as_before
 from parity.tasks import Task
-from parity.training.defaults import accuracy_of, default_criterion, inferred_task
+from parity.training.defaults import accuracy_of, default_criterion
+from parity.training.inputs import check_step, read_inputs, user_errors
 from parity.training.loop.checkpoints import check_checkpoint, model_weights
 from parity.training.loop.fit import fit
-from parity.training.loop.hardware import Hardware, split_trainer_args
-from parity.training.loop.iterables import BatchData, first_batch
+from parity.training.loop.hardware import Hardware, make_trainer, split_trainer_args
+from parity.training.loop.iterables import BatchData
 from parity.training.loop.lit_module import BurstModule, lit_module_class
 from parity.training.loop.progress import TrainingProgress
 from parity.training.loop.run_folder import Identity, RunFolder, Start
@@ -112,13 +112,16 @@ def train_model(
     if optimizer is None:
         numbers = [name for name in OF_OPTIMIZER if isinstance(policies.get(name), int | float)]
         optimizer = Adam(**{name: policies.pop(name) for name in numbers})
-    datamodule, task = _as_datamodule(data, val_data, model, task, steps_per_epoch)
-    criterion = default_criterion(model, task) if criterion is None else criterion
+    _check_objects(criterion, optimizer, schedule)
     trainer = dict(
         max_epochs=max_epochs, precision=precision, accumulate_grad_batches=accumulate_grad_batches,
         gradient_clip_val=gradient_clip_val, gradient_clip_algorithm=gradient_clip_algorithm,
     )  # fmt: skip
     options, trainer_args = split_trainer_args(trainer)
+    alike = make_trainer(Hardware(accelerator), logger=False, enable_checkpointing=False, **trainer_args)
+    inputs = read_inputs(model, data, val_data, task, steps_per_epoch, alike)
+    datamodule, task = inputs.datamodule, inputs.task
+    criterion = default_criterion(model, task) if criterion is None else criterion
     folder = RunFolder.of_paths(checkpoints_path, log_path)
     given: dict[str, Any] = dict(
         criterion=criterion, optimizer=optimizer, schedule=schedule, policies=policies, averaging=averaging
@@ -130,6 +133,8 @@ def train_model(
         given["policies"], given["averaging"],
     )  # fmt: skip
     _check_optimizer(module)
+    if lit_module is None:
+        check_step(model, criterion, inputs, with_loss=not policies.keys() - {*OF_OPTIMIZER} or not module.policies)
     if not datamodule.validation_splits:
         module.monitor, module.shown = None, {}
     module.monitor = monitor or module.monitor
@@ -202,42 +207,33 @@ def load_trained(model: nn.Module, checkpoints_path: str | Path, reload: str = "
     return model.eval()
 
 
-def _as_datamodule(
-    data: Any, val_data: Iterable[Any] | None, model: nn.Module, task: Task | None, steps_per_epoch: int | None
-) -> tuple[GroupDataModule, Task | None]:
-    """Return the data as one of our datamodules, and the task."""
-    k = model.k if isinstance(model, CodedModel) else None
-    if isinstance(data, GroupDataModule):
-        if val_data is not None or steps_per_epoch is not None:
-            what = "validation data" if val_data is not None else "steps_per_epoch"
-            raise ParityError(f"{type(data).__name__} has its own {what}: leave out the argument.")
-        if k is not None and data.k != k:
-            raise ParityError(f"the model has groups of k = {k}, and {type(data).__name__} of k = {data.k}.")
-        return data, task or data.task
-    if isinstance(data, pl.LightningDataModule):
-        data.prepare_data()
-        data.setup("fit")
-        if val_data is None and is_overridden("val_dataloader", data, pl.LightningDataModule):
-            val_data = data.val_dataloader()
-        data = data.train_dataloader()
-    if not isinstance(data, Iterable):
-        raise ParityError(f"data is a datamodule or an iterable of batches, not a {type(data).__name__}.")
-    first, batches = first_batch(data)
-    datamodule = BatchData(batches, val_data, k, steps_per_epoch)
-    return datamodule, task or inferred_task(model, first)
-
-
 def _described(datamodule: GroupDataModule, data: Any) -> dict[str, Any]:
     names = ("k", "batch_size", "num_validation", "steps_per_epoch", "seed", "augmentation")
     settings = {} if isinstance(datamodule, BatchData) else {name: getattr(datamodule, name, None) for name in names}
     return {"object": type(data).__name__, **settings}
 
 
+def _check_objects(criterion: object, optimizer: object, schedule: object) -> None:
+    """Refuse a class where an object is expected, and an object where a factory is."""
+    if isinstance(criterion, type):
+        raise ParityError(f"criterion is a class: make an object of it, {criterion.__name__}().")
+    if criterion is not None and not callable(criterion):
+        raise ParityError(
+            f"criterion is called with predictions and targets, and cannot be a {type(criterion).__name__}."
+        )
+    for name, value, made in (
+        ("optimizer", optimizer, "an optimiser of parameters, e.g. Adam(lr=1e-3) of parity.training"),
+        ("schedule", schedule, "a schedule of (optimizer, steps), e.g. OneCycle() of parity.training"),
+    ):
+        if value is not None and (isinstance(value, torch.optim.Optimizer) or not callable(value)):
+            raise ParityError(f"{name} is a factory that makes {made}, not a {type(value).__name__}.")
+
+
 def _check_optimizer(module: BurstModule) -> None:
     parameters = list(module.trainable_parameters())
     if not parameters:
         raise ParityError("nothing in the model can be trained: no parameter has requires_grad.")
-    try:
-        module.optimizer_factory(parameters)
-    except ValueError as error:
-        raise ParityError(f"the optimiser cannot be made: {error}.") from error
+    with user_errors("the optimiser cannot be made"):
+        made = module.optimizer_factory(parameters)
+    if not isinstance(made, torch.optim.Optimizer):
+        raise ParityError(f"optimizer makes a {type(made).__name__}, expected a torch.optim.Optimizer.")

@@ -2,32 +2,37 @@
 
 import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from parity.data import GroupBatch, GroupDataModule, GroupLoader
 from parity.errors import ParityError
+from parity.training.loop.batch_form import BatchForm
 from parity.training.loop.random_states import drawn_aside, random_states, set_random_states
 
 
 class BatchLoader(GroupLoader):
-    """Yields the batches of an iterable, which is iterated over once per epoch.
+    """Deals out the batches of an iterable, which is iterated over in every epoch.
 
-    An epoch that is resumed starts the iterable with the random generators as they were, so that a shuffling
-    ``DataLoader`` draws the same order, and skips what was seen; validation leaves the generators as they are. An
-    iterator cannot start over: every epoch, and a run that is resumed, takes what comes next.
+    An epoch that is resumed begins it with the random generators as they were, so that a shuffling ``DataLoader`` draws
+    the same order, and skips what was seen; validation leaves the generators as they are. An iterator cannot be
+    restarted: every epoch, and a run that is resumed, takes what comes next.
 
     Args:
         batches: of (queries, targets); of groups (G, k, *Q), (G, k, ...) for a coded model, else (B, *Q), (B, ...).
         split: 'train' or 'val'.
-        grouped: whether batches are of groups.
+        form: what batches must be.
         num_steps: batches of an epoch.
         device: where they are put.
     """
 
-    def __init__(self, batches: Iterable[Any], split: str, grouped: bool, num_steps: int, device: torch.device) -> None:
-        self.source, self.split, self.grouped = batches, split, grouped
+    def __init__(
+        self, batches: Iterable[Any], split: str, form: BatchForm, num_steps: int, device: torch.device
+    ) -> None:
+        self.source, self.split, self.form = batches, split, form
         self.queries_are_fixed = False
         self.sampler: Any = getattr(batches, "sampler", None)  # Lightning sets its epoch
         self._num_steps, self._device = num_steps, device
@@ -54,10 +59,16 @@ class BatchLoader(GroupLoader):
                     f"the {self.split} data ended after {number} of {self._num_steps} batches: hand over a list or a "
                     "DataLoader, which can be gone through again, or set steps_per_epoch lower."
                 )
-            yield as_groups(batch, self.grouped, self._device)
+            groups = self.form.groups(batch, f"batch {number + 1} of the {self.split} data", self._device)
+            if self.split == "train" and len(groups.queries) < self.form.least:
+                raise ParityError(
+                    f"batch {number + 1} of the train data has one query, which batch normalisation cannot be trained "
+                    "on: use drop_last=True or another batch size."
+                )
+            yield groups
 
     def _after(self, first: int) -> Iterator[Any]:
-        """Return an epoch's batches but for the first ones, drawn as if those were, too."""
+        """Return an epoch's batches from this number on, drawn as if those before were, too."""
         now = random_states()
         if first and self.epoch_start is not None:
             set_random_states(self.epoch_start)
@@ -71,31 +82,31 @@ class BatchLoader(GroupLoader):
         return batches
 
 
-def as_groups(batch: Any, grouped: bool, device: torch.device | str = "cpu") -> GroupBatch:
-    """Make coding groups of a batch (queries, targets); without ``grouped``, of one query each.
+def first_batch(batches: Iterable[Any], name: str) -> tuple[Any, Iterable[Any]]:
+    """Return the first batch, and the batches with it as if none had been drawn.
+
+    Args:
+        batches: where from.
+        name: of them, for messages.
 
     Raises:
-        ParityError: it is not such a pair.
+        ParityError: these are not batches, there is none, or drawing it raises an error.
     """
-    if not isinstance(batch, tuple | list) or len(batch) < 2 or len(batch[0]) != len(batch[1]):
-        raise ParityError(f"a batch is a pair (queries, targets) of the same length, not {type(batch).__name__}.")
-    queries, targets = (torch.as_tensor(part).to(device, non_blocking=True) for part in batch[:2])
-    if not grouped:
-        queries, targets = queries.unsqueeze(1), targets.unsqueeze(1)
-    return GroupBatch(queries, targets, torch.arange(queries.shape[0] * queries.shape[1]).view(queries.shape[:2]))
-
-
-def first_batch(batches: Iterable[Any]) -> tuple[Any, Iterable[Any]]:
-    """Return the first batch, and all batches, that one included.
-
-    Raises:
-        ParityError: there is none.
-    """
+    if isinstance(batches, str | bytes | dict) or not isinstance(batches, Iterable):
+        raise ParityError(
+            f"{name} is a datamodule or an iterable of batches, as a DataLoader is, not a {type(batches).__name__}."
+        )
     states = random_states()
-    iterator = iter(batches)
-    batch = next(iterator, None)
+    try:
+        iterator = iter(batches)
+        batch = next(iterator, None)
+    except ParityError:
+        raise
+    except Exception as error:  # of a user's own objects
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ParityError(f"the first batch of {name} cannot be drawn ({why.rstrip('.')}).") from error
     if batch is None:
-        raise ParityError("the data is empty: hand over at least one batch to train on.")
+        raise ParityError(f"there are no batches in {name}.")
     if iterator is batches:
         return batch, itertools.chain([batch], iterator)
     set_random_states(states)
@@ -107,7 +118,7 @@ class BatchData(GroupDataModule):
 
     Args:
         train, val: what to train on and to validate on; None for no validation.
-        k: queries in a group; None where batches are of single queries.
+        form: what batches must be.
         steps_per_epoch: batches of an epoch, where the data lasts longer.
 
     Raises:
@@ -115,18 +126,32 @@ class BatchData(GroupDataModule):
     """
 
     def __init__(
-        self, train: Iterable[Any], val: Iterable[Any] | None, k: int | None, steps_per_epoch: int | None
+        self, train: Iterable[Any], val: Iterable[Any] | None, form: BatchForm, steps_per_epoch: int | None
     ) -> None:
-        super().__init__(k or 1, batch_size=1, steps_per_epoch=steps_per_epoch)
+        super().__init__(form.k or 1, batch_size=1, steps_per_epoch=steps_per_epoch)
         self._data = {"train": train} if val is None else {"train": train, "val": val}
-        self._grouped = k is not None
-        self._steps = {"train": _steps(train, steps_per_epoch, "the data has no length: set steps_per_epoch")}
+        self.form = form
+        self._steps = {"train": _steps(train, steps_per_epoch, "the data has no length: say steps_per_epoch")}
         if val is not None:
             self._steps["val"] = _steps(val, None, "val_data has no length: hand over a list or a DataLoader")
         self.validation_splits = () if val is None else ("val",)
 
     def loader(self, split: str) -> BatchLoader:
-        return BatchLoader(self._data[split], split, self._grouped, self._steps[split], self.target_device())
+        return BatchLoader(self._data[split], split, self.form, self._steps[split], self.target_device())
+
+    def need_two(self) -> None:
+        """Refuse batches of one query, or group, where training draws one."""
+        self.form = replace(self.form, least=2)
+
+    def has_last_batch_of_one(self) -> bool:
+        """Return whether the length of the training data shows that the last batch of an epoch has one query."""
+        data, steps = self._data["train"], self._steps["train"]
+        if isinstance(data, list | tuple):
+            return any(len(batch[0]) == 1 for batch in data[:steps])
+        if not isinstance(data, DataLoader) or data.drop_last or not data.batch_size or steps < len(data):
+            return False
+        sampler: Any = data.sampler
+        return len(sampler) % data.batch_size == 1
 
 
 def _steps(batches: Iterable[Any], most: int | None, without: str) -> int:

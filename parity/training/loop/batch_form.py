@@ -1,0 +1,115 @@
+"""What a batch of a user's iterable must be, and how it is made a batch of coding groups."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from parity.data import GroupBatch
+from parity.data.checks import check_counts, check_finite, check_targets
+from parity.errors import ParityError
+from parity.tasks import Task
+
+
+@dataclass(frozen=True)
+class BatchForm:
+    """Checks batches, and makes coding groups of them.
+
+    Tensors, arrays and lists of them are taken. Floats of any width become ``dtype``, classes of any width int64.
+
+    Args:
+        k: queries in a group; None where batches are of single queries, (B, *Q), which become groups of one.
+        dtype: of the model's parameters.
+        task: what targets are of; None leaves them unchecked.
+        least: queries or groups that a batch of training data has at least.
+    """
+
+    k: int | None = None
+    dtype: torch.dtype = torch.float32
+    task: Task | None = None
+    least: int = 1
+
+    def groups(self, batch: Any, where: str, device: torch.device | str = "cpu") -> GroupBatch:
+        """Make coding groups of a batch (queries, targets).
+
+        Args:
+            batch: (B, *Q), (B, ...); or with k, (G, k, *Q), (G, k, ...).
+            where: names the batch.
+            device: where the groups are put.
+
+        Raises:
+            ParityError: it is not such a pair, or not of numbers that a model can be trained on.
+        """
+        if not isinstance(batch, tuple | list) or len(batch) < 2:
+            raise ParityError(
+                f"{where}: a batch is a pair (queries, targets) of tensors, not of type {type(batch).__name__}."
+            )
+        queries, targets = (
+            _tensor(part, what, where) for part, what in zip(batch, ("queries", "targets"), strict=False)
+        )
+        queries = queries.to(self.dtype) if queries.is_floating_point() else queries
+        targets = targets.float() if targets.is_floating_point() else targets
+        if not queries.ndim or not targets.ndim:
+            raise ParityError(
+                f"{where}: this is one query with its target, not a batch: hand over a DataLoader of them."
+            )
+        check_counts(queries, targets, where)
+        if not queries.numel() or not targets.numel():
+            raise ParityError(f"{where}: the batch is empty, its queries have the shape {tuple(queries.shape)}.")
+        if queries.dtype in (torch.uint8, torch.bool) or (self.k and not queries.is_floating_point()):
+            raise ParityError(
+                f"{where}: queries are {_name(queries)}, and networks take float32: hand over queries.float() / 255 "
+                "for pixels."
+            )
+        if self.k is not None and not queries.shape[1:2] == targets.shape[1:2] == (self.k,):
+            raise ParityError(
+                f"{where}: queries and targets come in groups of k = {self.k}, (G, {self.k}, ...), not as "
+                f"{tuple(queries.shape)} and {tuple(targets.shape)}."
+            )
+        for what, values in (("queries", queries), ("targets", targets)):
+            # A sum is several times as fast as a look at every number; one on a GPU would have to be waited for.
+            if values.device.type == "cpu" and not values.sum().isfinite():
+                check_finite(values, what, where)
+        if self.k is None:
+            queries, targets = queries.unsqueeze(1), targets.unsqueeze(1)
+        return GroupBatch(
+            queries.to(device, non_blocking=True),
+            self._targets(targets, where).to(device, non_blocking=True),
+            torch.arange(queries.shape[0] * queries.shape[1]).view(queries.shape[:2]),
+        )
+
+    def _targets(self, targets: Tensor, where: str) -> Tensor:
+        """Check targets (G, k, ...); those on a GPU are not read, which would wait for it."""
+        if self.task is None or targets.device.type != "cpu":
+            integers = targets.dtype != torch.bool and not targets.is_floating_point()
+            return targets.long() if integers else targets
+        return check_targets(targets.flatten(0, 1), self.task, where).unflatten(0, targets.shape[:2])
+
+
+def _tensor(values: Any, what: str, where: str) -> Tensor:
+    """Return a tensor, an array, or a list of numbers, arrays or tensors, as a tensor of real numbers."""
+    try:
+        if isinstance(values, list | tuple) and values and all(isinstance(value, Tensor) for value in values):
+            values = torch.stack(list(values))
+        if not isinstance(values, Tensor):
+            array = np.asarray(values)
+            values = torch.from_numpy(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))))
+            values = values.reshape(array.shape)
+    except (TypeError, ValueError, RuntimeError) as error:
+        why = " ".join(str(error).split()).rstrip(".")
+        raise ParityError(
+            f"{where}: {what} should be a tensor of numbers, not a {type(values).__name__} ({why})."
+        ) from error
+    if values.layout is not torch.strided or values.is_nested or values.is_quantized or values.is_meta:
+        raise ParityError(
+            f"{where}: {what} should be a dense tensor of numbers: hand over {what}.to_dense() of a sparse one."
+        )
+    if values.is_complex():
+        raise ParityError(f"{where}: {what} are {_name(values)}, expected real numbers.")
+    return values
+
+
+def _name(values: Tensor) -> str:
+    return str(values.dtype).removeprefix("torch.")

@@ -1,0 +1,224 @@
+"""Odd and hostile input: a run or a sentence, never a traceback, and nothing left by what was refused."""
+
+import logging
+import warnings
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from parity.coded_model import CodedModel
+from parity.coders import LinearDecoder, LinearEncoder
+from parity.command_line import run_command
+from parity.errors import ParityError
+from parity.models import MLP
+from parity.training import train_model
+from tests.conftest import _script
+
+LONG, ODD = "x" * 256, "\u00e4 %j/..\\ $HOME"
+NAMES = ["mlp_base", "mlp_k2_add", "mlp_k*", "none", "", "*", "[", "../x", ODD, LONG]
+PATHS = ["", ".", "none.ckpt", "~/none.pt", "/dev/null", "/proc/self/mem", "a/b.pt", ODD, LONG, "/"]
+WHOLE = ["0", "1", "2", "-1", "99999999999999999999", "1.5", "nan", "", "x", "0x1"]
+NUMBERS = [*WHOLE, "1e-3", "inf", "1e999"]
+SETS = [
+    "trainer.max_epochs=1", "trainer.max_epochs=0", "trainer.max_epochs=x", "trainer.precision=64", "code.k=3",
+    "code.k=-1", "code=1", "data.batch_size=0", "data.num_validation=99999", "optimizer.lr=nan", "none.none=1", "a",
+    "=", "=1", "..=3", "trainer.accumulate_grad_batches=1e9", f"{LONG}=1",
+]  # fmt: skip
+WORDS = ["", "x", ODD, LONG, "-x", "a b", "a/b"]
+
+NAMING = {
+    "--dataset": ["Digits", "digits", "MNISTT", "", "../Digits", LONG],
+    "--collection": ["original", "none", "", LONG],
+    "--seed": WHOLE,
+    "--run_name": WORDS,
+    "--set": SETS,
+    "--experiments_path": PATHS,
+}
+TRAINING = {
+    **NAMING,
+    "--base_weights": PATHS, "--resume_from": PATHS, "--accelerator": ["cpu", "tpu", "gpu", "", "x"],
+    "--devices": ["1", "auto", "0", "-1", "x", "0,1", ""], "--num_nodes": ["1", "0", "-1", "x"],
+    "--checkpoint_every": WHOLE, "--refresh_rate": WHOLE, "--save_every_minutes": NUMBERS, "--wandb_project": WORDS,
+    "--wandb_id": WORDS, "--wandb_name": WORDS,
+    "--amp": None, "--debug": None, "--test_every_epoch": None, "--track_grad_norm": None, "--sync_batchnorm": None,
+    "--no_train_base": None, "--force-no-resume": None, "--no-csv_logger": None, "--tensorboard_logger": None,
+    "--wandb_checkpoint": None, "--list": None, "--print_config": None, "--unknown": None,
+}  # fmt: skip
+EVALUATION = {
+    **NAMING,
+    "--reload": ["best", "last", "epoch_1", "epoch_x", "", "../x", LONG], "--ema": None, "--weights": PATHS,
+    "--split": ["test", "val", "train", ""], "--batch_size": WHOLE, "--accelerator": ["cpu", "tpu", "x"],
+    "--json": PATHS, "--compare": NAMES, "--report": ["", ".", "/dev/null", LONG], "--baselines": None,
+    "--backup": NAMES, "--default_class": WHOLE, "--wandb_logger": None, "--wandb_project": WORDS,
+}  # fmt: skip
+SUBMISSION = {
+    **TRAINING,
+    "--gpus": WHOLE, "--nodes": WHOLE, "--tasks_per_node": WHOLE, "--cpus_per_task": WHOLE, "--mem_gb": NUMBERS,
+    "--timeout": NUMBERS, "--timeout_min": WHOLE, "--job_name": WORDS, "--partition": WORDS,
+}  # fmt: skip
+# What is trained writes nothing here, and what is evaluated is not there.
+COMMANDS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "train": (TRAINING, ["--fast_dev_run"]),
+    "evaluate": (EVALUATION, []),
+    "run_with_submitit": (SUBMISSION, ["--dry_run"]),
+}
+
+
+@st.composite
+def command_lines(draw: st.DrawFn) -> list[str]:
+    """Draw a command and up to four odd options beside those that name an experiment."""
+    command = draw(st.sampled_from(sorted(COMMANDS)))
+    options, fixed = COMMANDS[command]
+    line = [command, "--dataset=Digits", f"--experiment_name={draw(st.sampled_from(NAMES))}", "--accelerator=cpu"]
+    for option in draw(st.lists(st.sampled_from(sorted(options)), max_size=4, unique=True)):
+        values = options[option]
+        line += [option] if values is None else [f"{option}={draw(st.sampled_from(values))}"]
+    return [*line, *fixed]
+
+
+def _status(script: ModuleType, arguments: list[str]) -> int:
+    try:
+        return run_command(script.main, script.get_parser().parse_args(arguments))
+    except SystemExit as end:  # of argparse
+        return int(end.code or 0)
+
+
+def check_command_line(line: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a command line in an empty folder; what is refused leaves nothing."""
+    with monkeypatch.context() as patched:
+        folder.mkdir()
+        patched.chdir(folder)
+        patched.setenv("HOME", str(folder))
+        patched.setenv("WANDB_MODE", "offline")
+        script = _script(line[0])
+        status = _status(script, line[1:])
+        assert status in (0, 1, 2), line
+        if status or line[0] != "evaluate":
+            left = [str(path) for path in folder.rglob("*")]
+            assert not left, f"{' '.join(line)} left {left[:3]}"
+
+
+@pytest.fixture
+def _root_logger_as_it_was() -> Any:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+def _fuzz(examples: int) -> Any:
+    health = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
+    return settings(max_examples=examples, suppress_health_check=health, deadline=None)
+
+
+@pytest.mark.usefixtures("_root_logger_as_it_was")
+@given(line=command_lines())
+@_fuzz(50)
+def test_command_lines_end_in_a_run_or_a_sentence(
+    line: list[str], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_command_line(line, tmp_path_factory.mktemp("fuzz") / "empty", monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_root_logger_as_it_was")
+@given(line=command_lines())
+@_fuzz(500)
+def test_many_command_lines_end_in_a_run_or_a_sentence(
+    line: list[str], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_command_line(line, tmp_path_factory.mktemp("fuzz") / "empty", monkeypatch)
+
+
+QUERY, CLASSES = (1, 4, 4), 3
+SHAPES = [(6, *QUERY), (6, 16), (6, 4, 4, 1), (6, 1, 5, 5), (6,), (), (0, *QUERY), (1, *QUERY), (3, 2, *QUERY),
+          (2, 3, *QUERY), (3, 2, 16)]  # fmt: skip
+TYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8, torch.int64, torch.bool,
+         torch.complex64]  # fmt: skip
+CONTAINERS = {
+    "tensor": lambda values: values,
+    "array": lambda values: values.float().numpy() if values.dtype == torch.bfloat16 else values.numpy(),
+    "list": lambda values: values.tolist(),
+    "tensors": lambda values: list(values) if values.ndim else values,
+    "sparse": lambda values: values.to_sparse() if values.ndim else values,
+    "none": lambda values: None,
+    "dictionary": lambda values: {"values": values},
+    "objects": lambda values: np.array([None] * 6, dtype=object),
+    "words": lambda values: ["a"] * 6,
+}
+TARGETS = {
+    "classes": torch.tensor([0, 1, 2, 0, 1, 2]),
+    "from 1": torch.tensor([1, 2, 3, 1, 2, 3]),
+    "negative": torch.tensor([0, 1, -1, 0, 1, 2]),
+    "ignored": torch.tensor([0, 1, -100, 0, 1, 2]),
+    "nan": torch.tensor([[0.0, 1.0, torch.nan]] * 6),
+    "numbers": torch.rand(6, CLASSES),
+    "one-hot": nn.functional.one_hot(torch.tensor([0, 1, 2, 0, 1, 2])),
+    "too few": torch.tensor([0, 1]),
+    "none": torch.empty(0, dtype=torch.long),
+}
+WRONG = {"from 1", "negative", "ignored", "nan", "one-hot", "too few", "none"}
+MIXED = st.sampled_from([torch.int64, torch.int8, torch.uint8, torch.int32, torch.float32, torch.float64, torch.bool])
+BATCHES = {
+    "list": lambda batch: [batch, batch],
+    "tuple": lambda batch: (batch, batch),
+    "iterator": lambda batch: iter([batch, batch]),
+    "loader": lambda batch: DataLoader([batch, batch], batch_size=None),
+    "batch": lambda batch: batch,
+    "dictionary": lambda batch: {"batch": batch},
+}
+
+
+@given(
+    coded=st.booleans(), shape=st.sampled_from(SHAPES), dtype=st.sampled_from(TYPES), nan=st.sampled_from([0, 0, 0, 1]),
+    container=st.sampled_from(sorted(CONTAINERS)), of_targets=st.sampled_from(["tensor", "array", "list", "words"]),
+    kind=st.sampled_from(sorted(TARGETS)), target_dtype=st.none() | MIXED, batches=st.sampled_from(sorted(BATCHES)),
+    validation=st.booleans(),
+)  # fmt: skip
+@example(
+    coded=False, shape=(6, *QUERY), dtype=torch.float32, nan=0, container="tensor", of_targets="tensor",
+    kind="classes", target_dtype=None, batches="list", validation=True,
+)  # fmt: skip
+@example(
+    coded=True, shape=(3, 2, *QUERY), dtype=torch.float64, nan=0, container="array", of_targets="array",
+    kind="classes", target_dtype=torch.uint8, batches="loader", validation=True,
+)  # fmt: skip
+@_fuzz(300)
+def test_data_of_any_kind_trains_or_is_refused(
+    coded: bool, shape: tuple[int, ...], dtype: torch.dtype, nan: int, container: str, of_targets: str, kind: str,
+    target_dtype: torch.dtype | None, batches: str, validation: bool,
+) -> None:  # fmt: skip
+    queries = (torch.rand(shape) * 3).to(dtype)
+    if nan and queries.numel() and queries.is_floating_point():
+        queries.flatten()[-1] = torch.nan
+    targets: Tensor = TARGETS[kind] if target_dtype is None else TARGETS[kind].to(target_dtype)
+    if coded and len(targets) % 2 == 0:
+        targets = targets.unflatten(0, (len(targets) // 2, 2))
+    with warnings.catch_warnings(action="ignore"):
+        batch = CONTAINERS[container](queries), CONTAINERS[of_targets](targets)
+        data = BATCHES[batches](batch)
+        base = [MLP(QUERY, (CLASSES,), hidden=(4,)) for _ in range(2)]
+        model: nn.Module = base[0]
+        if coded:
+            model = CodedModel(base[0], LinearEncoder(2, 1, QUERY), base[1:], LinearDecoder(2, 1, (CLASSES,)))
+        options: dict[str, Any] = {"steps_per_epoch": 2}
+        if validation:
+            options["val_data"] = [batch]
+        try:
+            train_model(model, data, 1, accelerator="cpu", progress=False, **options)
+        except ParityError:
+            return
+    integers = targets.dtype not in (torch.bool, torch.float32, torch.float64)
+    assert not (integers and kind in WRONG), "wrong classes were trained on"
+    assert kind not in ("too few", "none", "nan") or (kind == "nan" and integers)
+    assert dtype not in (torch.uint8, torch.bool, torch.complex64) or container == "list"
+    assert not (queries.is_floating_point() and queries.isnan().any()), "NaN was trained on"
+    assert all(value.isfinite().all() for value in model.parameters())
