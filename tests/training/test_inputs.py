@@ -308,7 +308,7 @@ def test_wrong_targets_of_an_own_datamodule_are_refused_before_any_work() -> Non
             stored, classes = super().load(train)
             return stored, classes + 1
 
-    with pytest.raises(ParityError, match="train data of Shifted: targets run from 1 to 10"):
+    with pytest.raises(ParityError, match="training data of Shifted: targets run from 1 to 10"):
         quiet(base(), Shifted())
     with pytest.raises(ParityError, match=r"predictions have the shape \(5,\), and the data needs \(10,\)"):
         quiet(MLP(SHAPES[0], (5,)), DigitsDataModule())

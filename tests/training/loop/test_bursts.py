@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from parity.data import GroupBatch
 from parity.data.digits import DigitsDataModule
+from parity.training.loop.batch_form import BatchForm
 from parity.training.loop.bursts import BurstData, BurstLoader
 from parity.training.loop.iterables import BatchLoader
 
@@ -47,7 +48,7 @@ def test_an_epoch_resumes_after_steps_and_the_next_one_is_whole(steps: int) -> N
 
 def test_an_iterable_resumes_with_the_order_that_it_had() -> None:
     source = torch.utils.data.DataLoader([(torch.ones(1) * i, i) for i in range(50)], batch_size=1, shuffle=True)
-    bursts = BurstLoader(BatchLoader(source, "train", False, 50, torch.device("cpu")))
+    bursts = BurstLoader(BatchLoader(source, "train", BatchForm(), 50, torch.device("cpu")))
     whole = [int(batch.targets) for burst in bursts for batch in burst]
     state = bursts.epoch_state()
     torch.manual_seed(1)
