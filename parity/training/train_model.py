@@ -1,7 +1,7 @@
 """Training in one call, from a notebook as from a script: the same loop as ``train.py``'s."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from parity.training.objectives.averaging import EMA, averaged
 from parity.training.objectives.optimizers import Adam, OptimizerFactory, ScheduleFactory
 
 log = logging.getLogger(__name__)
+
+_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 def train_model(
@@ -62,7 +64,7 @@ def train_model(
 ) -> None:
     """Train a model; it has the last step's weights then, and is in eval mode.
 
-    The same call after a crash, a kill or a ``KeyboardInterrupt`` goes on from ``checkpoints_path``, and ends with the
+    The same call after a crash, a kill or a ``KeyboardInterrupt`` resumes from ``checkpoints_path``, and ends with the
     weights of an uninterrupted call: with our datamodules, and with any iterable that yields the same batches again
     when the global random generators are in the same state, as a list or a shuffling ``DataLoader`` does. An iterator
     cannot be gone through again: what is resumed takes the batches that it yields next. After the last epoch, or where
@@ -73,7 +75,8 @@ def train_model(
         model: a ``CodedModel``, whose parameters with ``requires_grad`` are trained, but for its base model's; or a
             network, (B, *Q) -> (B, *P), to train as a base model.
         data: a datamodule; or an iterable of (queries, targets): of groups (G, k, *Q), (G, k, ...) for a coded model,
-            else (B, *Q), (B, ...). Without a length it needs ``steps_per_epoch``.
+            else (B, *Q), (B, ...). Without a length it needs ``steps_per_epoch``. Tensors, arrays and lists are taken;
+            floats are cast to the model's type, classes of any integer type to int64.
         max_epochs: how long.
         criterion: as a config's ``loss``, e.g. ``ParityTargetLoss(nn.MSELoss())``; by default
             ``TargetsAndReconstructions`` for a coded model, cross-entropy for a classification, else squared error.
@@ -114,7 +117,7 @@ def train_model(
         gradient_clip_val=gradient_clip_val, gradient_clip_algorithm=gradient_clip_algorithm,
     )  # fmt: skip
     options, trainer_args = split_trainer_args(trainer)
-    alike = make_trainer(Hardware(accelerator), logger=False, enable_checkpointing=False, **trainer_args)
+    alike = _make_trainer(accelerator, trainer_args)
     inputs = read_inputs(model, data, val_data, task, steps_per_epoch, alike)
     datamodule, task = inputs.datamodule, inputs.task
     criterion = default_criterion(model, task) if criterion is None else criterion
@@ -189,6 +192,15 @@ def _described(datamodule: GroupDataModule, data: Any) -> dict[str, Any]:
     names = ("k", "batch_size", "num_validation", "steps_per_epoch", "seed", "augmentation")
     settings = {} if isinstance(datamodule, BatchData) else {name: getattr(datamodule, name, None) for name in names}
     return {"object": type(data).__name__, **settings}
+
+
+def _make_trainer(accelerator: str, trainer_args: Mapping[str, Any]) -> pl.Trainer:
+    """Return a Trainer like that of the training, which is not started."""
+    with user_errors(f"Lightning cannot train with accelerator={accelerator!r} and {dict(trainer_args)}"):
+        trainer = make_trainer(Hardware(accelerator), logger=False, enable_checkpointing=False, **trainer_args)
+    if trainer.precision not in _PRECISIONS:
+        raise ParityError(f"precision {trainer.precision} is not supported: {', '.join(_PRECISIONS)} are.")
+    return trainer
 
 
 def _check_objects(criterion: object, optimizer: object, schedule: object) -> None:

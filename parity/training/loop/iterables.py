@@ -34,7 +34,7 @@ class BatchLoader(GroupLoader):
     ) -> None:
         self.source, self.split, self.form = batches, split, form
         self.queries_are_fixed = False
-        self.sampler: Any = getattr(batches, "sampler", None)  # Lightning tells it the epoch
+        self.sampler: Any = getattr(batches, "sampler", None)  # Lightning sets its epoch
         self._num_steps, self._device, self._steps_done = num_steps, device, 0
         self.epoch_start: dict[str, Any] | None = None
         """States of the random generators when this epoch's batches began."""
@@ -123,7 +123,7 @@ class BatchData(GroupDataModule):
         steps_per_epoch: batches of an epoch, where the data lasts longer.
 
     Raises:
-        ParityError: nothing says how long an epoch is.
+        ParityError: the length of an epoch is unknown.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class BatchData(GroupDataModule):
         super().__init__(form.k or 1, batch_size=1, steps_per_epoch=steps_per_epoch)
         self._data = {"train": train} if val is None else {"train": train, "val": val}
         self.form = form
-        self._steps = {"train": _steps(train, steps_per_epoch, "the data has no length: say steps_per_epoch")}
+        self._steps = {"train": _steps(train, steps_per_epoch, "the data has no length: give steps_per_epoch")}
         if val is not None:
             self._steps["val"] = _steps(val, None, "val_data has no length: hand over a list or a DataLoader")
         self.validation_splits = () if val is None else ("val",)
