@@ -32,7 +32,7 @@ def check_queries(queries: object, shape: tuple[int, ...], where: str) -> Tensor
         )
     if tuple(found.shape[1:]) != shape or found.ndim == 0:
         raise ParityError(
-            f"{where}: queries should have the shape (N, {_sides(shape)}), not ({_sides(found.shape)})"
+            f"{where}: queries should have the shape (N, {_sides(shape)}), not {tuple(found.shape)}"
             f"{_remedy_for_shape(tuple(found.shape), shape)}."
         )
     check_finite(found, "queries", where)
@@ -116,12 +116,12 @@ def _classes(targets: Tensor, classes: int, where: str) -> Tensor:
         targets = targets.squeeze(1)
     if targets.ndim == 2 and targets.shape[1] == classes:
         raise ParityError(
-            f"{where}: targets of shape ({_sides(targets.shape)}) look one-hot, and classes are numbers, (N,): hand "
+            f"{where}: targets of shape {tuple(targets.shape)} look one-hot, and classes are numbers, (N,): hand "
             "over targets.argmax(1)."
         )
     if targets.ndim != 1:
         raise ParityError(
-            f"{where}: targets should be the numbers of classes, of shape (N,), not ({_sides(targets.shape)})."
+            f"{where}: targets should be the numbers of classes, of shape (N,), not {tuple(targets.shape)}."
         )
     if targets.is_floating_point() or targets.is_complex():
         raise ParityError(
@@ -152,7 +152,7 @@ def _remedy_for_range(least: int, greatest: int, classes: int) -> str:
 def _boxes(targets: Tensor, where: str) -> Tensor:
     if targets.ndim != 2 or targets.shape[1] != 4:
         raise ParityError(
-            f"{where}: targets should be boxes (x, y, w, h), of shape (N, 4), not ({_sides(targets.shape)})."
+            f"{where}: targets should be boxes (x, y, w, h), of shape (N, 4), not {tuple(targets.shape)}."
         )
     if not targets.is_floating_point():
         raise ParityError(
@@ -191,7 +191,7 @@ def _parts(values: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def _sides(shape: tuple[int, ...]) -> str:
-    return ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+    return ", ".join(map(str, shape))
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -21,7 +21,7 @@ class BoxNetwork(nn.Module):
         hidden: width between the linear layers.
 
     Raises:
-        ParityError: the queries are no images, or there is no stage.
+        ParityError: the queries are not images, or there is no stage.
     """
 
     def __init__(

@@ -46,7 +46,7 @@ class LayeredMLP(nn.Module):
         resized_to: queries (C, H, W) are resized to images of this side first; None leaves them.
 
     Raises:
-        ParityError: an unknown name, or queries that are no images and cannot be resized.
+        ParityError: an unknown name, or queries that are not images and cannot be resized.
 
     Attributes:
         stages: the layers f_1, ..., f_L: (B, *Q) -> (B, width), ..., (B, width) -> (B, *P).
@@ -66,7 +66,7 @@ class LayeredMLP(nn.Module):
         first: nn.Module = nn.Flatten()
         if resized_to is not None:
             if len(query_shape) != 3:
-                raise ParityError(f"queries of shape {tuple(query_shape)} are no images, and cannot be resized.")
+                raise ParityError(f"queries of shape {tuple(query_shape)} are not images, and cannot be resized.")
             query_shape = (query_shape[0], resized_to, resized_to)
             first = nn.Sequential(_Resize(resized_to), first)
         widths = [math.prod(query_shape), *hidden]

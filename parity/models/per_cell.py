@@ -22,7 +22,7 @@ class PerCell(nn.Module):
         arguments: its keyword arguments.
 
     Raises:
-        ParityError: the queries are no images, or too small for k cells; or what is to be put out is not k predictions.
+        ParityError: the queries are not images, or too small for k cells; or the prediction is not of shape (k, *P).
     """
 
     def __init__(

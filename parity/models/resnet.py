@@ -58,7 +58,7 @@ class ResNet(nn.Module):
         widths: channels of each stage; by default 64 in the first and twice as many in each further one.
 
     Raises:
-        ParityError: the queries are no images, or the stages cannot be made.
+        ParityError: the queries are not images, or the stages cannot be made.
     """
 
     # The names of github.com/kuangliu/pytorch-cifar; the original's are torchvision's.

@@ -20,7 +20,7 @@ class VGG11(nn.Module):
         prediction_shape: shape P of a prediction, e.g. ``(30,)``.
 
     Raises:
-        ParityError: the queries are no spectrograms, or smaller.
+        ParityError: the queries are not spectrograms, or smaller.
     """
 
     def __init__(self, query_shape: Sequence[int], prediction_shape: Sequence[int]) -> None:
@@ -57,7 +57,7 @@ class LeNet(nn.Module):
             has 0.5.
 
     Raises:
-        ParityError: the queries are no spectrograms, or smaller.
+        ParityError: the queries are not spectrograms, or smaller.
     """
 
     def __init__(self, query_shape: Sequence[int], prediction_shape: Sequence[int], dropout: float = 0.0) -> None:

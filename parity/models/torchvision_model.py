@@ -31,7 +31,7 @@ def torchvision_model(
         arguments: further ones of the constructor.
 
     Raises:
-        ParityError: the queries are no images of three channels.
+        ParityError: the queries are not images of three channels.
     """
     if len(query_shape) != 3 or query_shape[0] != 3:
         raise ParityError(f"torchvision's networks answer images (3, H, W), not queries of shape {tuple(query_shape)}.")

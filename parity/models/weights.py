@@ -6,6 +6,7 @@ Files are torch state dicts (``torch.load(..., weights_only=True)``), Lightning 
 import errno
 import hashlib
 import logging
+import os.path
 import pickle
 import warnings
 import zipfile
@@ -90,9 +91,9 @@ def read_file(path: Path) -> dict[str, Any]:
         ParityError: no such file, or a pickle that would run code.
         DamagedFileError: it is cut off, damaged or not written by torch.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, False for a name that is too long
         raise DamagedFileError(f"there is no file {path}: it is a folder.")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ParityError(f"there is no file {path}.")
     try:
         if kind := _other_archive(path):
@@ -173,7 +174,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ParityError(f"there is no file {path}.")
     try:
         return load_file(path)

@@ -77,7 +77,8 @@ def train_model(
         model: a ``CodedModel``, whose parameters with ``requires_grad`` are trained, but for its base model's; or a
             network, (B, *Q) -> (B, *P), to train as a base model.
         data: a datamodule; or an iterable of (queries, targets): of groups (G, k, *Q), (G, k, ...) for a coded model,
-            else (B, *Q), (B, ...). Without a length it needs ``steps_per_epoch``.
+            else (B, *Q), (B, ...). Without a length it needs ``steps_per_epoch``. Tensors, arrays and lists are taken;
+            floats are cast to the model's type, classes of any integer type to int64.
         max_epochs: the number of epochs.
         criterion: as a config's ``loss``, e.g. ``ParityTargetLoss(nn.MSELoss())``; by default
             ``TargetsAndReconstructions`` for a coded model, cross-entropy for a classification, else squared error.

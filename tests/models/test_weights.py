@@ -258,6 +258,12 @@ def test_a_failed_download_is_called_damaged_and_not_dangerous(tmp_path: Path, t
     assert_refused(tmp_path / "weights.pt", "damaged")
 
 
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_name_that_is_too_long_is_of_no_file(suffix: str) -> None:
+    with pytest.raises(ParityError, match="there is no file x"):
+        read_weights("x" * 300 + suffix)
+
+
 def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
     torch.save({0: torch.ones(2)}, tmp_path / "weights.pt")
     assert_refused(tmp_path / "weights.pt", "no state dict")

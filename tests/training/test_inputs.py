@@ -222,7 +222,11 @@ def test_trying_a_step_leaves_buffers_and_random_generators_alone() -> None:
         (dict(optimizer=lambda parameters: None), "makes a NoneType"),
         (dict(optimizer=lambda: None), "the optimiser cannot be made"),
         (dict(schedule=3), "schedule is a factory"),
-        (dict(precision=64), "precision"),
+        *(
+            (dict(precision=precision), "precision")
+            for precision in (64, "64", "64-true", "transformer-engine", "none")
+        ),
+        (dict(accelerator="tpu"), "tpu"),
         (dict(accelerator="abacus"), "abacus"),
     ],
 )

@@ -222,7 +222,7 @@ def test_regression_has_the_loss_alone() -> None:
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        (endless, {}, "has no length: "),
+        (endless, {}, "has no length: give steps_per_epoch"),
         (lambda: (batch for batch in [questions(8)]), dict(steps_per_epoch=2), "ended after 1 of 2 batches"),
         (list, {}, "there are no batches"),
         (lambda: 3, {}, "not a int"),

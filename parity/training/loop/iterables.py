@@ -131,7 +131,7 @@ class BatchData(GroupDataModule):
         super().__init__(form.k or 1, batch_size=1, steps_per_epoch=steps_per_epoch)
         self._data = {"train": train} if val is None else {"train": train, "val": val}
         self.form = form
-        self._steps = {"train": _steps(train, steps_per_epoch, "the data has no length: say steps_per_epoch")}
+        self._steps = {"train": _steps(train, steps_per_epoch, "the data has no length: give steps_per_epoch")}
         if val is not None:
             self._steps["val"] = _steps(val, None, "val_data has no length: hand over a list or a DataLoader")
         self.validation_splits = () if val is None else ("val",)
