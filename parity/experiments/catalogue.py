@@ -13,6 +13,7 @@ from parity import settings
 from parity.errors import ParityError, did_you_mean
 from parity.experiments.config import Config, frozen
 from parity.experiments.imports import add_to_path, import_file
+from parity.settings import user_path
 
 _PARAMETERS = "experiment_parameters.py"
 _OWN_FOLDER = Path(__file__).parent
@@ -37,7 +38,7 @@ def add_experiments_path(folder: str | Path) -> None:
     Raises:
         ParityError: the folder does not exist.
     """
-    folder = Path(folder).expanduser().resolve()
+    folder = user_path(folder).resolve()
     if not folder.is_dir():
         raise ParityError(
             f"--experiments_path {folder} is not a folder: it should hold <Dataset>/<collection>/{_PARAMETERS}."
