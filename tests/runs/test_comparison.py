@@ -148,7 +148,7 @@ def test_workers_that_fail_in_pairs_lose_more(trained: Path, comparison: dict[st
         (["--compare", "mlp_base"], "name parity experiments, or add --baselines"),
         (["--compare", "mlp_k2_add", "--unavailable", "1.5"], "probabilities, from 0 to 1, not 1.5"),
         (["--compare", "mlp_k2_add", "--default_class", "10"], "one of the 10 classes"),
-        (["--compare", "mlp_k2_add", "--backup", "mlp_k4_linear_r2"], "mlp_k4_linear_r2 is none"),
+        (["--compare", "mlp_k2_add", "--backup", "mlp_k4_linear_r2"], "mlp_k4_linear_r2 is not one"),
         (["--compare", "mlp_k2_add", "--report", "/sys/report"], "/sys/report cannot be written"),
         (["--compare", "mlp_k2_add", "--wandb_logger"], "--wandb_project"),
     ],
