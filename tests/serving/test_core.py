@@ -196,6 +196,45 @@ def test_a_hedge_answers_for_a_stalled_worker_and_the_loser_is_cancelled() -> No
     assert service.cancelled == [own]
 
 
+def test_the_loser_of_a_hedge_is_cancelled_although_its_group_waits_for_another_member() -> None:
+    service = Harness(Policy(hedge_delay=2, hedge_budget=0.5), ExactCode(2, 1))
+    hedged = service.arrive()
+    service.arrive()
+    own = service.task_of(hedged)
+    service.wait(2)
+    service.done(max(service.tasks(BASE)))
+    assert service.source(hedged) is Source.HEDGE
+    assert service.cancelled == [own]
+
+
+def test_a_failed_task_is_not_sent_again_while_its_hedge_is_out() -> None:
+    service = Harness(Policy(hedge_delay=0, hedge_budget=math.inf), UNCODED)
+    asked = service.arrive()
+    service.failed(service.task_of(asked))
+    assert len(service.sent) == 2
+    service.done(service.task_of(asked))
+    assert service.source(asked) is Source.HEDGE
+
+
+def test_a_failed_task_of_a_query_that_was_late_is_not_sent_again() -> None:
+    service = Harness(Policy(retries=1), ExactCode(2, 1))
+    hurried, patient = service.arrive(deadline=1), service.arrive(deadline=9)
+    service.wait(1)
+    service.failed(service.task_of(hurried))
+    assert len(service.sent) == 3
+    assert service.source(patient) is None
+
+
+def test_a_query_whose_worker_failed_before_its_group_was_full_is_rebuilt_later() -> None:
+    service = Harness(Policy(group_timeout=5, retries=0), ExactCode(2, 1))
+    lost = service.arrive()
+    service.failed(service.task_of(lost))
+    assert service.source(lost) is None
+    service.done(service.task_of(service.arrive()))
+    service.done(service.tasks(1)[0])
+    assert service.source(lost) is Source.REBUILT
+
+
 def test_hedges_stay_within_their_budget() -> None:
     service = Harness(Policy(hedge_delay=1, hedge_budget=0.1), UNCODED)
     for _ in range(100):
