@@ -15,7 +15,7 @@ from parity.experiments import Experiment
 from parity.runs.training import RunOptions, run_training
 from parity.training import Hardware
 
-# REFERENCES.md: test A_d of the original recipe, one seed, and what it should lie in here.
+# Test A_d of the original recipe, one seed, measured beforehand; and what it should lie in here.
 REFERENCE = {2: {1: 0.20, 3: 0.66, 40: 0.896}, 3: {40: 0.799}, 4: {40: 0.658}}
 WITHIN = {(2, 1): (0.15, 0.40), (2, 3): (0.55, 0.78)}
 

@@ -48,6 +48,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"there is: {', '.join(names)}." if names else "there is none yet."
 
 
+def in_one_line(error: BaseException) -> str:
+    """Return an error's message without line breaks, or its type where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 _LONGEST_CAUSE = 400
 
 

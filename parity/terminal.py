@@ -1,10 +1,18 @@
 """What goes to standard output, whatever that is: a terminal, a file, a pipe that takes ASCII alone."""
 
 import io
+import logging
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+
+log = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LINES = 20.0
 
 
 def console(**options: Any) -> Console:
@@ -24,3 +32,38 @@ def take_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+@contextmanager
+def progress(
+    what: str, total: int, done: int = 0, shown_in: Console | None = None, transient: bool = True
+) -> Iterator[Callable[[], None]]:
+    """Show how many of ``total`` steps are done: a bar in a terminal, a log line now and then elsewhere.
+
+    Args:
+        what: is computed, e.g. 'smoothing of NeRCC, k = 4'.
+        total: steps.
+        done: steps that are done already.
+        shown_in: where to draw; standard output by default.
+        transient: remove the bar in the end.
+
+    Yields:
+        What is called after each step.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    shown_in = shown_in or console()
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    logged = time.monotonic()
+    with Progress(*columns, console=shown_in, disable=not shown_in.is_terminal, transient=transient) as bar:
+        task = bar.add_task(what, total=total, completed=done)
+
+        def advance() -> None:
+            nonlocal done, logged
+            done += 1
+            bar.advance(task)
+            if not shown_in.is_terminal and (done == total or time.monotonic() - logged > _SECONDS_BETWEEN_LINES):
+                logged = time.monotonic()
+                log.info("%s: %d of %d", what, done, total)
+
+        yield advance

@@ -2,7 +2,7 @@
 
 import os
 
-from parity.errors import ParityError
+from parity.errors import ParityError, in_one_line
 
 
 def check_wandb_project(project: str | None, run_id: str | None = None) -> str:
@@ -34,8 +34,3 @@ def obstacle() -> str | None:
 def in_sweep() -> bool:
     """Return whether a sweep's agent has started this process: W&B gives all of its runs one id then."""
     return "WANDB_SWEEP_ID" in os.environ
-
-
-def in_one_line(error: Exception) -> str:
-    """Return an error's message without line breaks, or its type where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__

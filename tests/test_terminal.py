@@ -1,10 +1,11 @@
-"""Standard output that is not a terminal, or takes ASCII alone."""
+"""Standard output: a terminal, or what is not one, or takes ASCII alone."""
 
 import io
 import logging
 import sys
 
 import pytest
+from rich.console import Console
 
 from parity import terminal
 
@@ -27,3 +28,22 @@ def test_force_color_into_a_file_writes_no_control_codes(
     monkeypatch.setenv("TERM", "xterm-256color")
     terminal.console().print("1 [bold]bold[/bold]")
     assert capsys.readouterr().out == "1 bold\n"
+
+
+def test_a_terminal_gets_a_bar() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with terminal.progress("smoothing", 3, shown_in=console) as advance:
+        for _ in range(3):
+            advance()
+    assert "smoothing" in console.file.getvalue()
+    assert "3/3" in console.file.getvalue()
+
+
+def test_elsewhere_lines_are_logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), force_terminal=False)
+    monkeypatch.setattr(terminal, "_SECONDS_BETWEEN_LINES", -1.0)
+    with caplog.at_level(logging.INFO, "parity"), terminal.progress("smoothing", 2, shown_in=console) as advance:
+        advance()
+        advance()
+    assert [record.message for record in caplog.records] == ["smoothing: 1 of 2", "smoothing: 2 of 2"]
+    assert console.file.getvalue().strip() == ""

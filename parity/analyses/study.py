@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parity import terminal
 from parity.analyses.grid import DEFAULTS, Axes, Trial, grid_id, trials_of
-from parity.analyses.progress import trial_progress
 from parity.analyses.server import start_server
 from parity.errors import ParityError
 
@@ -129,7 +129,8 @@ class Study:
             raise ParityError(f"--jobs counts processes from 0, not {jobs}.")
         number, parts = share
         left = set(self.unfinished())
-        trials = [trial for trial in self.trials[number::parts] if trial in left]
+        own = self.trials[number::parts]
+        trials = [trial for trial in own if trial in left]
         if not trials:
             return
         self.check_data()
@@ -144,7 +145,7 @@ class Study:
         mine = self.folder if parts == 1 else self.share_folder(number, parts)
         with RunLock(mine), StopSignals():
             write_json(self.folder / CONFIG_FILE, self._config)
-            with trial_progress(len(self.trials[number::parts]), len(trials)) as advance:
+            with terminal.progress("trials", len(own), len(own) - len(trials), transient=False) as advance:
                 for _ in run_all(trials, self.folder, jobs):
                     advance()
 

@@ -11,6 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from parity.errors import in_one_line
+
 log = logging.getLogger(__name__)
 
 _NAME = "queries"
@@ -41,7 +43,7 @@ def _read(path: Path, shape: tuple[int, ...]) -> Tensor | None:
         with safe_open(path, framework="pt") as file:
             tensor, written = file.get_tensor(_NAME), file.metadata()
     except (OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
     else:
         if (tensor.shape, tensor.dtype, written) == (shape, torch.float32, _description(tensor)):
             return tensor
@@ -65,7 +67,7 @@ def _write(path: Path, tensor: Tensor) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
         log.warning("%s cannot be written, so its content is computed again in every run (%s).", path, reason)
 
 

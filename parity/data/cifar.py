@@ -13,7 +13,7 @@ from parity.data.augmentation import RandomCropAndFlip
 from parity.data.datamodule import TensorDataModule
 from parity.data.downloads import removed_on_failure
 from parity.data.images import class_names, image_files, read_images
-from parity.errors import ParityError
+from parity.errors import ParityError, in_one_line
 
 
 class CIFAR10DataModule(TensorDataModule):
@@ -51,7 +51,7 @@ class CIFAR10DataModule(TensorDataModule):
             with removed_on_failure(root, folder, archive):
                 return self.DATASET(str(root), train=train, download=True)
         except Exception as error:  # torchvision raises whatever the network or a damaged file leads it to
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = in_one_line(error)
             raise ParityError(
                 f"{name} is not, or not whole, in {folder}, not in {root / name}/{{train,test}}/<class>/* either, and "
                 f"could not be downloaded: set DATA_ROOT to the folder that holds {folder.name} or {name}, or run the "

@@ -17,7 +17,7 @@ from parity.data.datamodule import FIXED_SEED, GroupArguments, GroupDataModule
 from parity.data.files import read_lines
 from parity.data.images import ImageFiles, read_image, readers
 from parity.data.loaders import WorkerLoader
-from parity.errors import ParityError
+from parity.errors import ParityError, in_one_line
 from parity.tasks import Localisation, Task, to_box
 
 PAGE = "https://www.vision.caltech.edu/datasets/cub_200_2011"
@@ -184,7 +184,7 @@ def image_sides(files: ImageFiles) -> Tensor:
         except FileNotFoundError:
             raise ParityError(f"{path} is listed in images.txt but not there: unpack the images again.") from None
         except Exception as error:  # PIL raises whatever a damaged file leads it to
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = in_one_line(error)
             raise ParityError(
                 f"{path} cannot be read as an image: put a whole copy in its place ({reason})."
             ) from error

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from parity.data.files import files_of_class, subfolders
-from parity.errors import ParityError
+from parity.errors import ParityError, in_one_line
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Of image files, in any case."""
@@ -138,7 +138,7 @@ def _pixels(path: Path) -> np.ndarray:
     except ParityError:
         raise
     except Exception as error:  # PIL raises whatever a damaged file leads it to
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_one_line(error)
         raise ParityError(
             f"{path} cannot be read as an image: put a whole copy in its place or remove it ({reason})."
         ) from error

@@ -9,7 +9,7 @@ from torchvision import datasets
 from parity import settings
 from parity.data.datamodule import TensorDataModule
 from parity.data.downloads import removed_on_failure
-from parity.errors import ParityError
+from parity.errors import ParityError, in_one_line
 
 
 class MNISTDataModule(TensorDataModule):
@@ -25,7 +25,7 @@ class MNISTDataModule(TensorDataModule):
             with removed_on_failure(Path(settings.DATA_ROOT), folder):
                 dataset = self.DATASET(str(settings.DATA_ROOT), train=train, download=True)
         except Exception as error:  # torchvision raises whatever the network or a damaged file leads it to
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = in_one_line(error)
             raise ParityError(
                 f"{self.DATASET.__name__} is not, or not whole, in {folder / 'raw'} and could not be downloaded: "
                 f"set DATA_ROOT to the folder that holds {self.DATASET.__name__}/raw/*-ubyte, or run the same command "

@@ -30,7 +30,7 @@ from parity import settings
 from parity.data.cache import cached
 from parity.data.datamodule import TensorArguments, TensorDataModule
 from parity.data.files import files_of_class, read_lines, subfolders
-from parity.errors import ParityError
+from parity.errors import ParityError, in_one_line
 from parity.tasks import Classification, Task
 
 SAMPLE_RATE = 16_000
@@ -316,7 +316,7 @@ def _read(path: Path) -> tuple[Tensor, int]:
                 )
             samples = file.read(dtype="float32", always_2d=True)
     except (OSError, RuntimeError) as error:  # soundfile's own errors are RuntimeErrors
-        reason = getattr(error, "error_string", None) or " ".join(str(error).split())
+        reason = getattr(error, "error_string", None) or in_one_line(error)
         raise ParityError(f"{path} cannot be read as audio, fetch it again ({reason}).") from error
     if len(samples) < frames or _states_more(log) or (format == "OGG" and not _ends_as_ogg(path)):
         raise ParityError(f"{path} is cut off: its header states more samples than there are, fetch it again.")

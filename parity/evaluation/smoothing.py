@@ -11,8 +11,8 @@ from parity.coders import NeRCCDecoder, NeRCCEncoder
 from parity.coders.matrices import combine
 from parity.data import GroupLoader
 from parity.errors import ParityError
-from parity.evaluation.progress import progress
 from parity.tasks import Task
+from parity.terminal import progress
 
 SMOOTHINGS = (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """Candidates by default. On MNIST with the published base model, at k of 3 and up, 1 is worse than the best of these

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from parity.errors import ParityError
+from parity.errors import ParityError, in_one_line
 from parity.plain import OWN_PACKAGE
 
 _folders: list[Path] = []
@@ -93,6 +93,6 @@ def _reason(error: Exception, folder: Path, file: Path) -> str:
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
         where, line = (Path(own[-1].filename), own[-1].lineno) if own else (file, None)
-        message = " ".join(str(error).split())
+        message = in_one_line(error)
     place = f"line {line}" if where == file else f"{where}, line {line}"
     return f"{place}: {type(error).__name__}: {message}" if line else f"{type(error).__name__}: {message}"

@@ -16,7 +16,7 @@ from parity.coded_model import CodedModel
 from parity.data import GroupBatch, GroupDataModule
 from parity.data.checks import check_finite as check_finite_values
 from parity.data.checks import check_targets
-from parity.errors import ParityError
+from parity.errors import ParityError, in_one_line
 from parity.models.weights import check_finite
 from parity.tasks import Classification, Task
 from parity.training.defaults import evaluating
@@ -149,7 +149,7 @@ def user_errors(what: str) -> Iterator[None]:
     except ParityError:
         raise
     except Exception as error:
-        why = " ".join(str(error).split()).rstrip(".")
+        why = in_one_line(error).rstrip(".")
         raise ParityError(f"{what} ({type(error).__name__}: {why}).") from error
 
 

@@ -12,9 +12,10 @@ from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from parity.errors import in_one_line
 from parity.storage.files import write_text
 from parity.versions import code_version
-from parity.wandb_server import in_one_line, obstacle
+from parity.wandb_server import obstacle
 
 if TYPE_CHECKING:
     import wandb

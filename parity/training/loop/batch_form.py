@@ -9,7 +9,7 @@ from torch import Tensor
 
 from parity.data import GroupBatch
 from parity.data.checks import check_counts, check_finite, check_targets
-from parity.errors import ParityError
+from parity.errors import ParityError, in_one_line
 from parity.tasks import Task
 
 
@@ -98,7 +98,7 @@ def _tensor(values: Any, what: str, where: str) -> Tensor:
             values = torch.from_numpy(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))))
             values = values.reshape(array.shape)
     except (TypeError, ValueError, RuntimeError) as error:
-        why = " ".join(str(error).split()).rstrip(".")
+        why = in_one_line(error).rstrip(".")
         raise ParityError(
             f"{where}: {what} should be a tensor of numbers, not a {type(values).__name__} ({why})."
         ) from error
