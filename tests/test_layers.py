@@ -1,8 +1,8 @@
 """Imports go one way: the contracts in pyproject.toml hold, and each is broken by what it forbids.
 
 Layers are of rooms, the packages and modules directly under ``parity``, and of all that one reaches by way of others.
-Circles are looked for twice: between rooms, each with all that it holds, and between modules, where a package's
-``__init__`` is a module like any other: it may re-export its submodules, and these may not import from it.
+Circles are looked for twice: between the rooms of each room, each with all that it holds, and between modules, where a
+package's ``__init__`` is a module like any other: it may re-export its submodules, and these may not import from it.
 """
 
 import os
@@ -17,6 +17,9 @@ import networkx
 import pytest
 
 ROOT = Path(__file__).parents[1]
+DATASETS = sorted({".".join(path.parts[-5:-2]) for path in ROOT.glob("parity/experiments/*/*/*.py")})
+"""Folders of configs, which have no ``__init__`` of their own."""
+
 _LINT = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
 
 
@@ -51,6 +54,8 @@ def test_the_package_keeps_its_layers() -> None:
         ("coders/late", "parity.models", "imports go down"),
         ("tasks_too", "parity.errors", "imports go down"),  # a room without a layer
         ("errors", "parity.settings", "imports go down"),
+        ("training/loop/late", "parity.training.defaults", "knows none of what is built on it"),
+        ("training/objectives/late", "parity.training.loop.fit", "no circles"),
     ],
 )
 def test_an_import_that_goes_up_or_aside_is_found(package: Path, module: str, imported: str, contract: str) -> None:
@@ -71,8 +76,17 @@ def test_training_reached_by_way_of_another_room_is_found(package: Path) -> None
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    graph = grimp.build_graph("parity", cache_dir=None)
+    graph = grimp.build_graph("parity", *DATASETS, cache_dir=None)
+    assert "parity.experiments.MNIST.original.experiment_parameters" in graph.modules
     assert list(circles(graph)) == []
+
+
+def test_a_circle_between_the_rooms_of_a_room_is_found(package: Path) -> None:
+    (package / "parity" / "evaluation" / "late.py").write_text("import parity.evaluation.report.report\n")
+    (package / "parity" / "evaluation" / "report" / "late.py").write_text("import parity.evaluation.late\n")
+    done = lint(package)
+    assert done.returncode == 1
+    assert "No cycles are allowed in parity.evaluation." in done.stdout
 
 
 def test_a_circle_between_modules_is_found() -> None:

@@ -1,8 +1,5 @@
 """What a training takes by default: the loss and the accuracy, by the model and the task."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from torch import Tensor, nn
 
 from parity.coded_model import CodedModel
@@ -84,15 +81,3 @@ class Uncounted(Accuracy):
 
     def compute(self) -> dict[str, Tensor]:
         return {}
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Within this block the model is in eval mode; then each part of it is in the mode that it was."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

@@ -19,10 +19,10 @@ from parity.data.checks import check_targets
 from parity.errors import ParityError, in_one_line
 from parity.models.weights import check_finite
 from parity.tasks import Classification, Task
-from parity.training.defaults import evaluating
 from parity.training.loop.batch_form import BatchForm
 from parity.training.loop.iterables import BatchData, first_batch
 from parity.training.loop.random_states import random_states, set_random_states
+from parity.training.loop.validation import evaluating
 from parity.training.objectives.losses import loss_terms
 
 

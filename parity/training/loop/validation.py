@@ -1,13 +1,13 @@
 """A user's own validation, after each epoch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import pytorch_lightning as pl
 import torch
 from torch import nn
 
 from parity.errors import ParityError
-from parity.training.defaults import evaluating
 from parity.training.loop.lit_module import BurstModule
 
 Validate = Callable[[nn.Module], Mapping[str, float]]
@@ -47,3 +47,15 @@ def _numbers(returned: object) -> dict[str, float]:
         return {f"val/{name}": float(value) for name, value in returned.items()}
     except (TypeError, ValueError) as error:
         raise ParityError(f"validate returns numbers by their names, not {dict(returned)!r}.") from error
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Within this block the model is in eval mode; then each part of it is in the mode that it was."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
