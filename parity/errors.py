@@ -8,13 +8,13 @@ _FEW = 10  # names that a sentence can list
 
 
 class ParityError(Exception):
-    """Something that a user can put right: one sentence that says what is wrong and what to do.
+    """Something that a user can put right: one sentence that names what is wrong and what to do.
 
     The command lines print it alone and exit with status 1; in a notebook it is an ordinary exception.
     """
 
     everywhere = False
-    """Whether every process of a run raises it: then one of them tells."""
+    """Whether every process of a run raises it: then one of them reports it."""
 
 
 class DamagedFileError(ParityError):

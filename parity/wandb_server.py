@@ -1,8 +1,11 @@
 """Weights & Biases' server: whether it can be used, and the names that it takes."""
 
+import logging
 import os
 
 from parity.errors import ParityError, in_one_line
+
+log = logging.getLogger(__name__)
 
 
 def check_wandb_project(project: str | None, run_id: str | None = None) -> str:
@@ -17,6 +20,22 @@ def check_wandb_project(project: str | None, run_id: str | None = None) -> str:
         if len(value) > 64 or value != value.strip() or set(value) & set("/\\#?%:"):
             raise ParityError(f"{option} takes up to 64 characters, none of them of / \\ # ? % :, not '{value}'.")
     return project
+
+
+def is_offline(what: str) -> bool:
+    """Return whether W&B only writes to the disk: by a user's wish, or with a warning, as its server cannot be used.
+
+    Args:
+        what: is logged, for the warning: 'this run'.
+    """
+    import wandb
+
+    mode = wandb.setup().settings.mode
+    if mode in ("disabled", "offline", "dryrun"):
+        return mode != "disabled"
+    if reason := obstacle():
+        log.warning("%s: W&B is offline for %s", reason, what)
+    return reason is not None
 
 
 def obstacle() -> str | None:

@@ -1,4 +1,4 @@
-"""Grids: the trials that a study's axes span. Light to import, so that a mistyped option is answered at once."""
+"""Grids: the trials that a study's axes span. Light to import, so that a mistyped option is refused at once."""
 
 import difflib
 import hashlib
@@ -25,6 +25,9 @@ NAMES = MappingProxyType(
     }
 )
 """What axes of names may hold, here as well as where torch is: a mistyped one is refused before any import."""
+
+_AXES_OF_TRIALS = ("activation", "weight_init", "optimizer", "momentum", "lr", "state_lr", "state_init")
+"""Axes that have the name of a trial's setting."""
 
 ADAMW_MOMENTUM = 0.9
 
@@ -128,25 +131,20 @@ def trials_of(axes: Axes) -> list[Trial]:
     """
     axes = {**DEFAULTS, **axes}
     _check(axes)
+    varied = {
+        "task": axes["task"], "parity": (False, True) if axes["parity"] else (False,), "rule": axes["rule"],
+        "width": axes["widths"], **{name: axes[name] for name in _AXES_OF_TRIALS}, "seed": range(axes["seeds"]),
+    }  # fmt: skip
+    shared = {name: axes[name] for name in ("hidden_layers", "constant_layer_size", "steps")}
     trials = []
-    for task, parity, rule, width, activation, weight_init, optimizer, momentum, lr, state_lr, state_init, seed in (
-        itertools.product(
-            axes["task"], (False, True) if axes["parity"] else (False,), axes["rule"], axes["widths"],
-            axes["activation"], axes["weight_init"], axes["optimizer"], axes["momentum"], axes["lr"],
-            axes["state_lr"], axes["state_init"], range(axes["seeds"]),
-        )
-    ):  # fmt: skip
-        length = _LENGTHS.get(task, _LENGTH_OF_IMAGES)
-        trial = Trial(
-            task=task, parity=parity, rule=rule, width=width, hidden_layers=axes["hidden_layers"],
-            constant_layer_size=axes["constant_layer_size"], activation=activation, weight_init=weight_init,
-            optimizer=optimizer, momentum=momentum, lr=lr, state_lr=state_lr, steps=axes["steps"],
-            state_init=state_init, seed=seed,
-            **{name: axes[name] if axes[name] is not None else default for name, default in length._asdict().items()},
-        )  # fmt: skip
-        if optimizer == "adamw":
+    for values in itertools.product(*varied.values()):
+        settings = shared | dict(zip(varied, values, strict=True))
+        length = _LENGTHS.get(settings["task"], _LENGTH_OF_IMAGES)._asdict()
+        given = {name: axes[name] for name in length if axes[name] is not None}
+        trial = Trial(**settings, **{**length, **given})
+        if trial.optimizer == "adamw":
             trial = replace(trial, momentum=ADAMW_MOMENTUM)
-        if rule == "bp":
+        if trial.rule == "bp":
             trial = replace(trial, state_lr=None, steps=None, state_init=None)
         trials.append(trial)
     return list(dict.fromkeys(trials))

@@ -31,7 +31,7 @@ class BackupEncoder(Encoder):
 class BackupDecoder(SystematicDecoder):
     """Returns the smaller network's prediction where the base model's is unavailable.
 
-    Each prediction is on its own: of a group that has lost both predictions of a query, the others are still answered.
+    Each prediction is on its own: of a group that has lost both predictions of a query, the others are still rebuilt.
 
     Args:
         k: queries in a coding group.

@@ -1,7 +1,7 @@
 """What every encoder and every decoder is.
 
-Letters: G groups in a batch, k queries in a group, r parity queries, n = k + r outputs, m of them answered by the
-base model; Q is the shape of a query, P that of a prediction, P' that of a parity model's output.
+Letters: G groups in a batch, k queries in a group, r parity queries, n = k + r outputs, m of them the
+base model's; Q is the shape of a query, P that of a prediction, P' that of a parity model's output.
 """
 
 from collections.abc import Sequence
@@ -17,16 +17,10 @@ from parity.errors import ParityError
 Shape = Sequence[int]
 
 
-def _check_code(coder: nn.Module, k: int, r: int) -> None:
-    if k < 1 or r < 0:
-        raise ParityError(f"{type(coder).__name__} needs k of at least 1 and r of at least 0, not k = {k} and r = {r}.")
-
-
-def check_parity_queries(coder: nn.Module, r: int) -> None:
-    """Raise ParityError where r is 0, for codes that are none without a parity query."""
-    if r < 1:
+def _check_code(coder: "Encoder | Decoder", k: int, r: int) -> None:
+    if k < 1 or r < coder.least_r:
         raise ParityError(
-            f"{type(coder).__name__} does any k with r of at least 1, not r = {r}: it needs 1 parity query or more."
+            f"{type(coder).__name__} needs k of at least 1 and r of at least {coder.least_r}, not k = {k} and r = {r}."
         )
 
 
@@ -45,10 +39,12 @@ class Encoder(nn.Module):
         systematic: the first k queries that the base model is asked are the queries themselves.
         copies: how many workers the base model's queries go to each: those of worker j and of worker j + m / copies
             are the same.
+        least_r: the least r, 1 for a code that needs a parity query.
     """
 
     systematic: ClassVar[bool] = True
     copies: int = 1
+    least_r: ClassVar[int] = 0
 
     def __init__(self, k: int, r: int, query_shape: Shape) -> None:
         super().__init__()
@@ -107,7 +103,12 @@ class Decoder(nn.Module):
 
     Raises:
         ParityError: the code cannot do this (k, r), or not with predictions of this shape.
+
+    Attributes:
+        least_r: the least r, as of its encoder.
     """
+
+    least_r: ClassVar[int] = 0
 
     def __init__(self, k: int, r: int, prediction_shape: Shape) -> None:
         super().__init__()

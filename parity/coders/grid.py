@@ -7,7 +7,7 @@ Concatenation is that of Kosaian, Rashmi, Venkataraman (SOSP 2019, section 4.2.3
 import torch
 from torch import Tensor, nn
 
-from parity.coders.base import Encoder, Shape, check_parity_queries
+from parity.coders.base import Encoder, Shape
 from parity.grids import Grid
 
 
@@ -26,9 +26,10 @@ class GridEncoder(Encoder):
         ParityError: a query is not an image, or it is too small for k cells, or r is 0.
     """
 
+    least_r = 1
+
     def __init__(self, k: int, r: int, query_shape: Shape) -> None:
         super().__init__(k, r, query_shape)
-        check_parity_queries(self, r)
         self.grid = Grid(k, query_shape)
         _, height, width = self.grid.cell_shape
         for name, length, of in (("rows", height, query_shape[1]), ("columns", width, query_shape[2])):
@@ -52,9 +53,6 @@ class LearnedGridEncoder(GridEncoder):
     They begin as antialiased bilinear resampling; where a side keeps its length, as the height at k = 2, it is left as
     it is. What they learn is which parts of an image to look at how closely. A group costs k C (H W w + h H w)
     multiply-adds, or k C H W w where the height stays.
-
-    Args:
-        k, r, query_shape: as in ``GridEncoder``.
     """
 
     def __init__(self, k: int, r: int, query_shape: Shape) -> None:

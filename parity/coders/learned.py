@@ -5,21 +5,20 @@ arXiv 1806.01259.
 """
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
 
-from parity.coders.base import Encoder, Shape, SystematicDecoder, check_parity_queries
+from parity.coders.base import Encoder, Shape, SystematicDecoder
 from parity.errors import ParityError
 
 # Of the 3x3 layers of ``ConvolutionalEncoder``; together every pixel sees 17 pixels in each direction.
 _DILATIONS = (1, 1, 2, 4, 8, 1)
 
 
-class MLPEncoder(Encoder):
-    """A network of two linear layers, k·d -> k·d -> r·d with a ReLU between, where d = H·W.
-
-    Every channel goes through it on its own: red with red.
+class ChannelwiseEncoder(Encoder, ABC):
+    """A network that encodes every channel of images on its own: red with red.
 
     Args:
         k: queries in a coding group.
@@ -30,55 +29,57 @@ class MLPEncoder(Encoder):
         ParityError: r = 0, or a query that is not an image.
     """
 
+    least_r = 1
+
     def __init__(self, k: int, r: int, query_shape: Shape) -> None:
         super().__init__(k, r, query_shape)
-        check_parity_queries(self, r)
-        height, width = _sides(self)
-        pixels = height * width
-        self.network = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(k * pixels, k * pixels),
-            nn.ReLU(),
-            nn.Linear(k * pixels, r * pixels),
-            nn.Unflatten(1, (r, height, width)),
-        )
+        if len(self.query_shape) != 3:
+            raise ParityError(
+                f"{type(self).__name__} needs images (C, H, W), which it encodes channel by channel, but a query here "
+                f"has shape {self.query_shape}."
+            )
+        self.network = self.make_network(*self.query_shape[1:])
+
+    @abstractmethod
+    def make_network(self, height: int, width: int) -> nn.Module:
+        """Make what encodes one channel of each query: (B, k, H, W) -> (B, r, H, W)."""
 
     def forward(self, queries: Tensor) -> Tensor:
         """Encode: queries (G, k, C, H, W) -> parity queries (G, r, C, H, W)."""
-        return _channel_by_channel(self.network, queries)
+        channels = queries.transpose(1, 2)
+        return self.network(channels.flatten(0, 1)).unflatten(0, channels.shape[:2]).transpose(1, 2)
 
 
-class ConvolutionalEncoder(Encoder):
+class MLPEncoder(ChannelwiseEncoder):
+    """A network of two linear layers, k·d -> k·d -> r·d with a ReLU between, where d = H·W."""
+
+    def make_network(self, height: int, width: int) -> nn.Module:
+        size = self.k * height * width
+        return nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(size, size),
+            nn.ReLU(),
+            nn.Linear(size, self.r * height * width),
+            nn.Unflatten(1, (self.r, height, width)),
+        )
+
+
+class ConvolutionalEncoder(ChannelwiseEncoder):
     """A network of seven convolutions that sees the k queries as its input channels and keeps their sides.
 
     Six layers of 3x3 kernels with 20·k channels and dilations 1, 1, 2, 4, 8, 1, then a 1x1 layer to r channels, with
-    ReLU between. Every channel of the queries goes through it on its own: red with red.
-
-    Args:
-        k: queries in a coding group.
-        r: at least 1.
-        query_shape: (C, H, W).
-
-    Raises:
-        ParityError: r = 0, or a query that is not an image.
+    ReLU between.
     """
 
-    def __init__(self, k: int, r: int, query_shape: Shape) -> None:
-        super().__init__(k, r, query_shape)
-        check_parity_queries(self, r)
-        _sides(self)
-        width = 20 * k
+    def make_network(self, height: int, width: int) -> nn.Module:
+        channels = 20 * self.k
         layers: list[nn.Module] = []
         for dilation in _DILATIONS:
             layers += [
-                nn.Conv2d(width if layers else k, width, kernel_size=3, padding=dilation, dilation=dilation),
+                nn.Conv2d(channels if layers else self.k, channels, 3, padding=dilation, dilation=dilation),
                 nn.ReLU(),
             ]
-        self.network = nn.Sequential(*layers, nn.Conv2d(width, r, kernel_size=1))
-
-    def forward(self, queries: Tensor) -> Tensor:
-        """Encode: queries (G, k, C, H, W) -> parity queries (G, r, C, H, W)."""
-        return _channel_by_channel(self.network, queries)
+        return nn.Sequential(*layers, nn.Conv2d(channels, self.r, kernel_size=1))
 
 
 class MLPDecoder(SystematicDecoder):
@@ -96,9 +97,10 @@ class MLPDecoder(SystematicDecoder):
         ParityError: r = 0.
     """
 
+    least_r = 1
+
     def __init__(self, k: int, r: int, prediction_shape: Shape) -> None:
         super().__init__(k, r, prediction_shape)
-        check_parity_queries(self, r)
         size = math.prod(self.prediction_shape)
         self.network = nn.Sequential(
             nn.Linear(self.n * size, self.n * size),
@@ -116,20 +118,3 @@ class MLPDecoder(SystematicDecoder):
         """Ask the network: outputs (G, n, *P), zeros where none arrived -> (G, k, *P)."""
         outputs = torch.cat([base_outputs, parity_outputs], dim=1)
         return self.network(outputs.flatten(1)).view(base_outputs.shape)
-
-
-def _sides(encoder: Encoder) -> tuple[int, int]:
-    """Return H and W of an encoder's queries, or raise where these are not images."""
-    if len(encoder.query_shape) != 3:
-        raise ParityError(
-            f"{type(encoder).__name__} needs images (C, H, W), which it encodes channel by channel, but a query here "
-            f"has shape {encoder.query_shape}."
-        )
-    _, height, width = encoder.query_shape
-    return height, width
-
-
-def _channel_by_channel(network: nn.Module, queries: Tensor) -> Tensor:
-    """Apply a network (B, k, H, W) -> (B, r, H, W) to each channel: (G, k, C, H, W) -> (G, r, C, H, W)."""
-    channels = queries.transpose(1, 2)
-    return network(channels.flatten(0, 1)).unflatten(0, channels.shape[:2]).transpose(1, 2)

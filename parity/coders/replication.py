@@ -45,7 +45,7 @@ class ReplicationDecoder(Decoder):
     The first k outputs count as the predictions, the others stand in for them: a prediction is hit, and has to be
     rebuilt, when its first copy is unavailable. Copies are alike, so counting another one as the first, or any loss of
     a copy as a hit, would give the same accuracies. A_d(e), defined for e below the number of copies, is A_a. Of a
-    group that has lost all copies of a query, the others are still answered: A_o(f) counts the default prediction for
+    group that has lost all copies of a query, the others are still rebuilt: A_o(f) counts the default prediction for
     the lost one alone, and so is (1 - f^c)·A_a + f^c·(accuracy of the default prediction) with c copies.
 
     Args:

@@ -47,7 +47,7 @@ class Scaling(nn.Module):
 
 
 class GroupLoader:
-    """Batches of coding groups, on a device. Subclasses say how they are made.
+    """Batches of coding groups, on a device. Subclasses make them.
 
     Args:
         targets: (N, ...), of the whole data set, on the device.

@@ -82,8 +82,8 @@ def _has(folder: Path, name: str) -> bool:
 
 
 def _is_of_users(module: ModuleType) -> bool:
-    places = [file] if (file := getattr(module, "__file__", None)) else list(getattr(module, "__path__", ()))
-    return any(Path(place).is_relative_to(folder) for place in places for folder in _folders)
+    paths = [file] if (file := getattr(module, "__file__", None)) else list(getattr(module, "__path__", ()))
+    return any(Path(path).is_relative_to(folder) for path in paths for folder in _folders)
 
 
 def _reason(error: Exception, folder: Path, file: Path) -> str:
@@ -94,5 +94,5 @@ def _reason(error: Exception, folder: Path, file: Path) -> str:
         own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
         where, line = (Path(own[-1].filename), own[-1].lineno) if own else (file, None)
         message = in_one_line(error)
-    place = f"line {line}" if where == file else f"{where}, line {line}"
-    return f"{place}: {type(error).__name__}: {message}" if line else f"{type(error).__name__}: {message}"
+    found_at = f"line {line}" if where == file else f"{where}, line {line}"
+    return f"{found_at}: {type(error).__name__}: {message}" if line else f"{type(error).__name__}: {message}"

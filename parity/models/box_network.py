@@ -9,7 +9,7 @@ from parity.errors import ParityError
 
 
 class BoxNetwork(nn.Module):
-    """Convolutions that halve the image, and two linear layers that see every place of what is left.
+    """Convolutions that halve the image, and two linear layers that see every position of what is left.
 
     A mean over positions, as residual networks end with, would lose where things are. Each stage is a 3 x 3 convolution
     of stride 2, batch normalisation and ReLU; ReLU is between the linear layers too.
@@ -33,7 +33,7 @@ class BoxNetwork(nn.Module):
     ) -> None:
         super().__init__()
         if len(query_shape) != 3:
-            raise ParityError(f"BoxNetwork answers images (C, H, W), not queries of shape {tuple(query_shape)}.")
+            raise ParityError(f"BoxNetwork takes images (C, H, W), not queries of shape {tuple(query_shape)}.")
         if not widths:
             raise ParityError("BoxNetwork has 1 stage or more, and widths = () names none.")
         channels, height, width = query_shape

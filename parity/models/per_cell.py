@@ -1,4 +1,4 @@
-"""One network for all cells of a grid: a parity model that answers each of k small images on its own."""
+"""One network for all cells of a grid: a parity model that predicts for each of k small images on its own."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from parity.grids import Grid
 
 
 class PerCell(nn.Module):
-    """Parts a parity query of ``GridEncoder`` into its cells and answers each with the same network.
+    """Parts a parity query of ``GridEncoder`` into its cells and predicts for each with the same network.
 
     All positions train the same weights, and k cells of a k-th of a query's pixels cost a convolutional network what
     one query costs it.
@@ -36,7 +36,7 @@ class PerCell(nn.Module):
         k, *shape = prediction_shape
         if not shape:  # classes, or the sides of a box, would pass for positions
             raise ParityError(
-                f"PerCell answers k predictions, of shape (k, *P), and not what the decoder wants, of shape ({k},): "
+                f"PerCell makes k predictions, of shape (k, *P), and not what the decoder wants, of shape ({k},): "
                 "give the code a PositionalDecoder."
             )
         self.grid = Grid(k, query_shape)

@@ -75,7 +75,7 @@ class ResNet(nn.Module):
         if widths is None:
             widths = [64 * 2**stage for stage in range(len(blocks))]
         if len(query_shape) != 3:
-            raise ParityError(f"ResNet answers images (C, H, W), not queries of shape {tuple(query_shape)}.")
+            raise ParityError(f"ResNet takes images (C, H, W), not queries of shape {tuple(query_shape)}.")
         if not blocks or min(blocks) < 1 or len(widths) != len(blocks):
             raise ParityError(
                 f"ResNet has 1 block or more and one width in each stage, not blocks = {tuple(blocks)} "
@@ -95,7 +95,7 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        # Layers answer in the layout of their weights: in this one a step of a small ResNet on a CPU takes two thirds.
+        # Layers compute in the layout of their weights: in this one a step of a small ResNet on a CPU takes two thirds.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, queries: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ class LeNet(nn.Module):
 def _spectrogram(network: str, query_shape: Sequence[int], smallest: int) -> Sequence[int]:
     if len(query_shape) != 3 or min(query_shape[1:]) < smallest:
         raise ParityError(
-            f"{network} answers spectrograms (C, H, W) of {smallest} x {smallest} or larger, "
+            f"{network} takes spectrograms (C, H, W) of {smallest} x {smallest} or larger, "
             f"not queries of shape {tuple(query_shape)}."
         )
     return query_shape

@@ -21,7 +21,7 @@ def torchvision_model(
 
     With P = (1000,) it loads the state dicts that torchvision publishes (but DenseNet's, whose names torchvision
     changes as it reads them: give ``weights`` for those). Inception and GoogLeNet are trained with
-    ``aux_logits=False``, for they answer with several predictions else.
+    ``aux_logits=False``, for they return several predictions else.
 
     Args:
         query_shape: shape Q of a query, (3, H, W).
@@ -34,7 +34,7 @@ def torchvision_model(
         ParityError: the queries are not images of three channels.
     """
     if len(query_shape) != 3 or query_shape[0] != 3:
-        raise ParityError(f"torchvision's networks answer images (3, H, W), not queries of shape {tuple(query_shape)}.")
+        raise ParityError(f"torchvision's networks take images (3, H, W), not queries of shape {tuple(query_shape)}.")
     network = constructor(weights=weights, num_classes=math.prod(prediction_shape), **arguments)
     if len(prediction_shape) == 1:
         return network

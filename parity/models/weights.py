@@ -115,7 +115,7 @@ def read_file(path: Path) -> dict[str, Any]:
             ) from error
         raise DamagedFileError(f"{path} is damaged or was not written by torch.save.") from error
     except OSError as error:
-        if error.errno == errno.EINVAL:  # sent to a place before the file's beginning
+        if error.errno == errno.EINVAL:  # sent to before the file's beginning
             raise DamagedFileError(f"{path} is damaged, cut off or was not written by torch.save.") from error
         raise ParityError(f"{path} cannot be read: {error.strerror}.") from error
     except Exception as error:  # torch.load raises whatever the damaged bytes lead it to

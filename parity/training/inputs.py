@@ -73,12 +73,12 @@ def read_inputs(
     for split, (name, _) in sources.items():
         where = f"the first batch of {name}"
         firsts[split] = datamodule.form.groups(drawn[split][0], where)
-        answer = predictions(model, firsts[split], where)
+        prediction = predictions(model, firsts[split], where)
         if split == "train":
-            task = task or _task(firsts[split], answer)
+            task = task or _task(firsts[split], prediction)
             datamodule.form = replace(form, task=task)
             firsts[split] = datamodule.form.groups(drawn[split][0], where)
-        _check_task(answer, task)
+        _check_task(prediction, task)
     return Inputs(datamodule, task, firsts["train"])
 
 
@@ -123,17 +123,17 @@ def _only(loaders: Any, name: str, method: str) -> Any:
     return several[0] if several else None
 
 
-def _task(batch: GroupBatch, answer: Tensor) -> Task | None:
+def _task(batch: GroupBatch, prediction: Tensor) -> Task | None:
     """Return the classification that integer targets are of, by a prediction (1, *P); None for other targets."""
-    if batch.targets.is_floating_point() or answer.ndim != 2:
+    if batch.targets.is_floating_point() or prediction.ndim != 2:
         return None
-    return Classification(answer.shape[1])
+    return Classification(prediction.shape[1])
 
 
-def _check_task(answer: Tensor, task: Task | None) -> None:
+def _check_task(prediction: Tensor, task: Task | None) -> None:
     if task is None:
         return
-    found, expected = tuple(answer.shape[1:]), task.prediction_shape
+    found, expected = tuple(prediction.shape[1:]), task.prediction_shape
     if found != expected and not (isinstance(task, Classification) and len(found) == 1 and found > expected):
         raise ParityError(
             f"the network's predictions have the shape {found}, and the data needs {expected}: change the network's "
@@ -185,7 +185,7 @@ def predictions(model: nn.Module, batch: GroupBatch, where: str) -> Tensor:
     Raises:
         ParityError: it cannot take the queries, or does not return one tensor.
     """
-    what = f"the network cannot answer {where}, of queries of shape {tuple(batch.queries.shape[2:])}"
+    what = f"the network cannot take {where}, of queries of shape {tuple(batch.queries.shape[2:])}"
     try:
         with user_errors(f"{what}: hand over queries as it takes them, images as float32 (B, C, H, W)"), _tried(model):
             outputs = _outputs(model, batch, 1)
@@ -195,13 +195,13 @@ def predictions(model: nn.Module, batch: GroupBatch, where: str) -> Tensor:
         _check_output(output)
     if not isinstance(model, CodedModel):
         return outputs[0][:1]
-    answer = outputs[0].flatten(0, 1)
-    if tuple(answer.shape[1:]) != model.decoder.prediction_shape:
+    prediction = outputs[0].flatten(0, 1)
+    if tuple(prediction.shape[1:]) != model.decoder.prediction_shape:
         raise ParityError(
-            f"the base model's predictions have the shape {tuple(answer.shape[1:])}, and the decoder takes "
+            f"the base model's predictions have the shape {tuple(prediction.shape[1:])}, and the decoder takes "
             f"{model.decoder.prediction_shape}."
         )
-    return answer[:1]
+    return prediction[:1]
 
 
 def _check_output(output: object) -> None:

@@ -274,7 +274,9 @@ def test_mixed_precision_leaves_what_arrived_as_it_is(encoder_class: type[Encode
 
 @pytest.mark.parametrize("coder", [*ENCODERS, MLPDecoder])
 def test_a_code_without_parity_queries_is_refused(coder: type) -> None:
-    with pytest.raises(ParityError, match=rf"{coder.__name__} does any k with r of at least 1, not r = 0"):
+    with pytest.raises(
+        ParityError, match=rf"{coder.__name__} needs k of at least 1 and r of at least 1, not k = \d and r = 0"
+    ):
         coder(2, 0, (1, 4, 4))
 
 

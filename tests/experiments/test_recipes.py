@@ -1,11 +1,13 @@
 """A config file is read on its own: what it imports is its data set's, or shared by all."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 from parity import experiments
+from parity.experiments import catalogue
 
 ROOT = Path(experiments.__file__).parent
 FILES = sorted(ROOT.glob("*/*/experiment_parameters.py"))
@@ -45,3 +47,14 @@ def test_a_config_file_opens_with_one_whole_defaults(file: Path) -> None:
     assert isinstance(dicts[0].value, ast.Call)
     keys = {keyword.arg for keyword in dicts[0].value.keywords}
     assert {"data", "model", "code", "loss", "optimizer", "trainer"} <= keys
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: "-".join(file.parts[-3:-1]))
+def test_a_config_file_states_what_it_reaches_in_what_time_by_which_command(file: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(file.read_text())) or ""
+    result, time = re.search(r"\b0\.\d{3}", docstring), re.search(r"\b(s|seconds?|minutes?|hours?)\b", docstring)
+    assert (result and time) or re.search("not run", docstring, re.IGNORECASE)
+    commands = re.findall(r"--dataset (\S+) --experiment_name (\S+)", docstring)
+    assert commands
+    for dataset, names in commands:
+        assert catalogue.matching(dataset, [names.strip("'")])

@@ -82,7 +82,7 @@ def test_published_weights_fit(with_counters: bool) -> None:
 
 @pytest.mark.parametrize("query_shape", [(1, 224, 224), (224, 224, 3), (3, 224), (784,), (3, 3, 224, 224)])
 def test_queries_that_are_no_images_of_three_channels_are_refused(query_shape: tuple[int, ...]) -> None:
-    with pytest.raises(ParityError, match=r"answer images \(3, H, W\), not queries of shape") as error:
+    with pytest.raises(ParityError, match=r"take images \(3, H, W\), not queries of shape") as error:
         torchvision_model(query_shape, (10,), resnet18)
     assert str(query_shape) in str(error.value)
 

@@ -156,7 +156,7 @@ def convolution() -> nn.Module:
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (8, 8, 3)])
 def test_grey_images_and_channels_last_are_refused_by_a_network_for_rgb(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ParityError, match=r"cannot answer the first batch of the train data.*\(B, C, H, W\)"):
+    with pytest.raises(ParityError, match=r"cannot take the first batch of the train data.*\(B, C, H, W\)"):
         quiet(convolution(), [(torch.zeros(20, *shape), targets())])
 
 

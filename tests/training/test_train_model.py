@@ -226,7 +226,7 @@ def test_regression_has_the_loss_alone() -> None:
         (lambda: (batch for batch in [questions(8)]), dict(steps_per_epoch=2), "ended after 1 of 2 batches"),
         (list, {}, "there are no batches"),
         (lambda: 3, {}, "not a int"),
-        (lambda: [(torch.zeros(3, 9), torch.zeros(3).long())], {}, r"cannot answer the first batch.* \(9,\)"),
+        (lambda: [(torch.zeros(3, 9), torch.zeros(3).long())], {}, r"cannot take the first batch.* \(9,\)"),
         (lambda: [torch.zeros(3)], {}, r"a pair \(queries, targets\)"),
         (shuffled, dict(label_smoothing=LossStop), "is a class"),
         (shuffled, dict(weight=Exponential(1, 0.5)), "nothing takes the value 'weight'"),

@@ -65,6 +65,10 @@ class Look(NamedTuple):
     marker: str
     line: LineStyle
 
+    def of_points(self) -> dict[str, Any]:
+        """Return how a line through points is drawn."""
+        return dict(color=self.colour, linestyle=self.line, marker=self.marker, markersize=4, linewidth=1.4)
+
 
 def pictures_of_all(comparison: Mapping[str, Any]) -> list[Picture]:
     """Draw what compares codes with each other: A_o against f, A_d against k, A_d of each class."""
@@ -168,17 +172,12 @@ def _overall(comparison: Mapping[str, Any]) -> list[Picture]:
         of_k = [code for code in codes if code["k"] == k]
         figure, axes = _line_axes([(_label(code, of_k), looks[id(code)]) for code in of_k])
         for code in of_k:
-            look = looks[id(code)]
             points = sorted((float(f), point) for f, point in code["A_o"].items())
             axes.errorbar(
                 [f for f, _ in points],
                 [scale * point["value"] for _, point in points],
                 yerr=[scale * 1.96 * (point["standard_error"] or 0.0) for _, point in points],
-                color=look.colour,
-                linestyle=look.line,
-                marker=look.marker,
-                markersize=4,
-                linewidth=1.4,
+                **looks[id(code)].of_points(),
             )
         margin = 0.05 * (max(values) - min(values)) or 0.01 * scale
         axes.set_ylim(min(values) - margin, max(values) + margin)
@@ -198,7 +197,6 @@ def _degraded_against_k(comparison: Mapping[str, Any]) -> list[Picture]:
     groups = families(codes)
     figure, axes = _line_axes([(label, looks[id(members[0])]) for label, members in groups])
     for index, (_, members) in enumerate(groups):
-        look = looks[id(members[0])]
         points = [code["A_d"]["1"] for code in members]
         value = np.array([point["value"] for point in points])
         aside = 0.16 * ((index + 0.5) / len(groups) - 0.5)  # so that intervals stand side by side
@@ -207,12 +205,8 @@ def _degraded_against_k(comparison: Mapping[str, Any]) -> list[Picture]:
             scale * value,
             yerr=scale
             * np.clip([[v - p["low"], p["high"] - v] for v, p in zip(value, points, strict=True)], 0, None).T,
-            color=look.colour,
-            linestyle=look.line,
-            marker=look.marker,
-            markersize=4,
-            linewidth=1.4,
             capsize=2,
+            **looks[id(members[0])].of_points(),
         )
     axes.set_xticks(ks := sorted({code["k"] for code in codes}))
     axes.set_xlim(ks[0] - 0.5, ks[-1] + 0.5)
@@ -279,7 +273,7 @@ def _confusions(code: Code, classes: Sequence[str] | None, stem: str) -> Picture
     axes = figure.add_subplot()
     if len(counts) > MOST_CLASSES:
         order = np.argsort(np.nan_to_num(share), axis=None, kind="stable")[::-1][:15]
-        pairs = [divmod(int(place), len(counts)) for place in order]
+        pairs = [divmod(int(index), len(counts)) for index in order]
         axes.barh(range(len(pairs)), [share[pair] for pair in pairs], color=COLOURS[0], height=0.7)
         axes.set_yticks(range(len(pairs)), [f"{names[true]} → {names[rebuilt]}" for true, rebuilt in pairs], fontsize=8)
         axes.invert_yaxis()
@@ -334,8 +328,8 @@ def _panel(code: Code, stem: str) -> Picture:
     for group in tiles:
         if top:
             axes.plot([0, columns], [top, top], color="#cccccc", linewidth=0.8)
-        for place, tile in enumerate(group):
-            _draw_tile(axes, tile, place % columns, top + tall * (place // columns), line)
+        for index, tile in enumerate(group):
+            _draw_tile(axes, tile, index % columns, top + tall * (index // columns), line)
         top += tall * math.ceil(len(group) / columns)
     axes.set_xlim(0, columns)
     axes.set_ylim(height, 0)
@@ -356,15 +350,15 @@ class _Tile(NamedTuple):
 def _tiles(group: Mapping[str, Any], letters: int) -> list[_Tile]:
     columns = (group[key] for key in ("queries", "targets", "base", "decoded", "wrong"))
     tiles = []
-    for place, (image, target, base, decoded, wrong) in enumerate(zip(*columns, strict=True)):
+    for index, (image, target, base, decoded, wrong) in enumerate(zip(*columns, strict=True)):
         lines = _lines("true", target, letters) + _lines("base", base, letters)
-        answer = _lines("✗ decoder" if wrong else "decoder", decoded, letters)
-        tiles.append(_Tile(f"query {place}", image, lines + answer, len(lines) if wrong else None))
+        rebuilt = _lines("✗ decoder" if wrong else "decoder", decoded, letters)
+        tiles.append(_Tile(f"query {index}", image, lines + rebuilt, len(lines) if wrong else None))
     parity = enumerate(zip_longest(group["parity_queries"], group["parity"]))
     kind = "parity" if group["parity"] else "coded"  # coded queries of a non-systematic code go to the base model
     tiles += [
-        _Tile(f"{kind} query {place}", image, _lines("predicts", predicted, letters), None)
-        for place, (image, predicted) in parity
+        _Tile(f"{kind} query {index}", image, _lines("predicts", predicted, letters), None)
+        for index, (image, predicted) in parity
     ]
     return tiles
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from parity.versions import code_version
-from parity.wandb_server import obstacle
+from parity.wandb_server import is_offline
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +22,7 @@ def log_report(files: Sequence[Path], project: str, name: str) -> None:
     """
     import wandb
 
-    offline = wandb.setup().settings.mode in ("offline", "dryrun")
-    if not offline and (reason := obstacle()):
-        log.warning("%s: W&B is offline for this report", reason)
-        offline = True
+    offline = is_offline("this report")
     folder = files[0].parent
     settings = wandb.Settings(quiet=True, silent=offline, init_timeout=30)
     with wandb.init(

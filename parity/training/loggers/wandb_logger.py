@@ -15,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from parity.errors import in_one_line
 from parity.storage.files import write_text
 from parity.versions import code_version
-from parity.wandb_server import obstacle
+from parity.wandb_server import is_offline
 
 if TYPE_CHECKING:
     import wandb
@@ -129,12 +129,7 @@ class WandbLogger(Logger):
     def _start(self) -> "wandb.Run | None":
         import wandb
 
-        mode = wandb.setup().settings.mode
-        offline = mode in ("offline", "dryrun")
-        if not offline and mode != "disabled" and (reason := obstacle()):
-            log.warning("%s: W&B is offline for this run", reason)
-            offline = True
-        for without_server in (True,) if offline else (False, True):
+        for without_server in (True,) if is_offline("this run") else (False, True):
             try:
                 return self._open(without_server)
             except Exception as error:  # W&B raises errors of many kinds

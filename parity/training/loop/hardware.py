@@ -36,6 +36,17 @@ _REFUSED = {
 }  # fmt: skip
 _OURS = {"accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"}
 
+_NOT_FOR_OURS = (
+    "in eval mode at the start of training",  # the base model: it should be
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    "It is recommended to use `self.log.*sync_dist",  # metrics are in sync
+    "number of training batches.*smaller than the logging interval",
+    "Total length of `list` across ranks is zero",  # no validation data
+    "sampler has shuffling enabled",  # a user may wish so
+    "The `srun` command is available on your system",
+)
+"""Lightning's warnings, as regular expressions."""
+
 _DEVICES = re.compile(r"auto|-1|[1-9]\d*|\d+,|\d+(, *\d+)+,?|\[\d+(, *\d+)*\]")
 _PROCESSES_PER_CPU = 8
 
@@ -203,7 +214,7 @@ def make_trainer(hardware: Hardware, plugins: Sequence[Any] = (), **kwargs: Any)
     if hardware.sync_batchnorm and trainer.strategy.root_device.type == "cpu":
         raise ParityError("PyTorch synchronises batch normalisation on GPUs only: leave out --sync_batchnorm.")
     # Signals are ours (parity.training.loop.signals); Lightning's handlers would start to communicate amid anything.
-    trainer._signal_connector.register_signal_handlers = _register_nothing  # type: ignore[method-assign]
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     return trainer
 
 
@@ -216,10 +227,6 @@ def _check_hardware(hardware: Hardware) -> None:
     cpus = os.cpu_count() or 1
     if hardware.processes_per_node > _PROCESSES_PER_CPU * max(cpus, torch.cuda.device_count()):
         raise ParityError(f"--devices {hardware.devices} is too many: this machine has {cpus} CPUs.")
-
-
-def _register_nothing() -> None:
-    pass
 
 
 def evaluate_on_test(
@@ -236,18 +243,9 @@ def _quieten() -> None:
     """Keep Lightning's greetings and advice for other loops than ours out of a run's output."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    warnings.filterwarnings(
-        "ignore", message=".*in eval mode at the start of training.*"
-    )  # the base model: it should be
-    warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
-    warnings.filterwarnings(
-        "ignore", message=".*It is recommended to use `self.log.*sync_dist.*"
-    )  # metrics are in sync
-    warnings.filterwarnings("ignore", message=".*number of training batches.*smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", message=".*Total length of `list` across ranks is zero.*")  # no validation data
-    warnings.filterwarnings("ignore", message=".*sampler has shuffling enabled.*")  # a user may wish so
-    warnings.filterwarnings("ignore", message=".*The `srun` command is available on your system.*")
+    for message in _NOT_FOR_OURS:
+        warnings.filterwarnings("ignore", message=f".*{message}.*")
     # Lightning makes torch ask NVML whether there is a GPU, so that forked processes can still start CUDA. Optimisers
-    # ask in every step; without a GPU each answer opens a missing library, 0.1 ms or a tenth of a small network's step.
+    # ask in every step; without a GPU each time opens a missing library, 0.1 ms or a tenth of a small network's step.
     if not torch.cuda.is_available():
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"

@@ -23,12 +23,6 @@ from parity.coders import Decoder
 from parity.errors import ParityError
 
 
-class CodeLoss(Protocol):
-    """Anything that is called like the losses in here."""
-
-    def __call__(self, decoder: Decoder, predictions: Tensor, parity_outputs: Tensor, targets: Tensor) -> Tensor: ...
-
-
 class ParityTargetLoss(nn.Module):
     """Distance between parity predictions and those of perfect parity models.
 

@@ -1,6 +1,6 @@
 """Positional codes on MNIST: k small images with learned resampling, one small network that predicts each of them.
 
-    python train.py --dataset MNIST --experiment_name 'mlp_k*_cells*' --base_weights ../shared/weights/mnist-base-mlp.t7
+    python train.py --dataset MNIST --experiment_name 'mlp_k*_cells*' --base_weights FILE
     python train.py --dataset MNIST --experiment_name mlp_k2_cells --print_config
 
 2 to 3 minutes each on 1 core, at most 0.36 of what the original recipe's 500 epochs take. Test accuracy with the
