@@ -53,16 +53,14 @@ def figures(table: "pd.DataFrame") -> "dict[str, Figure]":
 
 def findings(table: "pd.DataFrame") -> str:
     """Return how many times the last hidden layer's and the last layer's energy are the first's, after inference."""
-    from parity.analyses.tables import as_markdown, layer_energies, with_labels
+    from parity.analyses.tables import as_markdown, last_step, layer_energies, with_labels
 
     head = ["states begin", "γ", "training", "E of the last hidden layer / E_1", "E_L / E_1", "accuracy"]
     table = with_labels(table)
     rows = []
     for (state_init, state_lr), group in table.groupby(["state_init", "state_lr"], sort=True):
         for when in ("start", "end"):
-            energies = layer_energies(group, when)
-            energies = energies[energies["step"] == energies["step"].max()]
-            medians = energies.groupby("layer")["energy"].median()
+            medians = last_step(layer_energies(group, when)).groupby("layer")["energy"].median()
             first, hidden, last = medians.iloc[0], medians.iloc[-2], medians.iloc[-1]
             accuracy = f"{group['accuracy'].median():.3f}" if when == "end" else ""
             ratios = [f"{value / first:.3g}" if first > 0 else "E_1 is 0" for value in (hidden, last)]

@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from parity.analyses.tables import best_state_lr, layer_energies, over_seeds
+from parity.analyses.tables import best_state_lr, last_step, layer_energies, over_seeds
 
 PALETTE = "viridis"
 _STYLE = "seaborn-v0_8-whitegrid"
@@ -107,10 +107,7 @@ def energy_over_steps(table: pd.DataFrame) -> Figure:
 
 def energy_ratios(table: pd.DataFrame) -> Figure:
     """Draw how many times a layer's energy is that of the layer before it, after inference, against gamma."""
-    energies = layer_energies(table)
-    energies = energies[energies["step"] == energies["step"].max()].assign(
-        states=lambda t: "states begin " + t["state_init"]
-    )
+    energies = last_step(layer_energies(table)).assign(states=lambda t: "states begin " + t["state_init"])
     before = energies.assign(layer=energies["layer"] + 1)
     keys = [column for column in energies.columns if column != "energy"]
     pairs = energies.merge(before, on=keys, suffixes=("", "_before"))

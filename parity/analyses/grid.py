@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -80,6 +81,14 @@ class Trial:
     def id(self) -> str:
         """What the trial's files are called: the same for the same settings, in every study."""
         return _hash(asdict(self), 16)
+
+    def result_file(self, study: Path) -> Path:
+        """Return where its result lies in a study's folder, once it is finished: whole or not at all."""
+        return study / "trials" / f"{self.id}.json"
+
+    def log_file(self, study: Path) -> Path:
+        """Return where its output goes."""
+        return study / "logs" / f"{self.id}.log"
 
 
 class Length(NamedTuple):

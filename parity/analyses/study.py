@@ -99,9 +99,7 @@ class Study:
 
     def unfinished(self) -> list[Trial]:
         """Return the trials that have no result yet."""
-        folder = self.folder / "trials"
-        done = {path.stem for path in folder.glob("*.json")} if folder.is_dir() else set()
-        return [trial for trial in self.trials if trial.id not in done]
+        return [trial for trial in self.trials if not trial.result_file(self.folder).exists()]
 
     def share_folder(self, number: int, parts: int) -> Path:
         """Return the folder of a share, counted from 0: its lock and its jobs' logs are there."""
@@ -157,11 +155,10 @@ class Study:
         """
         import pandas as pd
 
-        left = {trial.id for trial in self.unfinished()}
-        done = [trial for trial in self.trials if trial.id not in left]
-        if not done:
+        rows = [_row(path) for trial in self.trials if (path := trial.result_file(self.folder)).exists()]
+        if not rows:
             raise ParityError(f"no trial of {self.folder} is finished: run the study first.")
-        return pd.DataFrame([_row(self.folder / "trials" / f"{trial.id}.json") for trial in done])
+        return pd.DataFrame(rows)
 
     def write(self) -> str:
         """Write the table, the figures and the findings; return the findings, as Markdown."""

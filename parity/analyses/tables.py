@@ -83,6 +83,11 @@ def layer_energies(table: pd.DataFrame, when: str = "end") -> pd.DataFrame:
     return pd.DataFrame(rows)[kept]
 
 
+def last_step(energies: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of ``layer_energies`` after the last step of inference."""
+    return energies[energies["step"] == energies["step"].max()]
+
+
 def as_markdown(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """Return a table in Markdown."""
     head = list(head)

@@ -22,19 +22,9 @@ from parity.errors import ParityError
 from parity.storage.files import write_json
 
 
-def result_file(folder: Path, trial: Trial) -> Path:
-    """Return where a finished trial's result lies; it is there whole or not at all."""
-    return folder / "trials" / f"{trial.id}.json"
-
-
-def log_file(folder: Path, trial: Trial) -> Path:
-    """Return where a trial's output goes."""
-    return folder / "logs" / f"{trial.id}.log"
-
-
 def record(trial: Trial, folder: Path) -> None:
     """Run a trial in this process; its output goes to its log, its result to its file."""
-    path = log_file(folder, trial)
+    path = trial.log_file(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     logger = logging.getLogger("parity")
     level, propagate = logger.level, logger.propagate
@@ -53,7 +43,7 @@ def record(trial: Trial, folder: Path) -> None:
             logger.removeHandler(handler)
             logger.setLevel(level)
             logger.propagate = propagate
-    write_json(result_file(folder, trial), result)
+    write_json(trial.result_file(folder), result)
 
 
 def run_all(trials: Sequence[Trial], folder: Path, jobs: int) -> Iterator[Trial]:

@@ -17,14 +17,28 @@ from parity.errors import ParityError
 Shape = Sequence[int]
 
 
-def _check_code(coder: "Encoder | Decoder", k: int, r: int) -> None:
-    if k < 1 or r < coder.least_r:
-        raise ParityError(
-            f"{type(coder).__name__} needs k of at least 1 and r of at least {coder.least_r}, not k = {k} and r = {r}."
-        )
+class Coder(nn.Module):
+    """What an encoder and a decoder of a (k, r) code have in common.
+
+    Args:
+        k: queries in a coding group.
+        r: parity queries made of them.
+
+    Attributes:
+        least_r: the least r, 1 for a code that needs a parity query.
+    """
+
+    least_r: ClassVar[int] = 0
+
+    def __init__(self, k: int, r: int) -> None:
+        super().__init__()
+        if k < 1 or r < self.least_r:
+            least = f"k of at least 1 and r of at least {self.least_r}"
+            raise ParityError(f"{type(self).__name__} needs {least}, not k = {k} and r = {r}.")
+        self.k, self.r, self.n = k, r, k + r
 
 
-class Encoder(nn.Module):
+class Encoder(Coder):
     """Makes the coded queries of a group that are not its queries themselves.
 
     Args:
@@ -39,17 +53,13 @@ class Encoder(nn.Module):
         systematic: the first k queries that the base model is asked are the queries themselves.
         copies: how many workers the base model's queries go to each: those of worker j and of worker j + m / copies
             are the same.
-        least_r: the least r, 1 for a code that needs a parity query.
     """
 
     systematic: ClassVar[bool] = True
     copies: int = 1
-    least_r: ClassVar[int] = 0
 
     def __init__(self, k: int, r: int, query_shape: Shape) -> None:
-        super().__init__()
-        _check_code(self, k, r)
-        self.k, self.r, self.n = k, r, k + r
+        super().__init__(k, r)
         self.query_shape = tuple(query_shape)
 
     @property
@@ -93,7 +103,7 @@ class Encoder(nn.Module):
             raise ParityError(f"queries must be floating-point numbers, but are {queries.dtype}: scale them first.")
 
 
-class Decoder(nn.Module):
+class Decoder(Coder):
     """Rebuilds the predictions of a group from the outputs that arrived.
 
     Args:
@@ -103,17 +113,10 @@ class Decoder(nn.Module):
 
     Raises:
         ParityError: the code cannot do this (k, r), or not with predictions of this shape.
-
-    Attributes:
-        least_r: the least r, as of its encoder.
     """
 
-    least_r: ClassVar[int] = 0
-
     def __init__(self, k: int, r: int, prediction_shape: Shape) -> None:
-        super().__init__()
-        _check_code(self, k, r)
-        self.k, self.r, self.n = k, r, k + r
+        super().__init__(k, r)
         self.prediction_shape = tuple(prediction_shape)
         self._decodable: PatternCache[bool] = PatternCache()  # of single groups: no need to ask again
 

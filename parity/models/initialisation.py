@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from parity.errors import ParityError
 from parity.models.per_cell import PerCell
@@ -17,11 +18,7 @@ class NormalLinear:
     std: float = 0.01
 
     def __call__(self, network: nn.Module) -> None:
-        for module in network.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=self.std)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        _draw(network, nn.Linear, partial(nn.init.normal_, std=self.std))
 
 
 @dataclass(frozen=True)
@@ -34,11 +31,16 @@ class XavierConvolution:
     gain: float = 2**0.5
 
     def __call__(self, network: nn.Module) -> None:
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.xavier_uniform_(module.weight, self.gain)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        _draw(network, nn.Conv2d, partial(nn.init.xavier_uniform_, gain=self.gain))
+
+
+def _draw(network: nn.Module, kind: type[nn.Linear | nn.Conv2d], weights: Callable[[Tensor], Tensor]) -> None:
+    """Draw the weights of all layers of a kind, and set their biases to 0."""
+    for module in network.modules():
+        if isinstance(module, kind):
+            weights(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Experiments turned into a comparison of codes, with those that need no training beside them."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache, partial
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,8 +14,6 @@ from parity.coders import (
     BackupEncoder,
     BerrutDecoder,
     BerrutEncoder,
-    Decoder,
-    Encoder,
     NeRCCDecoder,
     NeRCCEncoder,
     ReplicationDecoder,
@@ -153,20 +151,6 @@ class _Data:
     def loader(self, k: int, split: str) -> GroupLoader:
         return self.module(k).loader(split)
 
-    def coded(
-        self,
-        base_model: nn.Module,
-        k: int,
-        r: int,
-        encoder: Callable[..., Encoder],
-        decoder: Callable[..., Decoder],
-        parity_models: Sequence[nn.Module] = (),
-    ) -> CodedModel:
-        """Return a base model in a code that needs no training, on the data's device."""
-        module = self.module(k)
-        coders = encoder(k, r, module.query_shape), decoder(k, r, module.task.prediction_shape)
-        return CodedModel(base_model, coders[0], parity_models, coders[1]).to(self._device)
-
     def check_enough(self, ks: Iterable[int], split: str) -> None:
         """Make sure that a split has queries for at least one coding group of each k.
 
@@ -208,18 +192,25 @@ def _one_hot(number: int, default: torch.Tensor) -> torch.Tensor:
 def _baselines(base_model: nn.Module, data: _Data, ks: Sequence[int]) -> list[Candidate]:
     candidates = []
     for k in ks:
+        module = data.module(k)
+        shapes = module.query_shape, module.task.prediction_shape
         log.info("choosing the smoothing of NeRCC for k = %d on validation data", k)
-        smoothing = choose_smoothing(base_model, data.loader(k, "val"), data.module(k).task)
-        nercc = f"smoothing splines, lambda {smoothing.encoder:g} and {smoothing.decoder:g}"
-        splines = partial(NeRCCEncoder, smoothing=smoothing.encoder), partial(NeRCCDecoder, smoothing=smoothing.decoder)
-        codes: Sequence[tuple[str, str, int, Callable[..., Encoder], Callable[..., Decoder]]] = (
+        smoothing = choose_smoothing(base_model, data.loader(k, "val"), module.task)
+        for name, about, r, encoder, decoder in (
             ("no redundancy", "what is unavailable is lost", 0, ReplicationEncoder, ReplicationDecoder),
             ("replication x2", "every query goes to two workers", k, ReplicationEncoder, ReplicationDecoder),
             ("ApproxIFER", "Berrut's rational interpolation", 1, BerrutEncoder, BerrutDecoder),
-            ("NeRCC", nercc, 1, *splines),
+        ):
+            model = CodedModel(base_model, encoder(k, r, shapes[0]), [], decoder(k, r, shapes[1]))
+            candidates.append(Candidate(name, about, False, model.to(data.loader(k, "val").device)))
+        spline = CodedModel(
+            base_model,
+            NeRCCEncoder(k, 1, shapes[0], smoothing.encoder),
+            [],
+            NeRCCDecoder(k, 1, shapes[1], smoothing.decoder),
         )
-        for name, about, r, encoder, decoder in codes:
-            candidates.append(Candidate(name, about, False, data.coded(base_model, k, r, encoder, decoder)))
+        about = f"smoothing splines, lambda {smoothing.encoder:g} and {smoothing.decoder:g}"
+        candidates.append(Candidate("NeRCC", about, False, spline.to(data.loader(k, "val").device)))
     return candidates
 
 
@@ -229,11 +220,15 @@ def _backups(base_model: nn.Module, backup: Experiment, data: _Data, ks: Sequenc
         raise ParityError(
             f"--backup names a base experiment, a network of its own, and {backup.experiment_name} is not one."
         )
-    about = f"every query also goes to {backup.experiment_name}"
-    return [
-        Candidate(
-            "cheaper backup", about, False,
-            data.coded(base_model, k, k, BackupEncoder, BackupDecoder, [network] * k),
+    candidates = []
+    for k in ks:
+        module = data.module(k)
+        model = CodedModel(
+            base_model,
+            BackupEncoder(k, k, module.query_shape),
+            [network] * k,
+            BackupDecoder(k, k, module.task.prediction_shape),
         )
-        for k in ks
-    ]  # fmt: skip
+        about = f"every query also goes to {backup.experiment_name}"
+        candidates.append(Candidate("cheaper backup", about, False, model.to(data.loader(k, "val").device)))
+    return candidates

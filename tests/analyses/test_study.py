@@ -49,7 +49,7 @@ def test_a_finished_trial_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> N
     options = ("--rule", "bp", "--optimizer", "sgd")
     run(*options)
     whole = study(*options)
-    workers.result_file(whole.folder, whole.trials[1]).unlink()
+    whole.trials[1].result_file(whole.folder).unlink()
     ran: list[Trial] = []
 
     def counted(trial: Trial, folder: Path) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def test_an_error_in_a_trial_ends_the_study_and_is_in_its_log(capsys: pytest.Cap
     assert "studies are of classification" in capsys.readouterr().err
     whole = study(*options)
     assert len(whole.unfinished()) == len(whole.trials)
-    assert "DigitBoxes" in workers.log_file(whole.folder, whole.trials[0]).read_text()
+    assert "DigitBoxes" in whole.trials[0].log_file(whole.folder).read_text()
 
 
 def test_a_share_leaves_the_rest_to_others() -> None:
@@ -129,7 +129,7 @@ def test_no_finished_trial_is_no_table() -> None:
 def test_a_damaged_result_is_named() -> None:
     run("--rule", "bp", "--optimizer", "sgd")
     whole = study("--rule", "bp", "--optimizer", "sgd")
-    path = workers.result_file(whole.folder, whole.trials[0])
+    path = whole.trials[0].result_file(whole.folder)
     path.write_text(json.dumps({})[:1])
     with pytest.raises(ParityError, match=path.name):
         whole.table()

@@ -65,10 +65,6 @@ class Look(NamedTuple):
     marker: str
     line: LineStyle
 
-    def of_points(self) -> dict[str, Any]:
-        """Return how a line through points is drawn."""
-        return dict(color=self.colour, linestyle=self.line, marker=self.marker, markersize=4, linewidth=1.4)
-
 
 def pictures_of_all(comparison: Mapping[str, Any]) -> list[Picture]:
     """Draw what compares codes with each other: A_o against f, A_d against k, A_d of each class."""
@@ -132,6 +128,11 @@ def _looks(codes: Sequence[Code]) -> dict[int, Look]:
     return looks
 
 
+def _line(look: Look) -> dict[str, Any]:
+    """Return how a line through points is drawn."""
+    return dict(color=look.colour, linestyle=look.line, marker=look.marker, markersize=4, linewidth=1.4)
+
+
 def _label(code: Code, among: Sequence[Code]) -> str:
     """Return a code's name, with its r where there are several of that name."""
     several = sum(other["name"] == code["name"] for other in among) > 1
@@ -177,7 +178,7 @@ def _overall(comparison: Mapping[str, Any]) -> list[Picture]:
                 [f for f, _ in points],
                 [scale * point["value"] for _, point in points],
                 yerr=[scale * 1.96 * (point["standard_error"] or 0.0) for _, point in points],
-                **looks[id(code)].of_points(),
+                **_line(looks[id(code)]),
             )
         margin = 0.05 * (max(values) - min(values)) or 0.01 * scale
         axes.set_ylim(min(values) - margin, max(values) + margin)
@@ -206,7 +207,7 @@ def _degraded_against_k(comparison: Mapping[str, Any]) -> list[Picture]:
             yerr=scale
             * np.clip([[v - p["low"], p["high"] - v] for v, p in zip(value, points, strict=True)], 0, None).T,
             capsize=2,
-            **looks[id(members[0])].of_points(),
+            **_line(looks[id(members[0])]),
         )
     axes.set_xticks(ks := sorted({code["k"] for code in codes}))
     axes.set_xlim(ks[0] - 0.5, ks[-1] + 0.5)
