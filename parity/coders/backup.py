@@ -11,9 +11,7 @@ class BackupEncoder(Encoder):
     """Parity query i is query i. The k parity workers all run the same smaller network: ``[network] * k``.
 
     Args:
-        k: queries in a coding group.
         r: equal to k.
-        query_shape: Q.
 
     Raises:
         ParityError: another r.
@@ -34,9 +32,7 @@ class BackupDecoder(SystematicDecoder):
     Each prediction is on its own: of a group that has lost both predictions of a query, the others are still rebuilt.
 
     Args:
-        k: queries in a coding group.
         r: equal to k.
-        prediction_shape: P.
 
     Raises:
         ParityError: another r.

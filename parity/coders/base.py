@@ -2,6 +2,9 @@
 
 Letters: G groups in a batch, k queries in a group, r parity queries, n = k + r outputs, m of them the
 base model's; Q is the shape of a query, P that of a prediction, P' that of a parity model's output.
+
+Coders are made with (k, r, query shape) or (k, r, prediction shape). The docstring of a code of its own names of these
+what it restricts.
 """
 
 from collections.abc import Sequence

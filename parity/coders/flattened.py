@@ -21,7 +21,6 @@ class FlattenedChannelSumEncoder(Encoder):
     It is here to compare with published figures only: ``LinearEncoder`` adds red to red, as the papers describe.
 
     Args:
-        k: queries in a coding group.
         r: 1.
         query_shape: (C, H, W).
 

@@ -32,13 +32,7 @@ def worker_nodes(n: int) -> Tensor:
 
 
 class InterpolatingEncoder(Encoder):
-    """Samples a curve through the queries: coded query i is sum_j matrix[i, j] * query_j.
-
-    Args:
-        k: queries in a coding group.
-        r: any.
-        query_shape: Q.
-    """
+    """Samples a curve through the queries: coded query i is sum_j matrix[i, j] * query_j."""
 
     systematic = False
 
@@ -87,9 +81,6 @@ class InterpolatingDecoder(Decoder):
     there are waits for the device, unless ``available`` lies on the CPU.
 
     Args:
-        k: queries in a coding group.
-        r: any.
-        prediction_shape: P.
         needed: outputs that must have arrived, 1 to k; by default k.
 
     Raises:

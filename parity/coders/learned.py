@@ -21,7 +21,6 @@ class ChannelwiseEncoder(Encoder, ABC):
     """A network that encodes every channel of images on its own: red with red.
 
     Args:
-        k: queries in a coding group.
         r: at least 1.
         query_shape: (C, H, W).
 
@@ -89,9 +88,7 @@ class MLPDecoder(SystematicDecoder):
     depends on the patterns that the decoder was trained on. It has no exact parity target.
 
     Args:
-        k: queries in a coding group.
         r: at least 1.
-        prediction_shape: P.
 
     Raises:
         ParityError: r = 0.

@@ -30,9 +30,6 @@ class NeRCCEncoder(InterpolatingEncoder):
     """Coded queries are a smoothing spline through (alpha_j, query_j), sampled at the betas.
 
     Args:
-        k: queries in a coding group.
-        r: any.
-        query_shape: Q.
         smoothing: lambda_enc, see ``smoothing_matrix``; ``parity.evaluation.choose_smoothing`` finds a good one.
 
     Raises:
@@ -51,9 +48,6 @@ class NeRCCDecoder(InterpolatingDecoder):
     """Reads a smoothing spline through the outputs that arrived.
 
     Args:
-        k: queries in a coding group.
-        r: any.
-        prediction_shape: P.
         smoothing: lambda_dec, see ``smoothing_matrix``; ``parity.evaluation.choose_smoothing`` finds a good one.
         needed: outputs that must have arrived, 1 to k; by default k.
 

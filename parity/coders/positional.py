@@ -11,12 +11,7 @@ from parity.coders.base import Shape, SystematicDecoder, like
 
 
 class PositionalDecoder(SystematicDecoder):
-    """Reads the missing positions' predictions; where several parity outputs arrived, their mean.
-
-    Args:
-        k, r: any.
-        prediction_shape: any.
-    """
+    """Reads the missing positions' predictions; where several parity outputs arrived, their mean."""
 
     def parity_shape(self, prediction_shape: Shape) -> tuple[int, ...]:
         """Return P' = (k, *P)."""
@@ -41,9 +36,6 @@ class CombiningDecoder(PositionalDecoder):
     What is read is corrected by a linear map of the differences between arrived predictions and what the parity outputs
     hold for them (zeros where none arrived), one (k P x k P) matrix that begins at zero. Only patterns in which some
     arrive train it: ``up_to_r_missing``, and not ``parities_alone``.
-
-    Args:
-        k, r, prediction_shape: any.
     """
 
     def __init__(self, k: int, r: int, prediction_shape: Shape) -> None:

@@ -13,9 +13,7 @@ class ReplicationEncoder(Encoder):
     """Sends each query to 1 + r / k workers: all n = k + r run the base model, worker j gets query j mod k.
 
     Args:
-        k: queries in a coding group.
         r: a multiple of k; 0 for no redundancy.
-        query_shape: Q.
 
     Raises:
         ParityError: r is not a multiple of k.
@@ -49,9 +47,7 @@ class ReplicationDecoder(Decoder):
     the lost one alone, and so is (1 - f^c)·A_a + f^c·(accuracy of the default prediction) with c copies.
 
     Args:
-        k: queries in a coding group.
         r: a multiple of k; 0 for no redundancy.
-        prediction_shape: P.
 
     Raises:
         ParityError: r is not a multiple of k.

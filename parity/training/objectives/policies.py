@@ -108,8 +108,22 @@ class Constant(ValuePolicy):
     value: Any
 
 
+class EpochValue(ValuePolicy):
+    """A value that depends on the number of the epoch alone."""
+
+    def __post_init__(self) -> None:
+        self.epoch_started(0)
+
+    def epoch_started(self, epoch: int) -> None:
+        self.value = self.at(epoch)
+
+    def at(self, epoch: int) -> Any:
+        """Return the value in an epoch."""
+        raise NotImplementedError
+
+
 @dataclass
-class Exponential(ValuePolicy):
+class Exponential(EpochValue):
     """``initial * multiplier ** (epoch // step_length)``, within bounds.
 
     Args:
@@ -130,18 +144,18 @@ class Exponential(ValuePolicy):
     def __post_init__(self) -> None:
         if self.step_length < 1:
             raise ParityError(f"the steps of an Exponential last 1 epoch or more, not {self.step_length}.")
-        self.epoch_started(0)
+        super().__post_init__()
 
-    def epoch_started(self, epoch: int) -> None:
+    def at(self, epoch: int) -> float:
         power = epoch // self.step_length if self.floordiv else epoch / self.step_length
         value = self.initial * self.multiplier**power
         if self.min_value is not None:
             value = max(value, self.min_value)
-        self.value = value if self.max_value is None else min(value, self.max_value)
+        return value if self.max_value is None else min(value, self.max_value)
 
 
 @dataclass
-class Schedule(ValuePolicy):
+class Schedule(EpochValue):
     """A value that is multiplied at some epochs.
 
     Args:
@@ -152,14 +166,12 @@ class Schedule(ValuePolicy):
     initial: float
     epoch2value_multiplier: dict[int, float]
 
-    def __post_init__(self) -> None:
-        self.epoch_started(0)
-
-    def epoch_started(self, epoch: int) -> None:
-        self.value = self.initial
+    def at(self, epoch: int) -> float:
+        value = self.initial
         for start, multiplier in sorted(self.epoch2value_multiplier.items()):
             if start <= epoch:
-                self.value *= multiplier
+                value *= multiplier
+        return value
 
     @classmethod
     def constant_multiplier(cls, initial: float, multiplier: float, epochs: Sequence[int]) -> "Schedule":
@@ -168,7 +180,7 @@ class Schedule(ValuePolicy):
 
 
 @dataclass
-class Switch(ValuePolicy):
+class Switch(EpochValue):
     """A value of any kind that is replaced at some epochs.
 
     Args:
@@ -179,12 +191,9 @@ class Switch(ValuePolicy):
     initial: Any
     epoch_to_value: dict[int, Any]
 
-    def __post_init__(self) -> None:
-        self.epoch_started(0)
-
-    def epoch_started(self, epoch: int) -> None:
+    def at(self, epoch: int) -> Any:
         past = [start for start in self.epoch_to_value if start <= epoch]
-        self.value = self.epoch_to_value[max(past)] if past else self.initial
+        return self.epoch_to_value[max(past)] if past else self.initial
 
 
 @dataclass
@@ -225,7 +234,7 @@ class DecreasingOnPlateau(ValuePolicy):
 
 
 @dataclass
-class LambdaEpoch(ValuePolicy):
+class LambdaEpoch(EpochValue):
     """What a function returns for the epoch.
 
     Args:
@@ -234,11 +243,8 @@ class LambdaEpoch(ValuePolicy):
 
     func: Callable[[int], Any]
 
-    def __post_init__(self) -> None:
-        self.epoch_started(0)
-
-    def epoch_started(self, epoch: int) -> None:
-        self.value = self.func(epoch)
+    def at(self, epoch: int) -> Any:
+        return self.func(epoch)
 
 
 @dataclass
