@@ -17,10 +17,10 @@ from parity.errors import ParityError
 from parity.evaluation import evaluate_base
 from parity.evaluation.costs import parity_model_costs
 from parity.experiments.experiment import Experiment
-from parity.metrics import BaseAccuracy, ReconstructionAccuracy
 from parity.models import load_into, read_weights
 from parity.models.weights import check_finite, fingerprint
 from parity.plain import to_plain
+from parity.training.defaults import accuracy_of
 from parity.training.loggers.wandb_logger import WandbLogger
 from parity.training.loop import ranks
 from parity.training.loop.checkpoints import check_checkpoint, model_weights
@@ -236,12 +236,7 @@ def lit_module(
 ) -> tuple[BurstModule, dict[str, Any]]:
     """Return what trains a model as its experiment's config asks, and arguments for Lightning's Trainer."""
     steps, trainer_args = split_trainer_args(experiment.config["trainer"], options.track_grad_norm)
-    accuracy: BaseAccuracy | ReconstructionAccuracy
-    if isinstance(model, CodedModel):
-        accuracy = ReconstructionAccuracy(datamodule.task, model.k)
-    else:
-        accuracy = BaseAccuracy(datamodule.task)
-    config = experiment.config
+    config, accuracy = experiment.config, accuracy_of(model, datamodule.task)
     module = lit_module_class(model)(
         model, config["loss"], accuracy, config["optimizer"], config.get("schedule"), steps,
         config.get("policies", {}), config.get("averaging"),

@@ -53,7 +53,7 @@ def test_a_stopped_study_loses_the_running_trials_at_most(signum: signal.Signals
     _, errors = process.communicate(timeout=60)
     assert process.returncode == (-signum if signum == signal.SIGKILL else 128 + signum)
     if signum != signal.SIGKILL:
-        assert errors == f"stopped by {signum.name}: the same command goes on.\n"
+        assert errors == f"stopped by {signum.name}: the same command resumes it.\n"
     assert not psutil.wait_procs(workers, timeout=30)[1]
 
     left = results(tmp_path)
@@ -62,9 +62,9 @@ def test_a_stopped_study_loses_the_running_trials_at_most(signum: signal.Signals
     assert all(json.loads(path.read_text())["task"] == "two_moons" for path in left)
 
     again = start(tmp_path)
-    said, errors = again.communicate(timeout=500)
+    output, errors = again.communicate(timeout=500)
     assert again.returncode == 0, errors
-    assert f"{len(left)} of 16 trials are done" in said
+    assert f"{len(left)} of 16 trials are done" in output
     after = results(tmp_path)
     assert len(after) == 16
     assert {path: after[path] for path in left} == left
