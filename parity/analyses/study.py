@@ -12,8 +12,6 @@ from parity import terminal
 from parity.analyses.grid import DEFAULTS, Axes, Trial, grid_id, trials_of
 from parity.analyses.server import start_server
 from parity.errors import ParityError
-from parity.storage.files import write_json, write_text, written_whole
-from parity.storage.locks import RunLock
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,6 +136,8 @@ class Study:
             start_server()
 
         from parity.analyses.workers import run_all  # torch and Lightning: what takes long to import
+        from parity.storage.files import write_json
+        from parity.storage.locks import RunLock
         from parity.training.loop.signals import StopSignals
 
         mine = self.folder if parts == 1 else self.share_folder(number, parts)
@@ -162,6 +162,8 @@ class Study:
 
     def write(self) -> str:
         """Write the table, the figures and the findings; return the findings, as Markdown."""
+        from parity.storage.files import write_text, written_whole
+
         table = self.table()
         with written_whole(self.folder / TABLE_FILE) as temporary:
             table.to_parquet(temporary, index=False)

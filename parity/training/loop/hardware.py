@@ -36,17 +36,6 @@ _REFUSED = {
 }  # fmt: skip
 _OURS = {"accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"}
 
-_NOT_FOR_OURS = (
-    "in eval mode at the start of training",  # the base model: it should be
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
-    "It is recommended to use `self.log.*sync_dist",  # metrics are in sync
-    "number of training batches.*smaller than the logging interval",
-    "Total length of `list` across ranks is zero",  # no validation data
-    "sampler has shuffling enabled",  # a user may wish so
-    "The `srun` command is available on your system",
-)
-"""Lightning's warnings, as regular expressions."""
-
 _DEVICES = re.compile(r"auto|-1|[1-9]\d*|\d+,|\d+(, *\d+)+,?|\[\d+(, *\d+)*\]")
 _PROCESSES_PER_CPU = 8
 
@@ -237,6 +226,18 @@ def evaluate_on_test(
     ranks.join(trainer)
     (metrics,) = trainer.test(module, datamodule=BurstData(datamodule), verbose=False)
     return {name: value for name, value in metrics.items() if name != "step"}
+
+
+_NOT_FOR_OURS = (
+    "in eval mode at the start of training",  # the base model: it should be
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    "It is recommended to use `self.log.*sync_dist",  # metrics are in sync
+    "number of training batches.*smaller than the logging interval",
+    "Total length of `list` across ranks is zero",  # no validation data
+    "sampler has shuffling enabled",  # a user may wish so
+    "The `srun` command is available on your system",
+)
+"""Lightning's warnings, as regular expressions."""
 
 
 def _quieten() -> None:
