@@ -92,6 +92,10 @@ class GroupLoader:
         """Yield the batches of the sampler's current epoch, but for so many at its beginning."""
         raise NotImplementedError
 
+    def again(self, number: int) -> GroupBatch | None:
+        """Return a batch of the sampler's current epoch once more, by its number; None where it cannot be had."""
+        return next(self.batches(number), None)
+
     def every_query(self, batch_size: int = 1000) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield every query once as it is, also those that fill no group.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from torch import Tensor
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.v2.functional import pil_to_tensor
@@ -94,6 +94,32 @@ def test_images_without_a_known_white_are_refused_by_name(values: np.ndarray, ki
     Image.fromarray(values).save(tmp_path / "a.tiff")
     with pytest.raises(ParityError, match=rf"a\.tiff is an image of .*{kind}.*: convert it to 8 or 16 bits"):
         read_image(tmp_path / "a.tiff")
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_signed_integers_are_refused_by_name(bits: int, tmp_path: Path) -> None:
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    info[339] = 2  # the format of samples; PIL reads those of 8 bits as if they were unsigned
+    Image.fromarray(RAMP if bits == 16 else (RAMP // 257).astype(np.uint8)).save(tmp_path / "a.tif", tiffinfo=info)
+    with pytest.raises(ParityError, match=r"a\.tif is an image of signed or 32-bit integers"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_what_is_not_a_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "1.png")
+    os.mkfifo(tmp_path / "a" / "2.png")
+    with pytest.raises(ParityError, match=r"/a/2\.png is not a file"):
+        listed(tmp_path, 1)
+
+
+def test_files_of_other_kinds_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save(tmp_path / "a" / "1.png")
+    for name in ("2.heic", "deep/3.HEIC", "notes.txt", ".hidden"):
+        (tmp_path / "a" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "a" / name).touch()
+    assert len(listed(tmp_path, 1)) == 1
+    (line,) = caplog.messages
+    assert line == f"3 files in {tmp_path} left out, without the suffix of any image: 2 of .heic, 1 of .txt"
 
 
 def test_a_link_to_a_folder_above_is_refused(tmp_path: Path) -> None:

@@ -67,6 +67,16 @@ class BatchLoader(GroupLoader):
                 )
             yield groups
 
+    def again(self, number: int) -> GroupBatch | None:
+        if self.epoch_start is None:
+            return None
+        set_random_states(self.epoch_start)
+        batches = iter(self.source)
+        if batches is self.source:
+            return None
+        batch = next(itertools.islice(batches, number, None))
+        return self.form.groups(batch, f"batch {number + 1} of the {self.split} data", self._device)
+
     def _after(self, first: int) -> Iterator[Any]:
         """Return an epoch's batches from this number on, drawn as if those before were, too."""
         now = random_states()
