@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from parity.errors import DamagedFileError, ParityError
+from parity.settings import user_path
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         ParityError: the file is missing, damaged, holds code, or holds no tensors by name.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     content = read_file(path)
