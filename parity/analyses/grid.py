@@ -28,6 +28,8 @@ NAMES = MappingProxyType(
 
 ADAMW_MOMENTUM = 0.9
 
+_MOST_SEEDS = 10_000
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -128,7 +130,7 @@ def trials_of(axes: Axes) -> list[Trial]:
     """
     axes = {**DEFAULTS, **axes}
     _check(axes)
-    trials = []
+    trials: list[Trial] = []
     for task, parity, rule, width, activation, weight_init, optimizer, momentum, lr, state_lr, state_init, seed in (
         itertools.product(
             axes["task"], (False, True) if axes["parity"] else (False,), axes["rule"], axes["widths"],
@@ -163,6 +165,8 @@ def _check(axes: Axes) -> None:
         values = axes[name] if isinstance(axes[name], Sequence) else [axes[name]]
         if any(value is not None and value < 1 for value in values):
             raise ParityError(f"--{name} counts from 1: {' '.join(map(str, values))} does not.")
+    if axes["seeds"] > _MOST_SEEDS:
+        raise ParityError(f"--seeds is at most {_MOST_SEEDS}, not {axes['seeds']}.")
     for name in ("lr", "state_lr"):
         if not all(0 < value < math.inf for value in axes[name]):
             raise ParityError(f"--{name} takes learning rates above 0, not {' '.join(map(str, axes[name]))}.")

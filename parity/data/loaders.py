@@ -108,6 +108,12 @@ class GroupLoader:
         """Return the first query as a network sees it, (1, *Q)."""
         return next(self.every_query())[1][:1]
 
+    def trial_groups(self, number: int = 2) -> GroupBatch:
+        """Return so many groups to try a step on, all of the first query: no random number is drawn for them."""
+        indices = self.sampler.rows[:1].to(self.device).repeat(number, self.sampler.k)
+        query = self.first_query()
+        return self._grouped(query.expand(indices.numel(), *query.shape[1:]).contiguous(), indices)
+
     def _grouped(self, queries: Tensor, indices: Tensor) -> GroupBatch:
         targets = self.targets.index_select(0, indices.flatten())
         return GroupBatch(

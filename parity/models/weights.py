@@ -342,6 +342,10 @@ def check_finite(network: nn.Module) -> None:
     for name, value in (parameters | dict(network.named_buffers())).items():
         if is_lazy(value):
             continue
+        if value.is_meta:
+            raise ParityError(
+                f"'{name}' of {type(network).__name__} is on the meta device and has no values: load some."
+            )
         # A buffer may be infinite, as an attention's mask is.
         broken = int((~value.isfinite() if name in parameters else value.isnan()).sum())
         if broken:
