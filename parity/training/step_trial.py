@@ -18,7 +18,7 @@ from parity.training.loop.random_states import random_states, set_random_states
 from parity.training.objectives.losses import loss_terms
 
 
-class _WrongOutput(ParityError):
+class WrongOutputError(ParityError):
     """A network returns what cannot be trained on."""
 
 
@@ -55,15 +55,15 @@ def tried(model: nn.Module) -> Iterator[None]:
 
 def _check_output(output: object) -> None:
     if not isinstance(output, Tensor) or not output.ndim:
-        raise _WrongOutput(
+        raise WrongOutputError(
             f"the network returns a {type(output).__name__}, expected one tensor (B, *P): wrap it in a module whose "
             "forward returns the prediction alone (torchvision's networks with aux_logits=False)."
         )
     if not output.is_floating_point():
         name = str(output.dtype).removeprefix("torch.")
-        raise _WrongOutput(f"the network returns {name}, expected floats: return logits, not the class.")
+        raise WrongOutputError(f"the network returns {name}, expected floats: return logits, not the class.")
     if not output.isfinite().all():
-        raise _WrongOutput("the network's predictions for the first batch are NaN or infinite: scale the queries.")
+        raise WrongOutputError("the network's predictions for the first batch are NaN or infinite: scale the queries.")
 
 
 def outputs_of(model: nn.Module, batch: GroupBatch, number: int) -> tuple[Tensor, ...]:
@@ -89,7 +89,7 @@ def predictions(model: nn.Module, batch: GroupBatch, where: str) -> Tensor:
     try:
         with torch.no_grad(), tried(model):
             answer, *_ = outputs_of(model, batch, 1)
-    except _WrongOutput:
+    except WrongOutputError:
         raise
     except ParityError as error:
         raise ParityError(f"{what}: {error}") from error

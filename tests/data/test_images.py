@@ -39,6 +39,39 @@ def test_images_are_read_in_rgb(mode: str, tmp_path: Path) -> None:
     assert torch.equal(image, pixels)
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "a.tif"])
+def test_cmyk_is_converted_to_rgb(name: str, tmp_path: Path) -> None:
+    image = Image.fromarray(np.full((8, 8, 3), 200, dtype=np.uint8)).convert("CMYK")
+    image.save(tmp_path / name)
+    assert (read_image(tmp_path / name).int() - 200).abs().max() <= 2
+
+
+def test_an_orientation_noted_in_a_file_is_left_alone(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6  # turned by 90 degrees
+    Image.fromarray(np.zeros((3, 5, 3), dtype=np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").shape == (3, 3, 5)
+
+
+def test_of_a_gif_the_first_frame_is_read(tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.full((4, 4), level, dtype=np.uint8)) for level in (40, 200)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert read_image(tmp_path / "a.gif").unique().tolist() == [40]
+
+
+def test_a_pointer_of_git_lfs_is_not_an_image(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(ParityError, match=r"a\.png cannot be read as an image: put a whole copy in its place"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_class_of_heic_files_alone_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.heic").touch()
+    with pytest.raises(ParityError, match="/a holds no image"):
+        listed(tmp_path, 1)
+
+
 RAMP = np.arange(64, dtype=np.uint16)[None] * 1040
 
 
