@@ -36,7 +36,7 @@ _REFUSED = {
 }  # fmt: skip
 _OURS = {"accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"}
 
-_DEVICES = re.compile(r"auto|-1|[1-9]\d*|\d+,|\d+(, *\d+)+,?|\[\d+(, *\d+)*\]", re.ASCII)
+_DEVICES = re.compile(r"auto|-1|[1-9]\d{0,5}|\d+,|\d+(, *\d+)+,?|\[\d+(, *\d+)*\]", re.ASCII)
 _PROCESSES_PER_CPU = 8
 
 
