@@ -89,11 +89,14 @@ def evaluate(args: argparse.Namespace) -> None:
     """Evaluate one experiment."""
     from parity.evaluation.tables import show
     from parity.runs.evaluation import run_evaluation
-    from parity.storage.files import write_json
+    from parity.storage.files import check_writable, write_json
 
     experiment = _find(args, args.experiment_name)
-    if args.json and (args.json.is_dir() or not args.json.resolve().parent.is_dir()):
-        raise ParityError(f"--json {args.json}: that is a folder, or its folder does not exist.")
+    if args.json:
+        args.json = args.json.resolve()  # else a link would be replaced, /dev/stdout among them
+        if not (args.json.is_file() if args.json.exists() else args.json.parent.is_dir()):
+            raise ParityError(f"--json {args.json}: that is a folder or a device, or its folder does not exist.")
+        check_writable(args.json.parent)
     results: dict[str, Any] = run_evaluation(
         experiment,
         reload=args.reload,

@@ -172,9 +172,8 @@ def run_options(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # it
     extra = {"fast_dev_run": True} if args.fast_dev_run else {}
     if args.debug:
         extra["detect_anomaly"] = True
-    devices = int(args.devices) if args.devices.isdigit() else args.devices
     return RunOptions(
-        hardware=Hardware(args.accelerator, devices, args.num_nodes, args.distributed, args.sync_batchnorm, extra),
+        hardware=Hardware(args.accelerator, args.devices, args.num_nodes, args.distributed, args.sync_batchnorm, extra),
         resume=not args.force_no_resume,
         resume_from=args.resume_from,
         train_base=not args.no_train_base,

@@ -6,6 +6,7 @@ is, and only what a launcher of exactly so many has set: shells, notebooks and t
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,7 +30,12 @@ def on_each_node(accelerator: str, devices: int | str) -> int:
         return max(1, torch.cuda.device_count()) if accelerator in ("auto", "cuda", "gpu") else 1
     if "," in devices:
         return len([index for index in devices.split(",") if index.strip()])
-    return int(devices) if devices.isdigit() else 1
+    return _number(devices) or 1
+
+
+def _number(text: str) -> int | None:
+    """Return the number that a few decimal digits stand for; None for any other text."""
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
 
 
 def launched() -> bool:
@@ -54,13 +60,12 @@ def srun_tasks() -> int | None:
     is not a step.
     """
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS", os.environ.get("SLURM_NTASKS", ""))
-    return int(tasks) if "SLURM_STEP_ID" in os.environ and tasks.isdigit() else None
+    return _number(tasks) if "SLURM_STEP_ID" in os.environ else None
 
 
 def torchrun_workers() -> int | None:
     """Return the number of processes that torchrun has started, this one among them; None if it has not."""
-    workers = os.environ.get("WORLD_SIZE", "")
-    return int(workers) if "TORCHELASTIC_RUN_ID" in os.environ and workers.isdigit() else None
+    return _number(os.environ.get("WORLD_SIZE", "")) if "TORCHELASTIC_RUN_ID" in os.environ else None
 
 
 def is_first(processes: int) -> bool:

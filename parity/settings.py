@@ -19,6 +19,8 @@ def user_path(path: str | Path) -> Path:
     Raises:
         ParityError: no file can have this path.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ParityError(f"a path is a text or a Path, and not {path!r:.60}.")
     expanded = _expanded(path)
     if expanded.parts and expanded.parts[0].startswith("~"):
         raise ParityError(f"'{path}' begins with an unknown home folder, {expanded.parts[0]}.")

@@ -16,8 +16,11 @@ _SECONDS_BETWEEN_LINES = 20.0
 
 
 def console(**options: Any) -> Console:
-    """Return standard output as rich's console; control codes go to a terminal alone, also where FORCE_COLOR is set."""
-    return Console(force_terminal=None if sys.stdout.isatty() else False, **options)
+    """Return standard output as rich's console; control codes go to a terminal alone, also where FORCE_COLOR is set.
+
+    Square brackets are printed as they are: names of runs and folders may have them.
+    """
+    return Console(force_terminal=None if sys.stdout.isatty() else False, markup=False, **options)
 
 
 def print_line(text: str) -> None:
@@ -37,7 +40,7 @@ def take_any_text() -> None:
 @contextmanager
 def progress(
     what: str, total: int, done: int = 0, shown_in: Console | None = None, transient: bool = True
-) -> Iterator[Callable[[], None]]:
+) -> Iterator[Callable[..., None]]:
     """Show how many of ``total`` steps are done: a bar in a terminal, a log line now and then elsewhere.
 
     Args:
@@ -48,20 +51,20 @@ def progress(
         transient: remove the bar in the end.
 
     Yields:
-        What is called after each step.
+        What is called after each step, or with a number of steps.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     shown_in = shown_in or console()
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     logged = time.monotonic()
     with Progress(*columns, console=shown_in, disable=not shown_in.is_terminal, transient=transient) as bar:
         task = bar.add_task(what, total=total, completed=done)
 
-        def advance() -> None:
+        def advance(steps: int = 1) -> None:
             nonlocal done, logged
-            done += 1
-            bar.advance(task)
+            done += steps
+            bar.advance(task, steps)
             if not shown_in.is_terminal and (done == total or time.monotonic() - logged > _SECONDS_BETWEEN_LINES):
                 logged = time.monotonic()
                 log.info("%s: %d of %d", what, done, total)

@@ -1,9 +1,13 @@
 """Odd and hostile input: a run or a sentence, never a traceback, and nothing left by what was refused."""
 
+import io
 import logging
+import os
+import shutil
+import signal
+import sys
 import warnings
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,62 +18,94 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from parity.analyses.command_line import get_parser
+from parity.analyses.command_line import main as study_main
+from parity.analyses.study import kind_named
 from parity.coded_model import CodedModel
 from parity.coders import LinearDecoder, LinearEncoder
 from parity.command_line import run_command
 from parity.errors import ParityError
+from parity.experiments import catalogue, imports
 from parity.models import MLP
 from parity.training import train_model
 from tests.conftest import _script
 
 LONG, ODD = "x" * 256, "\u00e4 %j/..\\ $HOME"
-NAMES = ["mlp_base", "mlp_k2_add", "mlp_k*", "none", "", "*", "[", "../x", ODD, LONG]
-PATHS = ["", ".", "none.ckpt", "~/none.pt", "/dev/null", "/proc/self/mem", "a/b.pt", ODD, LONG, "/"]
-WHOLE = ["0", "1", "2", "-1", "99999999999999999999", "1.5", "nan", "", "x", "0x1"]
-NUMBERS = [*WHOLE, "1e-3", "inf", "1e999"]
+MARKED, BROKEN = "[/a][bold]", "a\nb\x1b[31m\t\x7f"
+BIG = "9" * 24
+NAMES = ["mlp_base", "mlp_k2_add", "mlp_k*", "none", "", "*", "[", "../x", ODD, LONG, MARKED, BROKEN]
+# The first six lie in the folder that every command is run in.
+PATHS = ["fifo", "folder", "text", "link", "text/x", "folder/x", "", ".", "none.ckpt", "~/none.pt", "~nosuchuser/x",
+         "/dev/null", "/proc/self/mem", "a/b.pt", "a/" * 2100, ODD, LONG, MARKED, BROKEN, "a.safetensors"]  # fmt: skip
+WHOLE = ["0", "1", "2", "-1", BIG, "9" * 5000, "1.5", "nan", "", "x", "0x1", "\u00b2", "\u0663", " 1", "1_0", "[1]"]
+NUMBERS = [*WHOLE, "1e-3", "inf", "-inf", "1e999", "1,5"]
 SETS = [
     "trainer.max_epochs=1", "trainer.max_epochs=0", "trainer.max_epochs=x", "trainer.precision=64", "code.k=3",
     "code.k=-1", "code=1", "data.batch_size=0", "data.num_validation=99999", "optimizer.lr=nan", "none.none=1", "a",
-    "=", "=1", "..=3", "trainer.accumulate_grad_batches=1e9", f"{LONG}=1",
+    "=", "=1", "..=3", "trainer.accumulate_grad_batches=1e9", f"{LONG}=1", f"trainer.max_epochs={BIG}",
+    f"trainer.max_epochs={'9' * 5000}", "optimizer.lr=1e999", "optimizer.lr=[0.1]", "optimizer.lr=-1", "optimizer.lr=",
+    f"data.batch_size={BIG}", f"data.num_validation={BIG}", "data.num_validation=-1", "data.steps_per_epoch=0",
+    f"data.steps_per_epoch={BIG}", f"code.k={BIG}", "code.r=2", "code.r=0", "trainer.max_epochs=\u00b2",
+    "trainer.max_epochs=1\n", "trainer.max_epochs=(((1", "trainer.gradient_clip_val=inf",
+    "trainer.gradient_clip_val=nan", "trainer.precision=[/a]", "data.batch_size=True", "model.network=1",
+    "data.num_validation=1e999", f"trainer.max_epochs={'(' * 3000}", "trainer.max_epochs=\0",
 ]  # fmt: skip
-WORDS = ["", "x", ODD, LONG, "-x", "a b", "a/b"]
+WORDS = ["", "x", ODD, LONG, MARKED, BROKEN, "-x", "a b", "a/b", "~", "~nosuchuser", ".", "..", "*", "\u00e4" * 128]
 
 NAMING = {
-    "--dataset": ["Digits", "digits", "MNISTT", "", "../Digits", LONG],
-    "--collection": ["original", "none", "", LONG],
+    "--dataset": ["Digits", "digits", "MNISTT", "", "../Digits", LONG, MARKED, BROKEN, "*", "D?gits"],
+    "--collection": ["original", "none", "", LONG, MARKED, "*"],
     "--seed": WHOLE,
     "--run_name": WORDS,
     "--set": SETS,
     "--experiments_path": PATHS,
+    "--base_directory": PATHS,
+    "--debug": None,
+    "--unknown": None,
 }
 TRAINING = {
     **NAMING,
-    "--base_weights": PATHS, "--resume_from": PATHS, "--accelerator": ["cpu", "tpu", "gpu", "", "x"],
-    "--devices": ["1", "auto", "0", "-1", "x", "0,1", ""], "--num_nodes": ["1", "0", "-1", "x"],
-    "--checkpoint_every": WHOLE, "--refresh_rate": WHOLE, "--save_every_minutes": NUMBERS, "--wandb_project": WORDS,
-    "--wandb_id": WORDS, "--wandb_name": WORDS,
-    "--amp": None, "--debug": None, "--test_every_epoch": None, "--track_grad_norm": None, "--sync_batchnorm": None,
+    "--base_weights": PATHS, "--resume_from": PATHS, "--accelerator": ["cpu", "tpu", "gpu", "", "x", MARKED],
+    "--devices": ["1", "auto", "0", "-1", "x", "0,1", "", BIG, "\u00b2", "1e3", "[0]", "0,0", ",", "1,", "9" * 5000],
+    "--num_nodes": ["1", "0", "-1", "x", BIG],
+    "--checkpoint_every": WHOLE, "--refresh_rate": WHOLE, "--save_every_minutes": NUMBERS, "--grace": NUMBERS,
+    "--wandb_project": WORDS, "--wandb_id": WORDS, "--wandb_name": WORDS,
+    "--amp": None, "--test_every_epoch": None, "--track_grad_norm": None, "--sync_batchnorm": None,
     "--no_train_base": None, "--force-no-resume": None, "--no-csv_logger": None, "--tensorboard_logger": None,
-    "--wandb_checkpoint": None, "--list": None, "--print_config": None, "--unknown": None,
+    "--wandb_checkpoint": None, "--list": None, "--print_config": None,
 }  # fmt: skip
 EVALUATION = {
     **NAMING,
-    "--reload": ["best", "last", "epoch_1", "epoch_x", "", "../x", LONG], "--ema": None, "--weights": PATHS,
+    "--reload": ["best", "last", "epoch_1", "epoch_x", "", "../x", LONG, MARKED], "--ema": None, "--weights": PATHS,
     "--split": ["test", "val", "train", ""], "--batch_size": WHOLE, "--accelerator": ["cpu", "tpu", "x"],
-    "--json": PATHS, "--compare": NAMES, "--report": ["", ".", "/dev/null", LONG], "--baselines": None,
+    "--json": PATHS, "--compare": NAMES, "--report": ["", *PATHS], "--baselines": None,
+    "--k": WHOLE, "--unavailable": NUMBERS, "--paired": None,
     "--backup": NAMES, "--default_class": WHOLE, "--wandb_logger": None, "--wandb_project": WORDS,
 }  # fmt: skip
 SUBMISSION = {
     **TRAINING,
     "--gpus": WHOLE, "--nodes": WHOLE, "--tasks_per_node": WHOLE, "--cpus_per_task": WHOLE, "--mem_gb": NUMBERS,
-    "--timeout": NUMBERS, "--timeout_min": WHOLE, "--job_name": WORDS, "--partition": WORDS,
+    "--timeout": NUMBERS, "--timeout_min": WHOLE, "--signal_delay_s": WHOLE, "--job_name": WORDS, "--partition": WORDS,
+    "--account": WORDS,
 }  # fmt: skip
-# What is trained writes nothing here, and what is evaluated is not there.
+STUDIES = {
+    "--task": ["two_moons", "two_moon", "Digits", "DigitBoxes", "", LONG, MARKED, BROKEN], "--rule": ["bp", "pc", "x"],
+    "--widths": WHOLE, "--lr": NUMBERS, "--state_lr": NUMBERS, "--optimizer": ["sgd", "x", ""], "--momentum": NUMBERS,
+    "--activation": ["relu", MARKED], "--hidden_layers": WHOLE, "--steps": WHOLE, "--seeds": WHOLE, "--epochs": WHOLE,
+    "--batch_size": WHOLE, "--steps_per_epoch": WHOLE, "--artifacts": PATHS, "--id": WORDS, "--jobs": WHOLE,
+    "--array": WHOLE, "--timeout_min": WHOLE, "--mem_gb": NUMBERS, "--job_name": WORDS, "--partition": WORDS,
+    "--parity": None, "--constant_layer_size": None, "--paper": None, "--submit": None, "--debug": None,
+}  # fmt: skip
+NAMED = ["--dataset=Digits", "--accelerator=cpu"]
+# What is trained or submitted writes nothing here.
 COMMANDS: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "train": (TRAINING, ["--fast_dev_run"]),
-    "evaluate": (EVALUATION, []),
-    "run_with_submitit": (SUBMISSION, ["--dry_run"]),
+    "train": (TRAINING, [*NAMED, "--fast_dev_run"]),
+    "evaluate": (EVALUATION, NAMED),
+    "run_with_submitit": (SUBMISSION, [*NAMED, "--gpus=0", "--dry_run"]),
+    "training_stability": (STUDIES, ["--dry_run"]),
+    "error_propagation": (STUDIES, ["--dry_run"]),
 }
+SECONDS = 120  # a command that takes longer hangs
 
 
 @st.composite
@@ -77,33 +113,74 @@ def command_lines(draw: st.DrawFn) -> list[str]:
     """Draw a command and up to four odd options beside those that name an experiment."""
     command = draw(st.sampled_from(sorted(COMMANDS)))
     options, fixed = COMMANDS[command]
-    line = [command, "--dataset=Digits", f"--experiment_name={draw(st.sampled_from(NAMES))}", "--accelerator=cpu"]
+    line = [command, *fixed]
+    if options is not STUDIES:
+        line.append(f"--experiment_name={draw(st.sampled_from(NAMES))}")
     for option in draw(st.lists(st.sampled_from(sorted(options)), max_size=4, unique=True)):
         values = options[option]
-        line += [option] if values is None else [f"{option}={draw(st.sampled_from(values))}"]
-    return [*line, *fixed]
+        if values is None:
+            line.append(option)
+        elif draw(st.booleans()) and (value := draw(st.sampled_from(values)))[:1] not in ("", "-"):
+            line += [option, value]
+        else:
+            line.append(f"{option}={draw(st.sampled_from(values))}")
+    return line
 
 
-def _status(script: ModuleType, arguments: list[str]) -> int:
+def _run(line: list[str]) -> int:
+    """Run a command line in this process; return its status."""
+    name, *arguments = line
+    if name in COMMANDS and COMMANDS[name][0] is STUDIES:
+        parser, main = get_parser(kind_named(name)), study_main
+    else:
+        script = _script(name)
+        parser, main = script.get_parser(), script.main
     try:
-        return run_command(script.main, script.get_parser().parse_args(arguments))
+        return run_command(main, parser.parse_args(arguments))
     except SystemExit as end:  # of argparse
         return int(end.code or 0)
+    except ParityError:
+        assert "--debug" in arguments, "without --debug there is no traceback"
+        return 1
 
 
-def check_command_line(line: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run a command line in an empty folder; what is refused leaves nothing."""
+def _lay_out(folder: Path) -> None:
+    """Put what is not what an option expects into an empty folder."""
+    (folder / "folder").mkdir(parents=True)
+    (folder / "text").write_text("text")
+    (folder / "link").symlink_to("nowhere")
+    os.mkfifo(folder / "fifo")
+
+
+def _too_long(*_: object) -> None:
+    raise TimeoutError(f"no end within {SECONDS} seconds")
+
+
+def check_command_line(line: list[str], folder: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a command line; what is refused leaves nothing, and is refused in a sentence of ours."""
     with monkeypatch.context() as patched:
-        folder.mkdir()
+        _lay_out(folder)
         patched.chdir(folder)
         patched.setenv("HOME", str(folder))
         patched.setenv("WANDB_MODE", "offline")
-        script = _script(line[0])
-        status = _status(script, line[1:])
+        errors = io.StringIO()
+        patched.setattr(sys, "stderr", errors)
+        if line[0] == "evaluate":  # of a base model that is trained
+            line = [line[0], f"--base_directory={shutil.copytree(runs, folder.parent / 'runs')}", *line[1:]]
+        before = set(folder.parent.rglob("*"))
+        handler = signal.signal(signal.SIGALRM, _too_long)
+        signal.alarm(SECONDS)
+        try:
+            status = _run(line)
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, handler)
         assert status in (0, 1, 2), line
+        assert "Traceback" not in errors.getvalue(), line
+        assert "--debug shows" not in errors.getvalue(), f"nobody foresaw this: {errors.getvalue()} {line}"
         if status or line[0] != "evaluate":
-            left = [str(path) for path in folder.rglob("*")]
-            assert not left, f"{' '.join(line)} left {left[:3]}"
+            left = sorted(set(folder.parent.rglob("*")) - before)
+            assert not left, f"{line} left {left[:3]}"
 
 
 @pytest.fixture
@@ -114,28 +191,41 @@ def _root_logger_as_it_was() -> Any:
     root.handlers[:], root.level = handlers, level
 
 
+@pytest.fixture
+def _paths_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "_added_paths", [])
+    monkeypatch.setattr(imports, "_folders", [])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
 def _fuzz(examples: int) -> Any:
     health = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
     return settings(max_examples=examples, suppress_health_check=health, deadline=None)
 
 
-@pytest.mark.usefixtures("_root_logger_as_it_was")
+@pytest.mark.usefixtures("_root_logger_as_it_was", "_paths_as_they_were")
 @given(line=command_lines())
 @_fuzz(50)
 def test_command_lines_end_in_a_run_or_a_sentence(
-    line: list[str], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    line: list[str],
+    trained_digits_base: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    check_command_line(line, tmp_path_factory.mktemp("fuzz") / "empty", monkeypatch)
+    check_command_line(line, tmp_path_factory.mktemp("fuzz") / "here", trained_digits_base, monkeypatch)
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_root_logger_as_it_was")
+@pytest.mark.usefixtures("_root_logger_as_it_was", "_paths_as_they_were")
 @given(line=command_lines())
 @_fuzz(500)
 def test_many_command_lines_end_in_a_run_or_a_sentence(
-    line: list[str], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    line: list[str],
+    trained_digits_base: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    check_command_line(line, tmp_path_factory.mktemp("fuzz") / "empty", monkeypatch)
+    check_command_line(line, tmp_path_factory.mktemp("fuzz") / "here", trained_digits_base, monkeypatch)
 
 
 QUERY, CLASSES = (1, 4, 4), 3

@@ -26,8 +26,8 @@ def test_force_color_into_a_file_writes_no_control_codes(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
-    terminal.console().print("1 [bold]bold[/bold]")
-    assert capsys.readouterr().out == "1 bold\n"
+    terminal.console().print("1 [/a] ", "bold", style="bold", sep="")
+    assert capsys.readouterr().out == "1 [/a] bold\n"
 
 
 def test_a_terminal_gets_a_bar() -> None:

@@ -32,6 +32,8 @@ _AXES_OF_TRIALS = ("activation", "weight_init", "optimizer", "momentum", "lr", "
 
 ADAMW_MOMENTUM = 0.9
 
+_MOST_SEEDS = 10_000
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -170,6 +172,8 @@ def _check(axes: Axes) -> None:
         values = axes[name] if isinstance(axes[name], Sequence) else [axes[name]]
         if any(value is not None and value < 1 for value in values):
             raise ParityError(f"--{name} counts from 1: {' '.join(map(str, values))} does not.")
+    if axes["seeds"] > _MOST_SEEDS:
+        raise ParityError(f"--seeds is at most {_MOST_SEEDS}, not {axes['seeds']}.")
     for name in ("lr", "state_lr"):
         if not all(0 < value < math.inf for value in axes[name]):
             raise ParityError(f"--{name} takes learning rates above 0, not {' '.join(map(str, axes[name]))}.")

@@ -12,6 +12,7 @@ from parity import terminal
 from parity.analyses.grid import DEFAULTS, Axes, Trial, grid_id, trials_of
 from parity.analyses.server import start_server
 from parity.errors import ParityError
+from parity.settings import check_name, user_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,9 +77,10 @@ class Study:
             )
         if study_id is not None and (Path(study_id).name != study_id or study_id == ".."):
             raise ParityError(f"--id is the name of one folder, not '{study_id}'.")
+        check_name(study_id or "")
         self.trials = trials_of(self.axes)
         self.id = study_id or grid_id(kind.name, self.axes)
-        self.folder = (Path(root) / kind.name / self.id).absolute()
+        self.folder = (user_path(root) / kind.name / self.id).absolute()
         self._config = json.loads(json.dumps({"study": kind.name, "trials": len(self.trials), "axes": self.axes}))
         self._check_folder()
 

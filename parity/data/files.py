@@ -1,10 +1,16 @@
 """Files of data sets that have a folder for each class: one listing of images and of clips."""
 
+import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from parity.errors import ParityError
+
+log = logging.getLogger(__name__)
+
+_NAMED = 3  # suffixes that a message names
 
 
 def subfolders(folder: Path, hidden: str = ".") -> list[str]:
@@ -20,32 +26,45 @@ def subfolders(folder: Path, hidden: str = ".") -> list[str]:
         raise _cannot_list(folder, error) from error
 
 
-def files_of_class(folder: Path, name: str, suffixes: Sequence[str], kind: str) -> list[bytes]:
+def files_of_classes(folder: Path, names: Sequence[str], suffixes: Sequence[str], kind: str) -> list[list[bytes]]:
     """List <folder>/<name>/**/* with one of these suffixes in any case, hidden ones left out. No file is looked into.
+
+    How many others are left out is logged.
 
     Args:
         folder: of the classes' folders.
-        name: of the class.
+        names: of the classes.
         suffixes: in lower case.
         kind: what the files are, for messages: "image".
 
     Returns:
-        Paths relative to the folder, sorted by their bytes.
+        For each class paths relative to the folder, sorted by their bytes.
 
     Raises:
-        ParityError: there are none, or a folder cannot be listed.
+        ParityError: a class has none, a folder cannot be listed, or one of them is not a file.
     """
     endings = tuple(os.fsencode(suffix) for suffix in suffixes)
+    left_out: Counter[str] = Counter()
+    listed = [_files_of_class(folder, name, endings, left_out) for name in names]
+    for name, paths in zip(names, listed, strict=True):
+        if not paths:
+            raise ParityError(f"{folder / name} holds no {kind} ({', '.join(suffixes)}): put some there.")
+    if left_out:
+        found = ", ".join(f"{number} of {suffix or 'no suffix'}" for suffix, number in left_out.most_common(_NAMED))
+        number = left_out.total()
+        files = "1 file" if number == 1 else f"{number} files"
+        log.warning("%s in %s left out, without the suffix of any %s: %s", files, folder, kind, found)
+    return listed
+
+
+def _files_of_class(folder: Path, name: str, endings: tuple[bytes, ...], left_out: Counter[str]) -> list[bytes]:
     try:
-        paths = sorted(_paths(os.fsencode(folder / name), os.fsencode(name) + b"/", endings))
+        return sorted(_paths(os.fsencode(folder / name), os.fsencode(name) + b"/", endings, left_out))
     except OSError as error:
         raise _cannot_list(folder / name, error) from error
-    if not paths:
-        raise ParityError(f"{folder / name} holds no {kind} ({', '.join(suffixes)}): put some there.")
-    return paths
 
 
-def _paths(folder: bytes, prefix: bytes, endings: tuple[bytes, ...]) -> Iterator[bytes]:
+def _paths(folder: bytes, prefix: bytes, endings: tuple[bytes, ...], left_out: Counter[str]) -> Iterator[bytes]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(b"."):
@@ -55,8 +74,13 @@ def _paths(folder: bytes, prefix: bytes, endings: tuple[bytes, ...]) -> Iterator
                     os.path.realpath(entry.path) + b"/"
                 ):
                     raise ParityError(f"{os.fsdecode(entry.path)} is a link to a folder that it lies in: remove it.")
-                yield from _paths(entry.path, prefix + entry.name + b"/", endings)
-            elif entry.name.lower().endswith(endings):
+                yield from _paths(entry.path, prefix + entry.name + b"/", endings, left_out)
+            elif not entry.name.lower().endswith(endings):
+                left_out[os.fsdecode(os.path.splitext(entry.name)[1].lower())] += 1
+            elif not entry.is_file():  # who reads a pipe waits for ever
+                what = "a link to nothing" if entry.is_symlink() and not os.path.exists(entry.path) else "not a file"
+                raise ParityError(f"{os.fsdecode(entry.path)} is {what}: remove it.")
+            else:
                 yield prefix + entry.name
 
 

@@ -5,19 +5,21 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
-from parity.data.files import files_of_class, subfolders
+from parity.data.files import files_of_classes, subfolders
 from parity.errors import ParityError, in_one_line
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Of image files, in any case."""
 
-_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 _IMAGES_PER_TASK = 256
 _MOST_READERS = 8
 
@@ -84,7 +86,7 @@ def image_files(folder: Path, classes: Sequence[str]) -> ImageFiles:
             f"{folder} should have the same classes as the training data, and it "
             f"{'has no' if lacks else 'also has'} folder '{(lacks or wrong)[0]}'."
         )
-    parts = [np.array(files_of_class(folder, name, SUFFIXES, "image"), dtype=np.bytes_) for name in classes]
+    parts = [np.array(paths, dtype=np.bytes_) for paths in files_of_classes(folder, classes, SUFFIXES, "image")]
     counts = torch.tensor([len(paths) for paths in parts])
     return ImageFiles(folder, np.concatenate(parts), torch.arange(len(parts)).repeat_interleave(counts))
 
@@ -132,13 +134,14 @@ def _pixels(path: Path) -> np.ndarray:
     """Read an image file: uint8 (H, W, 3)."""
     try:
         with Image.open(path) as image:
-            if image.mode in ("F", "I") or image.mode.startswith("I;"):
+            if image.mode in ("F", "I") or image.mode.startswith("I;") or _is_signed(image):
                 return _grey_of_many_levels(image, path)
             return np.array(image if image.mode == "RGB" else image.convert("RGB"))
     except ParityError:
         raise
     except Exception as error:  # PIL raises whatever a damaged file leads it to
-        reason = in_one_line(error)
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "it is damaged, or of a kind that PIL does not know" if unknown else in_one_line(error)
         raise ParityError(
             f"{path} cannot be read as an image: put a whole copy in its place or remove it ({reason})."
         ) from error
@@ -156,16 +159,25 @@ def _grey_of_many_levels(image: Image.Image, path: Path) -> np.ndarray:
         raise ParityError(f"{path} is an image of {kind}, whose white is not known: convert it to 8 or 16 bits.")
     values = np.array(image).astype(np.int64).clip(0, white)
     grey = ((values * 510 + white) // (2 * white)).astype(np.uint8)  # rounded
-    if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
+    if _tiff_tag(image, _PHOTOMETRIC, None) == 0:
         grey = 255 - grey  # white is 0; of this, too, PIL takes no notice
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
+def _tiff_tag(image: Image.Image, tag: int, default: Any) -> Any:
+    return image.tag_v2.get(tag, default) if isinstance(image, TiffImageFile) else default
+
+
+def _is_signed(image: Image.Image) -> bool:
+    return bool(_tiff_tag(image, _SAMPLE_FORMAT, (1,))[0] == 2)
+
+
 def _white(image: Image.Image) -> int | None:
     """Return the greatest value of a grey image of more than 256 levels; None where it is not known."""
+    if _is_signed(image):
+        return None
     if image.mode.startswith("I;"):
         # A TIFF may have 12 bits, or 16 with a sign.
-        tags = image.tag_v2 if image.format == "TIFF" else {}  # type: ignore[attr-defined]
-        return 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
+        return 2 ** _tiff_tag(image, _BITS_PER_SAMPLE, (16,))[0] - 1
     # 16-bit PNG and PGM are handed over in this mode by some versions of PIL, which has scaled a PGM by its maxval.
     return 65535 if image.mode == "I" and image.format in ("PNG", "PPM") else None

@@ -92,6 +92,10 @@ class GroupLoader:
         """Yield the batches of the sampler's current epoch, but for so many at its beginning."""
         raise NotImplementedError
 
+    def again(self, number: int) -> GroupBatch | None:
+        """Return a batch of the sampler's current epoch once more, by its number; None where it cannot be had."""
+        return next(self.batches(number), None)
+
     def every_query(self, batch_size: int = 1000) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield every query once as it is, also those that fill no group.
 
@@ -103,6 +107,12 @@ class GroupLoader:
     def first_query(self) -> Tensor:
         """Return the first query as a network sees it, (1, *Q)."""
         return next(self.every_query())[1][:1]
+
+    def trial_groups(self, number: int = 2) -> GroupBatch:
+        """Return so many groups to try a step on, all of the first query: no random number is drawn for them."""
+        indices = self.sampler.rows[:1].to(self.device).repeat(number, self.sampler.k)
+        query = self.first_query()
+        return self._grouped(query.expand(indices.numel(), *query.shape[1:]).contiguous(), indices)
 
     def _grouped(self, queries: Tensor, indices: Tensor) -> GroupBatch:
         targets = self.targets.index_select(0, indices.flatten())

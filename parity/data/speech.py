@@ -13,7 +13,7 @@ import os
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
@@ -22,16 +22,16 @@ from typing import ClassVar, NamedTuple, Unpack
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn import functional
 
 from parity import settings
 from parity.data.cache import cached
 from parity.data.datamodule import TensorArguments, TensorDataModule
-from parity.data.files import files_of_class, read_lines, subfolders
+from parity.data.files import files_of_classes, read_lines, subfolders
 from parity.errors import ParityError, in_one_line
 from parity.tasks import Classification, Task
+from parity.terminal import progress
 
 SAMPLE_RATE = 16_000
 WINDOW = 320
@@ -40,7 +40,7 @@ HOP = 160
 """Samples from one frame to the next, 10 ms."""
 FRAMES = 101
 
-SUFFIXES = (".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav")
+SUFFIXES = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".ogg", ".opus", ".w64", ".wav")
 """Of clips, in any case."""
 
 RATES = (1000, 1_000_000)
@@ -128,7 +128,7 @@ class SpokenWords(TensorDataModule):
     @functools.cached_property
     def _clips(self) -> dict[str, list[Clip]]:
         """The clips of each split, by name."""
-        clips = {clip.name: clip for word in self._words for clip in _clips_in(self._folder, word)}
+        clips = {clip.name: clip for clip in _clips_in(self._folder, self._words)}
         listed = {split: _listed(self._folder / name, clips) for split, name in _LISTS.items()}
         if twice := listed["val"] & listed["test"]:
             raise ParityError(f"{min(twice)} is in both {' and '.join(_LISTS.values())} of {self._folder}.")
@@ -231,16 +231,13 @@ def read_spectrograms(paths: Sequence[Path]) -> Tensor:
     """
     spectrograms = torch.empty(len(paths), 1, WINDOW // 2 + 1, FRAMES)
     parts = [paths[first : first + _CLIPS_PER_TASK] for first in range(0, len(paths), _CLIPS_PER_TASK)]
-    console = Console(stderr=True)
-    seen = console.is_terminal and getattr(rank_zero_only, "rank", 0) == 0
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    other = Console(quiet=True) if getattr(rank_zero_only, "rank", 0) else None
     with (
-        Progress(*columns, console=console, transient=True, disable=not seen) as progress,
+        progress("spectrograms", len(paths), shown_in=other) as advance,
         ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool,
     ):
-        bar = progress.add_task("spectrograms", total=len(paths))
         for read in pool.map(_read_into, spectrograms.split(_CLIPS_PER_TASK), parts):
-            progress.advance(bar, read)
+            advance(read)
     return spectrograms
 
 
@@ -350,15 +347,11 @@ def _holds_words(folder: Path) -> bool:
     return any(path.suffix.lower() in SUFFIXES for path in folder.glob("[!_.]*/*"))
 
 
-def _clips_in(folder: Path, word: str) -> list[Clip]:
-    found = []
-    for name in map(os.fsdecode, files_of_class(folder, word, SUFFIXES, "clip")):
-        try:
+def _clips_in(folder: Path, words: Sequence[str]) -> Iterator[Clip]:
+    for paths in files_of_classes(folder, words, SUFFIXES, "clip"):
+        for name in map(os.fsdecode, paths):
             status = (folder / name).stat()
-        except OSError as error:  # a link that leads nowhere
-            raise ParityError(f"{folder / name} cannot be read ({error.strerror}).") from error
-        found.append(Clip(name, status.st_size, status.st_mtime_ns))
-    return found
+            yield Clip(name, status.st_size, status.st_mtime_ns)
 
 
 def _listed(path: Path, clips: dict[str, Clip]) -> set[str]:

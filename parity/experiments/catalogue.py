@@ -48,6 +48,12 @@ def add_experiments_path(folder: str | Path) -> None:
     add_to_path(folder)
 
 
+def given_paths() -> list[Path]:
+    """Return the folders that were added, but for those that the environment names."""
+    of_environment = {user_path(folder).resolve() for folder in settings.EXPERIMENTS_PATHS}
+    return [folder for folder in _added_paths if folder not in of_environment]
+
+
 def _folders() -> list[Path]:
     for folder in settings.EXPERIMENTS_PATHS:
         add_experiments_path(folder)
@@ -67,12 +73,14 @@ def experiments(dataset: str) -> list[Entry]:
     """
     if dataset not in datasets():
         raise ParityError(f"there are no experiments for data set '{dataset}': {did_you_mean(dataset, datasets())}")
-    _import_datamodule(dataset)
+    defining = _import_datamodule(dataset)
     entries: dict[str, Entry] = {}
     files: dict[str, Path] = {}
     for folder in _folders():
         for parameters in sorted(folder.glob(f"{dataset}/*/{_PARAMETERS}")):
-            configs = getattr(_import(folder, parameters), "CONFIGS", None)
+            module = _import(folder, parameters)
+            defining += [parameters] if _defines_data(module, dataset) else []
+            configs = getattr(module, "CONFIGS", None)
             if not isinstance(configs, dict):
                 raise ParityError(f"{parameters} has no CONFIGS, a dict of configs by the experiments' names.")
             model = parameters.with_name("model.py")
@@ -85,17 +93,29 @@ def experiments(dataset: str) -> list[Entry]:
                     )
                 files[name] = parameters
                 entries[name] = Entry(dataset, parameters.parent.name, name, frozen(config), get_network)
+    _check_one(dataset, defining)
     return list(entries.values())
 
 
-def _import_datamodule(dataset: str) -> None:
-    """Import a user's datamodule; folders may hold copies of it, and not two of them."""
+def _check_one(dataset: str, files: list[Path]) -> None:
+    if len(files) > 1:
+        raise ParityError(f"data set '{dataset}' is in two files, {files[0]} and {files[1]}: rename one of them.")
+
+
+def _defines_data(module: ModuleType, dataset: str) -> bool:
+    """Return whether the datamodule of a data set is written in this module, and not imported by it."""
+    found = getattr(module, f"{dataset}DataModule", None)
+    return getattr(found, "__module__", None) == module.__name__
+
+
+def _import_datamodule(dataset: str) -> list[Path]:
+    """Import a user's datamodule, and return its file; folders may hold copies of it, and not two of them."""
     found = {folder: folder / dataset / "datamodule.py" for folder in _folders()[1:]}
     files = [(folder, file) for folder, file in found.items() if file.exists()]
     for folder, file in files[:1]:
-        if other := [copy for _, copy in files if copy.read_bytes() != file.read_bytes()]:
-            raise ParityError(f"data set '{dataset}' is in two files, {file} and {other[0]}: rename one of them.")
+        _check_one(dataset, [file, *(copy for _, copy in files if copy.read_bytes() != file.read_bytes())])
         import_file(folder, file)
+    return [file for _, file in files[:1]]
 
 
 def _import(folder: Path, file: Path) -> ModuleType:

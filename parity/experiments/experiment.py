@@ -223,6 +223,8 @@ class Experiment:
         options = ["--dataset", self.dataset, "--experiment_name", self.experiment_name]
         if str(self.base_directory) != BASE_DIRECTORY:
             options += ["--base_directory", str(self.base_directory)]
+        for folder in catalogue.given_paths():
+            options += ["--experiments_path", str(folder)]
         if self.seed is not None:
             options += ["--seed", str(self.seed)]
         if self.run_name != _run_name(self.experiment_name, self.seed):

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from parity.errors import DamagedFileError, ParityError
+from parity.settings import user_path
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         ParityError: the file is missing, damaged, holds code, or holds no tensors by name.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     content = read_file(path)
@@ -341,6 +342,10 @@ def check_finite(network: nn.Module) -> None:
     for name, value in (parameters | dict(network.named_buffers())).items():
         if is_lazy(value):
             continue
+        if value.is_meta:
+            raise ParityError(
+                f"'{name}' of {type(network).__name__} is on the meta device and has no values: load some."
+            )
         # A buffer may be infinite, as an attention's mask is.
         broken = int((~value.isfinite() if name in parameters else value.isnan()).sum())
         if broken:

@@ -23,13 +23,14 @@ from parity.plain import to_plain
 from parity.training.defaults import accuracy_of
 from parity.training.loggers.wandb_logger import WandbLogger
 from parity.training.loop import ranks
-from parity.training.loop.checkpoints import check_checkpoint, model_weights
+from parity.training.loop.checkpoints import check_checkpoint, check_saving, model_weights
 from parity.training.loop.fit import fit
 from parity.training.loop.hardware import Hardware, evaluate_on_test, make_trainer, split_trainer_args
 from parity.training.loop.lit_module import BurstModule, lit_module_class
 from parity.training.loop.progress import TrainingProgress
 from parity.training.loop.run_folder import Identity, RunFolder, Start
 from parity.training.loop.signals import StopSignals
+from parity.training.step_trial import check_step, check_task, predictions
 from parity.wandb_server import check_wandb_project, in_sweep
 
 log = logging.getLogger(__name__)
@@ -64,10 +65,7 @@ class RunOptions:
     callbacks: Sequence[pl.Callback] = ()
 
     def __post_init__(self) -> None:
-        if self.checkpoint_every is not None and self.checkpoint_every < 1:
-            raise ParityError(f"checkpoint_every must be 1 or more, not {self.checkpoint_every}.")
-        if self.save_every_minutes is not None and not self.save_every_minutes > 0:
-            raise ParityError(f"save_every_minutes must be above 0, not {self.save_every_minutes:g}.")
+        check_saving(self.checkpoint_every, self.save_every_minutes)
         if not self.grace > 0:
             raise ParityError(f"grace must be above 0 seconds, not {self.grace:g}.")
         if self.resume_from is not None and not self.resume:
@@ -160,7 +158,7 @@ def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, 
         check_wandb_project(options.wandb_project, options.wandb_id)
     _, trainer_args = split_trainer_args(experiment.config["trainer"])
     model = experiment.get_model()
-    lit_module(experiment, datamodule, model, options)
+    module, _ = lit_module(experiment, datamodule, model, options)
     trainer = make_trainer(options.hardware, logger=False, enable_checkpointing=False, **trainer_args)
     if not options.leaves_nothing:
         experiment.folder.check_writable()
@@ -168,6 +166,10 @@ def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, 
         check_checkpoint(options.resume_from)
     for split in ("train", "val", "test"):
         datamodule.check(split)
+    where = datamodule.where("train")
+    batch = datamodule.loader("train").trial_groups()
+    check_task(predictions(model, batch, where), datamodule.task)
+    check_step(module, {where: batch})
     try:
         experiment.config["optimizer"](model.parameters())
     except ValueError as error:

@@ -20,8 +20,10 @@ def written_whole(path: Path) -> Iterator[Path]:
     folder is made if it is not there.
 
     Raises:
-        ParityError: there is no space left, or the folder cannot be written to.
+        ParityError: there is no space left, the folder cannot be written to, or a device, a pipe or a folder is there.
     """
+    if path.exists() and not path.is_file():  # else a device such as /dev/null would be replaced by a file
+        raise ParityError(f"{path} cannot be written: it is not a file. Name another one.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +56,8 @@ def _flush_folder(folder: Path) -> None:
 
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CANNOT_WRITE = (*DISK_IS_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_NO_FILES = (errno.ENOENT, errno.EINVAL, errno.ENOTSUP)
+"""What file systems that are not of files, /proc among them, raise where one is made."""
 
 
 @contextmanager
@@ -89,7 +93,7 @@ def check_writable(folder: Path) -> None:
     if not existing.is_dir():
         what = "is a file" if existing.exists() else "is a link to nothing"
         raise ParityError(f"{folder} cannot be a folder: {existing} {what}.")
-    with disk_errors(folder), tempfile.TemporaryFile(dir=existing) as probe:
+    with disk_errors(folder, (*_CANNOT_WRITE, *_NO_FILES)), tempfile.TemporaryFile(dir=existing) as probe:
         probe.write(b"parity")
 
 

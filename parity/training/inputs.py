@@ -1,8 +1,6 @@
 """What ``train_model`` is given, as a datamodule; checked on the first batch of every split, before any work."""
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -10,20 +8,18 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from parity.coded_model import CodedModel
 from parity.data import GroupBatch, GroupDataModule
 from parity.data.checks import check_finite as check_finite_values
 from parity.data.checks import check_targets
-from parity.errors import ParityError, in_one_line
+from parity.errors import ParityError
 from parity.models.weights import check_finite
 from parity.tasks import Classification, Task
 from parity.training.loop.batch_form import BatchForm
 from parity.training.loop.iterables import BatchData, first_batch
 from parity.training.loop.random_states import random_states, set_random_states
-from parity.training.loop.validation import evaluating
-from parity.training.objectives.losses import loss_terms
+from parity.training.step_trial import check_task, outputs_of, predictions, tried, user_errors
 
 
 class Inputs(NamedTuple):
@@ -31,8 +27,8 @@ class Inputs(NamedTuple):
 
     datamodule: GroupDataModule
     task: Task | None
-    first: GroupBatch
-    """The first batch of training data."""
+    firsts: dict[str, GroupBatch]
+    """The first batches, by what messages call their split; that of training data comes first."""
 
 
 def read_inputs(
@@ -78,8 +74,18 @@ def read_inputs(
             task = task or _task(firsts[split], prediction)
             datamodule.form = replace(form, task=task)
             firsts[split] = datamodule.form.groups(drawn[split][0], where)
-        _check_task(prediction, task)
-    return Inputs(datamodule, task, firsts["train"])
+        check_task(prediction, task)
+    _check_alike(firsts, task)
+    return Inputs(datamodule, task, {sources[split][0]: batch for split, batch in firsts.items()})
+
+
+def _check_alike(firsts: dict[str, GroupBatch], task: Task | None) -> None:
+    """Refuse targets to validate on that are not as those to train on; a task has checked them."""
+    if task is None and "val" in firsts:
+        train, val = firsts["train"].targets, firsts["val"].targets
+        if train.is_floating_point() != val.is_floating_point() or train.ndim != val.ndim:
+            found, expected = (f"{_name(of)} of shape {tuple(of.shape[2:])}" for of in (val, train))
+            raise ParityError(f"the first batch of val_data: targets are {found}, and to train on {expected}.")
 
 
 def _of_datamodule(model: nn.Module, data: GroupDataModule, task: Task) -> Inputs:
@@ -87,11 +93,11 @@ def _of_datamodule(model: nn.Module, data: GroupDataModule, task: Task) -> Input
     for split in ("train", *data.validation_splits):
         where = f"the {split} data of {data.dataset}"
         check_targets(data.targets(split).cpu(), task, where)
-        firsts[split] = next(iter(data.loader(split).batches()))
-        check_finite_values(firsts[split].queries.flatten(0, 1), "queries", where)
-        _check_task(predictions(model, firsts[split], where), task)
+        firsts[where] = next(iter(data.loader(split).batches()))
+        check_finite_values(firsts[where].queries.flatten(0, 1), "queries", where)
+        check_task(predictions(model, firsts[where], where), task)
     set_random_states(states)
-    return Inputs(data, task, firsts["train"])
+    return Inputs(data, task, firsts)
 
 
 def _loaders(
@@ -99,6 +105,9 @@ def _loaders(
 ) -> tuple[Any, Iterable[Any] | None]:
     """Return what a datamodule of Lightning trains on and validates on."""
     name, own = type(data).__name__, data.trainer
+    for hook in ("on_before_batch_transfer", "on_after_batch_transfer"):
+        if is_overridden(hook, data, pl.LightningDataModule):
+            raise ParityError(f"{name}.{hook} would not be called: let the data set or the loader do what it does.")
     data.trainer = own or trainer
     try:
         with user_errors(f"{name} cannot be set up"):
@@ -123,6 +132,10 @@ def _only(loaders: Any, name: str, method: str) -> Any:
     return several[0] if several else None
 
 
+def _name(targets: Tensor) -> str:
+    return str(targets.dtype).removeprefix("torch.")
+
+
 def _task(batch: GroupBatch, prediction: Tensor) -> Task | None:
     """Return the classification that integer targets are of, by a prediction (1, *P); None for other targets."""
     if batch.targets.is_floating_point() or prediction.ndim != 2:
@@ -130,130 +143,19 @@ def _task(batch: GroupBatch, prediction: Tensor) -> Task | None:
     return Classification(prediction.shape[1])
 
 
-def _check_task(prediction: Tensor, task: Task | None) -> None:
-    if task is None:
-        return
-    found, expected = tuple(prediction.shape[1:]), task.prediction_shape
-    if found != expected and not (isinstance(task, Classification) and len(found) == 1 and found > expected):
-        raise ParityError(
-            f"the network's predictions have the shape {found}, and the data needs {expected}: change the network's "
-            "last layer."
-        )
-
-
-@contextmanager
-def user_errors(what: str) -> Iterator[None]:
-    """Within this block an error of torch, Lightning or a user's own object ends in a sentence."""
-    try:
-        yield
-    except ParityError:
-        raise
-    except Exception as error:
-        why = in_one_line(error).rstrip(".")
-        raise ParityError(f"{what} ({type(error).__name__}: {why}).") from error
-
-
-@contextmanager
-def _tried(model: nn.Module) -> Iterator[None]:
-    """Within this block a model can be called; then buffers, modes and random generators are as they were."""
-    states = random_states()
-    kept = [(module, name, value, value.clone()) for module in model.modules() for name, value in
-            module._buffers.items() if value is not None and not is_lazy(value)]  # fmt: skip
-    try:
-        with torch.no_grad(), evaluating(model):
-            yield
-    finally:
-        set_random_states(states)
-        with torch.no_grad():
-            for module, name, value, before in kept:
-                module._buffers[name] = value.copy_(before)
-
-
-def _outputs(model: nn.Module, batch: GroupBatch, number: int) -> tuple[Tensor, ...]:
-    """Return the predictions for a few queries or groups, and the parity outputs of a coded model."""
-    parameter = next(model.parameters(), torch.empty(0))
-    queries = batch.queries[:number].to(parameter.device)
-    if isinstance(model, CodedModel):
-        _, parity_queries = model.encoder.dispatch(queries)
-        return model.base_outputs(queries), model.parity_outputs(parity_queries)
-    return (model(queries.flatten(0, 1)),)
-
-
-def predictions(model: nn.Module, batch: GroupBatch, where: str) -> Tensor:
-    """Ask a model for its first prediction, in eval mode: (1, *P).
+def check_batches_of_one(model: nn.Module, inputs: Inputs) -> None:
+    """Make sure that no batch is of one query where batch normalisation needs several numbers for each channel.
 
     Raises:
-        ParityError: it cannot take the queries, or does not return one tensor.
+        ParityError: the last one is.
     """
-    what = f"the network cannot take {where}, of queries of shape {tuple(batch.queries.shape[2:])}"
-    try:
-        with user_errors(f"{what}: hand over queries as it takes them, images as float32 (B, C, H, W)"), _tried(model):
-            outputs = _outputs(model, batch, 1)
-    except ParityError as error:
-        raise ParityError(str(error) if str(error).startswith(what) else f"{what}: {error}") from error
-    for output in outputs:
-        _check_output(output)
-    if not isinstance(model, CodedModel):
-        return outputs[0][:1]
-    prediction = outputs[0].flatten(0, 1)
-    if tuple(prediction.shape[1:]) != model.decoder.prediction_shape:
-        raise ParityError(
-            f"the base model's predictions have the shape {tuple(prediction.shape[1:])}, and the decoder takes "
-            f"{model.decoder.prediction_shape}."
-        )
-    return prediction[:1]
-
-
-def _check_output(output: object) -> None:
-    if not isinstance(output, Tensor) or not output.ndim:
-        raise ParityError(
-            f"the network returns a {type(output).__name__}, expected one tensor (B, *P): wrap it in a module whose "
-            "forward returns the prediction alone (torchvision's networks with aux_logits=False)."
-        )
-    if not output.isfinite().all():
-        raise ParityError("the network's predictions for the first batch are NaN or infinite: scale the queries.")
-
-
-def check_step(model: nn.Module, criterion: Callable[..., Tensor], inputs: Inputs, *, with_loss: bool) -> None:
-    """Try a training step on a few queries; nothing is changed by it.
-
-    Args:
-        model, criterion: of ``train_model``.
-        inputs: its data.
-        with_loss: whether the criterion can be called without values of policies.
-
-    Raises:
-        ParityError: the model or the criterion cannot take them.
-    """
-    number = min(2, len(inputs.first.queries))
-    few = inputs.first.queries[:number], inputs.first.targets[:number]
-    if number > 1:
-        with user_errors("the network cannot be trained on the first batch of the train data"), _tried(model):
-            model.train()
-            for output in _outputs(model, inputs.first, number):
-                _check_output(output)
-        _check_batches_of_one(model, inputs)
-    if not with_loss:
+    first = next(iter(inputs.firsts.values()))
+    if len(first.queries) == 1:
         return
-    what = f"the criterion {type(criterion).__name__} cannot take the targets of the first batch"
-    with user_errors(f"{what}, of shape {tuple(few[1].shape)}"), warnings.catch_warnings(), _tried(model):
-        warnings.filterwarnings("error", message="Using a target size")  # torch would broadcast one to the other
-        outputs = [output.float() for output in _outputs(model, inputs.first, number)]
-        targets = few[1].to(outputs[0].device)
-        arguments = (
-            (model.decoder, *outputs, targets) if isinstance(model, CodedModel) else (*outputs, targets.flatten(0, 1))
-        )
-        for value in loss_terms(criterion, *arguments).values():
-            if not isinstance(value, Tensor) or value.numel() != 1:
-                raise ParityError("the criterion returns more than one number: use reduction='mean'.")
-
-
-def _check_batches_of_one(model: nn.Module, inputs: Inputs) -> None:
-    """Make sure that no batch is of one query where batch normalisation needs several numbers for each channel."""
     try:
-        with _tried(model):
+        with torch.no_grad(), tried(model):
             model.train()
-            _outputs(model, inputs.first, 1)
+            outputs_of(model, first, 1)
     except ValueError as error:
         if "more than 1 value per channel" not in str(error) or not isinstance(inputs.datamodule, BatchData):
             return

@@ -18,8 +18,8 @@ from parity.models import load_into
 from parity.plain import as_before
 from parity.tasks import Task
 from parity.training.defaults import accuracy_of, default_criterion
-from parity.training.inputs import check_step, read_inputs, user_errors
-from parity.training.loop.checkpoints import check_checkpoint, model_weights
+from parity.training.inputs import check_batches_of_one, read_inputs
+from parity.training.loop.checkpoints import check_checkpoint, check_saving, model_weights
 from parity.training.loop.fit import fit
 from parity.training.loop.hardware import Hardware, make_trainer, split_trainer_args
 from parity.training.loop.iterables import BatchData
@@ -31,6 +31,7 @@ from parity.training.loop.signals import Interrupts
 from parity.training.loop.validation import Validate, Validation
 from parity.training.objectives.averaging import EMA, averaged
 from parity.training.objectives.optimizers import Adam, OptimizerFactory, ScheduleFactory
+from parity.training.step_trial import check_step, user_errors
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def train_model(
     save_every_minutes: float | None = 30.0,
     resume: bool = True,
     progress: bool = True,
-    callbacks: Sequence[pl.Callback] = (),
+    callbacks: Sequence[pl.Callback] | pl.Callback = (),
     **policies: Any,
 ) -> None:
     """Train a model; it has the last step's weights then, and is in eval mode.
@@ -111,9 +112,12 @@ def train_model(
         KeyboardInterrupt: Ctrl-C, or a notebook's stop button; it is saved within the epoch.
     """
     if optimizer is None:
-        numbers = [name for name in OF_OPTIMIZER if isinstance(policies.get(name), int | float)]
+        numbers = [name for name in OF_OPTIMIZER if type(policies.get(name)) in (int, float)]
         optimizer = Adam(**{name: policies.pop(name) for name in numbers})
+    callbacks = [callbacks] if isinstance(callbacks, pl.Callback) else list(callbacks)
     _check_objects(criterion, optimizer, schedule)
+    _check_kinds(model, task, validate, lit_module, callbacks)
+    check_saving(checkpoint_every, save_every_minutes)
     trainer = dict(
         max_epochs=max_epochs, precision=precision, accumulate_grad_batches=accumulate_grad_batches,
         gradient_clip_val=gradient_clip_val, gradient_clip_algorithm=gradient_clip_algorithm,
@@ -135,7 +139,8 @@ def train_model(
     )  # fmt: skip
     _check_optimizer(module)
     if lit_module is None:
-        check_step(model, criterion, inputs, with_loss=not policies.keys() - {*OF_OPTIMIZER} or not module.policies)
+        check_step(module, inputs.firsts)
+        check_batches_of_one(model, inputs)
     if not datamodule.validation_splits:
         module.monitor, module.shown = None, {}
     module.monitor = monitor or module.monitor
@@ -228,6 +233,26 @@ def _check_objects(criterion: object, optimizer: object, schedule: object) -> No
     ):
         if value is not None and (isinstance(value, torch.optim.Optimizer) or not callable(value)):
             raise ParityError(f"{name} is a factory that makes {made}, not a {type(value).__name__}.")
+
+
+def _check_kinds(
+    model: object, task: object, validate: object, lit_module: object, callbacks: Sequence[object]
+) -> None:
+    """Refuse what is of another type than it has to be: a sentence for each argument."""
+    for name, fine, expected, value in (
+        ("model", isinstance(model, nn.Module), "a network or a CodedModel, an object of nn.Module", model),
+        ("task", isinstance(task, Task | None), "a Task, e.g. Classification(10) of parity.tasks", task),
+        ("validate", validate is None or callable(validate), "called with the model, and returns numbers", validate),
+        (
+            "lit_module",
+            lit_module is None or (isinstance(lit_module, type) and issubclass(lit_module, BurstModule)),
+            "a subclass of ParityLitModule or BaseLitModule",
+            lit_module,
+        ),
+        ("callbacks", all(isinstance(item, pl.Callback) for item in callbacks), "Lightning's, made already", callbacks),
+    ):
+        if not fine:
+            raise ParityError(f"{name} should be {expected}, not {value!r:.80}.")
 
 
 def _check_optimizer(module: BurstModule) -> None:

@@ -153,6 +153,23 @@ def test_labels_of_another_split_are_not_taken_for_mnists(
     MNISTDataModule().check("test")
 
 
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
+def test_a_file_of_mnist_that_is_cut_off_is_refused(
+    name: str, mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = mnist.parent
+    own_raw = tmp_path / "data" / "MNIST" / "raw"
+    own_raw.mkdir(parents=True)
+    for path in raw.glob("*-ubyte"):
+        (own_raw / path.name).symlink_to(path)
+    (own_raw / name).unlink()
+    (own_raw / name).write_bytes((raw / name).read_bytes()[:5000])
+    monkeypatch.setattr(settings, "DATA_ROOT", tmp_path / "data")
+    with pytest.raises(ParityError, match="MNIST is not, or not whole, in"):
+        MNISTDataModule().check("train")
+    assert (own_raw / name).stat().st_size == 5000
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_a_failed_download_leaves_no_empty_folder(there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "a" / "data"

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from torch import Tensor
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.v2.functional import pil_to_tensor
@@ -37,6 +37,39 @@ def test_images_are_read_in_rgb(mode: str, tmp_path: Path) -> None:
     assert image.dtype == torch.uint8
     assert image.shape == (3, 3, 7)
     assert torch.equal(image, pixels)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.tif"])
+def test_cmyk_is_converted_to_rgb(name: str, tmp_path: Path) -> None:
+    image = Image.fromarray(np.full((8, 8, 3), 200, dtype=np.uint8)).convert("CMYK")
+    image.save(tmp_path / name)
+    assert (read_image(tmp_path / name).int() - 200).abs().max() <= 2
+
+
+def test_an_orientation_noted_in_a_file_is_left_alone(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6  # turned by 90 degrees
+    Image.fromarray(np.zeros((3, 5, 3), dtype=np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").shape == (3, 3, 5)
+
+
+def test_of_a_gif_the_first_frame_is_read(tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.full((4, 4), level, dtype=np.uint8)) for level in (40, 200)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert read_image(tmp_path / "a.gif").unique().tolist() == [40]
+
+
+def test_a_pointer_of_git_lfs_is_not_an_image(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(ParityError, match=r"a\.png cannot be read as an image: put a whole copy in its place"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_class_of_heic_files_alone_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.heic").touch()
+    with pytest.raises(ParityError, match="/a holds no image"):
+        listed(tmp_path, 1)
 
 
 RAMP = np.arange(64, dtype=np.uint16)[None] * 1040
@@ -94,6 +127,32 @@ def test_images_without_a_known_white_are_refused_by_name(values: np.ndarray, ki
     Image.fromarray(values).save(tmp_path / "a.tiff")
     with pytest.raises(ParityError, match=rf"a\.tiff is an image of .*{kind}.*: convert it to 8 or 16 bits"):
         read_image(tmp_path / "a.tiff")
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_signed_integers_are_refused_by_name(bits: int, tmp_path: Path) -> None:
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    info[339] = 2  # the format of samples; PIL reads those of 8 bits as if they were unsigned
+    Image.fromarray(RAMP if bits == 16 else (RAMP // 257).astype(np.uint8)).save(tmp_path / "a.tif", tiffinfo=info)
+    with pytest.raises(ParityError, match=r"a\.tif is an image of signed or 32-bit integers"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_what_is_not_a_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "1.png")
+    os.mkfifo(tmp_path / "a" / "2.png")
+    with pytest.raises(ParityError, match=r"/a/2\.png is not a file"):
+        listed(tmp_path, 1)
+
+
+def test_files_of_other_kinds_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save(tmp_path / "a" / "1.png")
+    for name in ("2.heic", "deep/3.HEIC", "notes.txt", ".hidden"):
+        (tmp_path / "a" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "a" / name).touch()
+    assert len(listed(tmp_path, 1)) == 1
+    (line,) = caplog.messages
+    assert line == f"3 files in {tmp_path} left out, without the suffix of any image: 2 of .heic, 1 of .txt"
 
 
 def test_a_link_to_a_folder_above_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from parity import settings
 from parity.errors import ParityError
 from parity.experiments import Experiment, catalogue
 from parity.plain import to_plain
@@ -156,6 +157,37 @@ def test_two_datamodules_of_one_data_set_are_an_error(tmp_path: Path, monkeypatc
     files[1].write_text(text.replace("300", "600"))
     with pytest.raises(ParityError, match=f"data set 'Coins' is in two files, {files[0]} and {files[1]}"):
         catalogue.experiments("Coins")
+
+
+@pytest.mark.parametrize("second", ["first/Beans/other", "second/Beans/mine"])
+def test_two_files_that_define_a_data_set_are_an_error(
+    second: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "_added_paths", [])
+    text = DATAMODULE.replace("Dice", "Beans")
+    files = [
+        write(tmp_path / place, f"{text}\nCONFIGS = {{'{name}_base': {{}}}}")
+        for name, place in (("first", "first/Beans/mine"), ("second", second))
+    ]
+    for name in {"first", second.partition("/")[0]}:
+        catalogue.add_experiments_path(tmp_path / name)
+    for _ in range(2):  # also when both are imported already
+        with pytest.raises(ParityError, match="data set 'Beans' is in two files") as caught:
+            catalogue.experiments("Beans")
+        assert all(str(file) in str(caught.value) for file in files)
+
+
+def test_the_command_that_trains_an_experiment_names_its_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "_added_paths", [])
+    named, of_environment = tmp_path / "own 6", tmp_path / "own7"
+    write(named / "Digits" / "mine", "CONFIGS = {'mine_base': {}}")
+    of_environment.mkdir()
+    monkeypatch.setattr(settings, "EXPERIMENTS_PATHS", (of_environment,))
+    catalogue.add_experiments_path(named)
+    command = Experiment("Digits", "mine_base").command()
+    assert command == f"python train.py --dataset Digits --experiment_name mine_base --experiments_path '{named}'"
 
 
 def test_a_folder_may_be_given_from_home(

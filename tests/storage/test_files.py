@@ -88,3 +88,17 @@ def test_temporary_files_are_removed_and_nothing_else(tmp_path: Path) -> None:
     remove_temporaries(tmp_path)
     assert names(tmp_path) == kept
     remove_temporaries(tmp_path / "nothing")
+
+
+def test_what_is_not_a_file_is_not_replaced_by_one(tmp_path: Path) -> None:
+    # By a user who may write into /dev, /dev/null was replaced.
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ParityError, match="pipe cannot be written: it is not a file"):
+        write_text(tmp_path / "pipe", "text")
+    assert (tmp_path / "pipe").is_fifo()
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_a_file_system_without_files_is_named() -> None:
+    with pytest.raises(ParityError, match="/proc/self/runs cannot be written"):
+        check_writable(Path("/proc/self/runs"))

@@ -18,6 +18,7 @@ from parity.evaluation.report import figures
 from parity.evaluation.report.figures import Picture
 from parity.evaluation.report.tables import Cell, Measure, Table, accuracy_table, flat_rows, form, timing_table
 from parity.plain import walk
+from parity.settings import user_path
 from parity.storage.files import write_json, written_whole
 
 TIMES = ("name", "k", "r", "G", "encode_ms", "decode_ms", "forward_ms")
@@ -35,7 +36,7 @@ class Section(NamedTuple):
     pictures: list[Picture]
 
 
-def write_report(comparison: Mapping[str, Any], folder: Path) -> list[Path]:
+def write_report(comparison: Mapping[str, Any], folder: str | Path) -> list[Path]:
     """Write results.csv, results.json, timing.csv, report.md, report.html and figures/*.png.
 
     results.csv depends on the codes' accuracies and costs alone, not on times.
@@ -50,6 +51,7 @@ def write_report(comparison: Mapping[str, Any], folder: Path) -> list[Path]:
     Raises:
         ParityError: the folder cannot be written to.
     """
+    folder = user_path(folder)
     general = figures.pictures_of_all(comparison)
     sections = [_section(comparison, index) for index in range(len(comparison["codes"]))]
     pictures = [*general, *(picture for section in sections for picture in section.pictures)]

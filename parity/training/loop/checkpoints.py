@@ -311,6 +311,18 @@ def _free_name(path: Path) -> Path:
     return aside
 
 
+def check_saving(every: int | None, minutes: float | None) -> None:
+    """Refuse a number of epochs, or of minutes, after which nothing can be saved.
+
+    Raises:
+        ParityError: it is not above 0.
+    """
+    if every is not None and not every >= 1:
+        raise ParityError(f"checkpoint_every must be 1 or more, not {every}.")
+    if minutes is not None and not minutes > 0:
+        raise ParityError(f"save_every_minutes must be above 0, not {minutes:g}.")
+
+
 def check_checkpoint(path: Path, module: BurstModule | None = None) -> dict[str, Any]:
     """Read a checkpoint and make sure that it is one of ours, and one that this module can be resumed from.
 

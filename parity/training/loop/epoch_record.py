@@ -1,5 +1,6 @@
 """What the steps of an epoch leave behind until it ends."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -43,21 +44,31 @@ class EpochRecord:
         self._fetched = self._fetched or torch.stack(self.losses).tolist()
         return self._fetched
 
-    def check_finite(self, epoch: int) -> None:
+    def check_finite(self, epoch: int, broken_inputs: Callable[[int], str | None] = lambda step: None) -> None:
         """Make sure that the losses so far are finite; waits for the device.
 
+        Args:
+            epoch: counted from 0.
+            broken_inputs: called with the number of a step whose loss is not; returns the names of what went into it
+                and is not finite either.
+
         Raises:
-            ParityError: one is not, on this rank or on another; the step and the term are in the message.
+            ParityError: one is not, on this rank or on another; the step, the term and the cause are in the message.
         """
         losses = torch.stack(self.losses)
         broken = (~losses.isfinite()).nonzero().flatten().tolist()
-        found = (broken[0], f"{float(losses[broken[0]])}", self._broken_terms(broken[0])) if broken else None
+        found = None
+        if broken:
+            step = broken[0]
+            found = (step, f"{float(losses[step])}", self._broken_terms(step), broken_inputs(step) or "")
         first = min((here for here in ranks.gather(found) if here is not None), default=None)
         if first is not None:
-            step, value, names = first
+            step, value, names, inputs = first
+            cause = f", for the {inputs} of its batch are NaN or infinite" if inputs else ""
+            remedy = "Remove or replace what is not finite." if inputs else "Try a smaller learning rate."
             raise ParityError(
-                f"the loss was {value} in step {step + 1} of epoch {epoch + 1} ({names}): training stopped, and the "
-                "last checkpoint was left as it is. Try a smaller learning rate."
+                f"the loss was {value} in step {step + 1} of epoch {epoch + 1} ({names}){cause}: training stopped, and "
+                f"the last checkpoint was left as it is. {remedy}"
             )
 
     def _broken_terms(self, step: int) -> str:

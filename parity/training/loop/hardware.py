@@ -36,7 +36,7 @@ _REFUSED = {
 }  # fmt: skip
 _OURS = {"accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"}
 
-_DEVICES = re.compile(r"auto|-1|[1-9]\d*|\d+,|\d+(, *\d+)+,?|\[\d+(, *\d+)*\]")
+_DEVICES = re.compile(r"auto|-1|[1-9]\d{0,5}|\d+,|\d+(, *\d+)+,?|\[\d+(, *\d+)*\]", re.ASCII)
 _PROCESSES_PER_CPU = 8
 
 
@@ -83,7 +83,7 @@ def split_trainer_args(trainer: Mapping[str, Any], track_grad_norm: bool = False
         raise ParityError(f"{what} does not work with precision 16-mixed, which scales gradients: use bf16-mixed.")
     for name, most in (("max_epochs", int), ("accumulate_grad_batches", int), ("gradient_clip_val", (int, float))):
         value = trainer.get(name)
-        if value is not None and (not isinstance(value, most) or isinstance(value, bool) or value <= 0):
+        if value is not None and (not isinstance(value, most) or isinstance(value, bool) or not value > 0):
             raise ParityError(f"trainer.{name} must be a number above 0, not {value!r}.")
     options = StepOptions(track_grad_norm=track_grad_norm, **{name: trainer[name] for name in _OURS & trainer.keys()})
     return options, {name: value for name, value in trainer.items() if name not in _OURS}
@@ -209,7 +209,7 @@ def make_trainer(hardware: Hardware, plugins: Sequence[Any] = (), **kwargs: Any)
 
 def _check_hardware(hardware: Hardware) -> None:
     if hardware.accelerator not in ACCELERATORS:
-        nearest = did_you_mean(hardware.accelerator, ACCELERATORS)
+        nearest = did_you_mean(str(hardware.accelerator), ACCELERATORS)
         raise ParityError(f"the accelerator '{hardware.accelerator}' is not supported: {nearest}")
     if not _DEVICES.fullmatch(str(hardware.devices)):
         raise ParityError(f"--devices is a number, indices such as 0,1, or auto, not '{hardware.devices}'.")

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from parity.data import GroupBatch, GroupDataModule, GroupLoader
-from parity.errors import ParityError
+from parity.errors import ParityError, cause
 from parity.training.loop.batch_form import BatchForm
 from parity.training.loop.random_states import drawn_aside, random_states, set_random_states
 
@@ -67,6 +67,16 @@ class BatchLoader(GroupLoader):
                 )
             yield groups
 
+    def again(self, number: int) -> GroupBatch | None:
+        if self.epoch_start is None:
+            return None
+        set_random_states(self.epoch_start)
+        batches = iter(self.source)
+        if batches is self.source:
+            return None
+        batch = next(itertools.islice(batches, number, None))
+        return self.form.groups(batch, f"batch {number + 1} of the {self.split} data", self._device)
+
     def _after(self, first: int) -> Iterator[Any]:
         """Return an epoch's batches from this number on, drawn as if those before were, too."""
         now = random_states()
@@ -103,8 +113,7 @@ def first_batch(batches: Iterable[Any], name: str) -> tuple[Any, Iterable[Any]]:
     except ParityError:
         raise
     except Exception as error:  # of a user's own objects
-        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ParityError(f"the first batch of {name} cannot be drawn ({why.rstrip('.')}).") from error
+        raise ParityError(f"the first batch of {name} cannot be drawn ({cause(error).rstrip('.')}).") from error
     if batch is None:
         raise ParityError(f"there are no batches in {name}.")
     if iterator is batches:

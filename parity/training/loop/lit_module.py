@@ -1,6 +1,7 @@
 """The LightningModules: one step, its loss and its accuracies, for base models and for coded models."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -211,7 +212,19 @@ class BurstModule(pl.LightningModule):
             ParityError: one is not.
         """
         if not self.policies.accept_any_loss:
-            self.record.check_finite(self.current_epoch)
+            self.record.check_finite(self.current_epoch, self._broken_inputs)
+
+    def _broken_inputs(self, step: int) -> str | None:
+        """Return which inputs of a step's loss are not finite: the batch is drawn again, for nothing keeps it."""
+        with torch.no_grad(), suppress(Exception):  # an iterable of a user's may raise whatever it likes
+            if (batch := train_loader(self.trainer).loader.again(step)) is not None:
+                inputs = self.loss_inputs(batch)
+                return " and ".join(name for name, values in inputs.items() if not values.isfinite().all()) or None
+        return None
+
+    def loss_inputs(self, batch: GroupBatch) -> dict[str, Tensor]:
+        """Return what the loss of a batch of training data depends on beside what is trained, by name."""
+        return {"queries": batch.queries, "targets": batch.targets}
 
     def epoch_state(self) -> dict[str, Any]:
         """Return, on the CPU, what this rank has gathered of the epoch so far, for ``resume_epoch``."""
@@ -325,6 +338,9 @@ class ParityLitModule(BurstModule):
         for loader in loaders:
             if loader.split not in self._predictions:
                 self._predictions[loader.split] = base_predictions(self.model, loader.loader)
+
+    def loss_inputs(self, batch: GroupBatch) -> dict[str, Tensor]:
+        return super().loss_inputs(batch) | {"base model's predictions": self._predictions["train"](batch)}
 
     def batch_terms(self, batch: GroupBatch, split: str) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
         predictions = self._predictions[split](batch).float()

@@ -64,7 +64,7 @@ class TrainingProgress(ProgressBar):
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[values]}"),
+            TextColumn("{task.fields[values]}", markup=False),  # names of a user's own
             console=self.console,
             auto_refresh=False,
         )

@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import Logger
 
 from parity.errors import ParityError, did_you_mean
 from parity.plain import VERSION, changes, completed, to_plain, upgraded
+from parity.settings import user_path
 from parity.storage.files import DISK_IS_FULL, check_writable, disk_errors, read_json, remove_temporaries, write_json
 from parity.storage.locks import RunLock
 from parity.training.loggers.epoch_table import TENSORBOARD, EpochTable, tensorboard_logger
@@ -122,7 +123,7 @@ class RunFolder:
     @classmethod
     def of_paths(cls, checkpoints_path: str | Path | None, log_path: str | Path | None) -> Self:
         """Return the two folders of ``train_model``, as a user writes them."""
-        checkpoints, logs = (None if path is None else Path(path).expanduser() for path in (checkpoints_path, log_path))
+        checkpoints, logs = (None if path is None else user_path(path) for path in (checkpoints_path, log_path))
         identity_file = None if checkpoints is None else checkpoints / TRAINING_FILE
         remedy = "Give this one another checkpoints_path, or start over with resume=False."
         return cls(checkpoints, logs, identity_file, remedy=remedy)

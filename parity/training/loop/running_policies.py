@@ -39,7 +39,7 @@ class RunningPolicies:
         for name, policy in policies.items():
             if isinstance(policy, type):
                 raise ParityError(f"the policy '{name}' is a class: pass an object, {policy.__name__}(...).")
-            if name in OF_OPTIMIZER and not isinstance(policy, Policy | int | float):
+            if name in OF_OPTIMIZER and (not isinstance(policy, Policy | int | float) or isinstance(policy, bool)):
                 raise ParityError(f"'{name}' is a number or a policy, not {policy!r}.")
         self.by_name: dict[str, Policy] = {
             name: deepcopy(policy) if isinstance(policy, Policy) else Constant(policy)
@@ -74,6 +74,11 @@ class RunningPolicies:
                 f"{did_you_mean(unknown[0], [*OF_OPTIMIZER, *(step_takes or ()), *loss_takes])}"
             )
         return of_step, of_loss
+
+    @property
+    def feed_the_loss(self) -> bool:
+        """Whether the loss, or the training step, takes a value."""
+        return bool(self._of_step or self._of_loss)
 
     def __bool__(self) -> bool:
         return bool(self.by_name)
