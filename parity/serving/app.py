@@ -205,7 +205,7 @@ def _problem(request: Request, status: int, sentence: str, headers: Any) -> Resp
     return JSONResponse({"error": sentence, "request_id": request_id}, status, headers)
 
 
-_PROBLEM = {"content": {JSON: {"example": {"error": "one sentence that says what is wrong", "request_id": "7f3a"}}}}
+_PROBLEM = {"content": {JSON: {"example": {"error": "one sentence about what is wrong", "request_id": "7f3a"}}}}
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {

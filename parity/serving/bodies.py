@@ -25,7 +25,7 @@ _FIELDS = ("query", "deadline_ms", "accept")
 
 
 class BadBody(ParityError):
-    """A request that is none.
+    """A request that cannot be understood.
 
     Args:
         status: of the response.
