@@ -1,8 +1,10 @@
 """The service over HTTP, in this process: answers, what bad input gets, and what others need to know of it."""
 
 import asyncio
+import contextlib
 import io
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -396,6 +398,52 @@ def test_overload_is_refused_at_once_with_a_time_to_ask_again() -> None:
             app.pools[0].faults.release(1)
             assert [(await task).status_code for task in accepted] == [200] * 3
             assert (await app.post()).status_code == 200
+
+    run(test)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_in_a_storm_of_faults_and_clients_every_query_is_answered_once_and_rightly(seed: int) -> None:
+    chance = random.Random(seed)
+
+    async def ask(app: App) -> None:
+        pixels = [[[chance.randrange(256) for _ in range(2)] for _ in range(2)]]
+        await asyncio.sleep(chance.random() / 5)
+        kind = chance.choice(["well", "well", "well", "hurried", "broken", "leaving"])
+        if kind == "leaving":
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(app.post(query=pixels), 0.003)
+        elif kind == "broken":
+            assert (await app.post(query=[1])).status_code == 422
+        else:
+            response = await app.post(query=pixels, **({"deadline_ms": 5} if kind == "hurried" else {}))
+            assert response.status_code in ((200,) if kind == "well" else (200, 502, 504))
+            if response.status_code == 200:
+                assert response.json()["prediction"] == pytest.approx(expected(pixels), rel=1e-3, abs=1e-4)
+
+    async def harm(pool: Pool[Tensor, Tensor]) -> None:
+        """One fault at a time, of one of the two workers."""
+        while True:
+            worker, faults = chance.randrange(2), pool.faults
+            match chance.choice(["stall", "slow", "damage"]):
+                case "stall":
+                    faults.stall(worker)
+                case "slow":
+                    faults.slow(worker, 8)
+                case "damage":
+                    faults.damage(worker)
+            await asyncio.sleep(0.02)
+            faults.release(worker)
+            faults.slow(worker, 1)
+
+    async def test() -> None:
+        async with running(Policy(group_timeout=0.002, deadline=SOON, retries=3)) as app:
+            harming = asyncio.create_task(harm(app.pools[0]))
+            await asyncio.gather(*(ask(app) for _ in range(150)))
+            harming.cancel()
+            assert app.service.server.waiting == 0
+            await app.service.server.close()
+            assert app.service.server.queued() == [0, 0]
 
     run(test)
 
