@@ -16,6 +16,7 @@ import torch
 from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
@@ -69,7 +70,7 @@ class App:
 
 
 @asynccontextmanager
-async def running(policy: Policy = Policy(), **of_servable: Any) -> AsyncIterator[App]:
+async def running(policy: Policy = Policy(patience=SOON), **of_servable: Any) -> AsyncIterator[App]:
     app = App(policy, **of_servable)
     async with app.service.server, app.client:
         yield app
@@ -120,6 +121,21 @@ def test_a_query_may_be_an_array_or_a_tensor(dtype: type) -> None:
                     "/predict?deadline_ms=500&accept=own", content=body, headers={"Content-Type": kind}
                 )
                 assert response.json()["prediction"] == pytest.approx(expected(PIXELS), rel=1e-5)
+
+    run(test)
+
+
+def test_a_prediction_may_be_an_array_or_a_tensor() -> None:
+    async def test() -> None:
+        async with running() as app:
+            for kind, read in (
+                (NPY, lambda content: np.load(io.BytesIO(content), allow_pickle=False)),
+                (SAFETENSORS, lambda content: load_safetensors(content)["prediction"]),
+            ):
+                response = await app.client.post("/predict", json={"query": PIXELS}, headers={"Accept": kind})
+                assert response.headers["Content-Type"] == kind
+                assert response.headers["X-Source"] == "own"
+                assert read(response.content).tolist() == pytest.approx(expected(PIXELS), rel=1e-5)
 
     run(test)
 
