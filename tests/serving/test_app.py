@@ -538,3 +538,20 @@ def test_the_openapi_page_describes_the_query() -> None:
             assert {"200", "413", "422", "503", "504"} <= described["responses"].keys()
 
     run(test)
+
+
+@pytest.mark.parametrize(
+    ("stored", "posted", "kept"),
+    [(torch.uint8, [[[0.4, 254.6], [255, 1]]], [[[0, 255], [255, 1]]]), (torch.float32, [[[-1e3, 0.5], [2, 3]]], None)],
+)
+def test_a_query_is_preprocessed_in_the_type_of_stored_ones(stored: torch.dtype, posted: Any, kept: Any) -> None:
+    seen: list[Tensor] = []
+
+    def preprocess(query: Tensor) -> Tensor:
+        seen.append(query.clone())
+        return query.float().mul_(0)
+
+    query = torch.tensor(posted, dtype=torch.float64)
+    Servable(coded_model(), preprocess, stored, "a code", "abc").prepared(query)
+    torch.testing.assert_close(seen[0], torch.tensor(kept or posted, dtype=stored)[None])
+    assert query.tolist() == posted
