@@ -173,6 +173,7 @@ def test_what_cannot_be_served_gets_one_sentence(serve: Command, run: Path, caps
             ((str(run), "--port", "0", "--workers", "0"), "at least 1"),
             ((str(run), "--port", "0", "--address", "auto"), "Ray"),
             ((str(run), "--port", "0", "--reload", "epoch_9"), "epoch_9"),
+            ((str(run), "--port", "0", "--deadline", "inf"), "needs a deadline"),
         ):
             assert serve(*arguments) == 1
             error = capsys.readouterr().err

@@ -464,6 +464,24 @@ def test_in_a_storm_of_faults_and_clients_every_query_is_answered_once_and_right
     run(test)
 
 
+def test_an_error_of_the_service_itself_is_a_sentence_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: Any) -> None:
+        raise RuntimeError("secret")
+
+    async def test() -> None:
+        async with running() as app:
+            monkeypatch.setattr(app.service, "ask", fail)
+            transport = httpx.ASGITransport(app.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+                response = await client.post("/predict", json={"query": PIXELS})
+            assert response.status_code == 500
+            assert is_a_sentence(response)
+            assert "secret" not in response.text
+            assert app.service.server.waiting == 0
+
+    run(test)
+
+
 def test_readyz_is_ready_only_between_warm_and_draining() -> None:
     async def test() -> None:
         app = App(Policy())
