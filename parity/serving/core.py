@@ -126,7 +126,7 @@ class Core(Generic[Q, P]):
             self._receive(now, known, output)
             self._settle(now, known.group)
         else:
-            self.statistics.late += 1
+            pass
         return self.tick(now)
 
     def failed(self, now: float, task: int) -> list[Command[Q, P]]:
@@ -192,7 +192,7 @@ class Core(Generic[Q, P]):
     ) -> None:
         number = next(self._numbers)
         self._tasks[number] = group.outstanding[number] = Task(group, worker, pool, payload, source, attempt)
-        self._commands.append(Send(number, pool, payload, number))
+        self._commands.append(Send(number, pool, payload, group.number))
         self.statistics.sent[pool] += 1
         self.statistics.hedges += source is Source.HEDGE and attempt == 0
 
