@@ -164,10 +164,9 @@ class _Actor(Generic[Q, P]):
 
     def kill(self) -> None:
         self._send(signal.SIGKILL)
-        self._call(partial(self._ray.kill, self._actor))  # also one that is not there yet, or cannot be reached
 
     def end(self) -> None:
-        self.kill()
+        self._call(partial(self._ray.kill, self._actor))  # also one that is not there yet
 
     def ended(self, timeout: float) -> bool:
         return self._dead.wait(timeout)
