@@ -13,7 +13,8 @@ import pytest
 
 from parity.errors import ParityError
 from parity.serving.pools import Pool
-from parity.serving.pools.ray_actors import LOCAL_RAY, RayEngine
+from parity.serving.pools.ray_actors import RayEngine
+from parity.serving.pools.ray_connection import LOCAL_RAY
 from tests.serving.pools.harness import PATIENT, SOON, Outputs, Serving
 
 ray = pytest.importorskip("ray")
