@@ -61,7 +61,7 @@ class Generation:
         self._policy, self._default, self._statistics = policy, default, statistics
         self._code = ModelCode(coded_model)
         self._inline = inline
-        Core(policy, self._code)  # raises
+        Core(policy, self._code)  # raises now what it would raise at the start
         self._core: Core[Payload, Tensor] | None = None
         self._executor: ThreadPoolExecutor | None = None
         self._numbers = itertools.count()
@@ -83,7 +83,7 @@ class Generation:
             ParityError: no worker of a pool can start, or none of the base pool answers.
         """
         self._loop = asyncio.get_running_loop()
-        self.pool.start(_LoopListener(self, self._loop))
+        await asyncio.to_thread(self.pool.start, _LoopListener(self, self._loop))  # another version may be serving
         while not self._is_warm():
             await asyncio.sleep(_LOOK_EVERY)
         blank = await self._ask_blank()
