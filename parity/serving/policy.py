@@ -1,9 +1,10 @@
 """What a service does about workers that are late: times, budgets and bounds, whichever the code is."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from parity.errors import ParityError
+from parity.serving.grouping import Consecutive, Grouping
 
 # A budget that was not spent is kept for as many queries: a burst of stragglers may use it, a calm day is no reserve.
 _BUDGET_KEPT_FOR = 100
@@ -21,11 +22,14 @@ class Policy:
         patience: the time from its arrival during which a query is not answered with a reconstruction while its own
             answer may still come; of a non-systematic code, while further outputs of its group may. 0 takes whatever
             comes first.
+        relative_patience: more patience, as a multiple of the time in which predictions of the base pool typically
+            arrive: 1.5 suits any network and follows the load.
         hedge_delay: the time after which a query that is not answered goes to a second worker of the base pool.
         hedge_budget: the most hedges for each query that arrives, e.g. 0.1.
         deadline: the time after which a query gets the default prediction or fails, unless it brings its own.
         most_waiting: queries that may wait for an answer; further ones are refused.
         retries: the number of times that a failed task is sent again.
+        grouping: which queries form a group.
 
     Raises:
         ParityError: a value is out of range.
@@ -33,14 +37,16 @@ class Policy:
 
     group_timeout: float = 0.05
     patience: float = 0.0
+    relative_patience: float = 0.0
     hedge_delay: float = math.inf
     hedge_budget: float = 0.1
     deadline: float = 10.0
     most_waiting: int = 1000
     retries: int = 1
+    grouping: Grouping = field(default_factory=Consecutive)
 
     def __post_init__(self) -> None:
-        for name in ("group_timeout", "patience", "hedge_delay", "hedge_budget"):
+        for name in ("group_timeout", "patience", "relative_patience", "hedge_delay", "hedge_budget"):
             if not getattr(self, name) >= 0:
                 raise ParityError(f"{name} must be at least 0, not {getattr(self, name)}.")
         if not self.deadline > 0:
