@@ -1,0 +1,1 @@
+"""Trained codes by name."""
