@@ -1,23 +1,26 @@
 """What turns stored queries into what networks see, as a program and in words."""
 
+import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from parity.data import GroupDataModule
 from parity.data.loaders import Scaling
+
+_CHANNELS = {1: "one", 3: "red, green, blue"}
 
 
 class Preprocessing(nn.Module):
-    """(stored / divisor - mean) / std: what a deployed code does with queries before it encodes them.
+    """What a deployed code does with stored queries before it encodes them.
 
     Args:
         query_shape: Q, of stored queries too.
         dtype: of stored queries.
-        divisor: e.g. 255 for pixels.
-        mean, std: one for each channel, (C,) of queries (C, H, W); by default 0 and 1.
-        channels: what the channels are, in their order, e.g. 'RGB'.
+        scaling: (B, *Q) of floats -> (B, *Q), e.g. ``Scaling(255, mean, std)``; None leaves them.
+        channels: what the channels are, in their order.
         source: how a stored query is made of a file, for people.
     """
 
@@ -25,42 +28,62 @@ class Preprocessing(nn.Module):
         self,
         query_shape: Sequence[int],
         dtype: torch.dtype = torch.float32,
-        divisor: float = 1.0,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        scaling: nn.Module | None = None,
         channels: str = "as in the training data",
         source: str = "",
     ) -> None:
         super().__init__()
         self.query_shape, self.dtype = tuple(query_shape), dtype
-        self.mean, self.std = mean, std
         self.channels, self.source = channels, source
-        self.scaling = Scaling(divisor, mean, std)
+        self.scaling = scaling
+
+    @classmethod
+    def of(cls, datamodule: GroupDataModule, split: str = "val") -> Self:
+        """Return that of a datamodule's queries.
+
+        Raises:
+            ParityError: the data of the split is not there.
+        """
+        loader = datamodule.loader(split)
+        channels = _CHANNELS.get(datamodule.query_shape[0]) if len(datamodule.query_shape) == 3 else None
+        source = " ".join((inspect.getdoc(type(datamodule)) or "").partition("\n\n")[0].split())
+        return cls(
+            datamodule.query_shape, loader.stored_dtype, loader.scaling, channels or "as in the training data", source
+        )
 
     def forward(self, stored: Tensor) -> Tensor:
         """Scale stored queries (B, *Q) to floats (B, *Q)."""
-        return self.scaling(stored.to(torch.float32, copy=True))  # which overwrites floats
+        queries = stored.to(torch.float32, copy=True)  # a scaling may overwrite floats
+        return queries if self.scaling is None else self.scaling(queries)
 
     def describe(self) -> dict[str, Any]:
         """Return what is done as plain values."""
-        name = str(self.dtype).removeprefix("torch.")
-        steps = [f"take {name} queries of shape {self.query_shape}", "convert to float32"]
-        if self.scaling.divisor != 1.0:
-            steps.append(f"divide by {self.scaling.divisor:g}")
-        if self.mean is not None:
-            steps.append(f"subtract {_listed(self.mean)} from the channels")
-        if self.std is not None:
-            steps.append(f"divide the channels by {_listed(self.std)}")
+        dtype = str(self.dtype).removeprefix("torch.")
+        divisor, mean, std = 1.0, None, None
+        steps = [f"take {dtype} numbers of shape {self.query_shape}", "convert them to float32"]
+        if isinstance(self.scaling, Scaling):
+            divisor = self.scaling.divisor
+            if divisor != 1:
+                steps.append(f"divide by {divisor:g}")
+            if self.scaling.is_shifted:
+                mean, std = (_shares(buffer, divisor) for buffer in (self.scaling.mean, self.scaling.std))
+                steps += [f"subtract {_listed(mean)}", f"divide by {_listed(std)}, a number for each channel"]
+        elif self.scaling is not None:
+            steps.append(f"apply {type(self.scaling).__name__}")
         return {
-            "dtype": name,
+            "dtype": dtype,
             "shape": list(self.query_shape),
-            "divisor": self.scaling.divisor,
-            "mean": None if self.mean is None else list(self.mean),
-            "std": None if self.std is None else list(self.std),
+            "divisor": divisor,
+            "mean": mean,
+            "std": std,
             "channels": self.channels,
             "in_words": ", ".join(steps),
             "source": self.source,
         }
+
+
+def _shares(buffer: Tensor, divisor: float) -> list[float]:
+    return [round(value / divisor, 6) for value in buffer.flatten().tolist()]
 
 
 def _listed(numbers: Sequence[float]) -> str:
