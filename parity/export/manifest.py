@@ -1,13 +1,13 @@
 """``manifest.json``: what an artefact is made of, with the hash of every file, so that nothing else is ever loaded."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from parity.errors import DamagedFileError, ParityError
-from parity.storage.files import read_json
 
 FILE = "manifest.json"
 FORMAT = "parity-artefact"
@@ -64,10 +64,14 @@ def read_manifest(folder: Path, expected: str | None = None) -> dict[str, Any]:
     path = folder / FILE
     if not path.is_file():
         raise ParityError(f"{folder} is not an artefact of parity: there is no {FILE} in it.")
-    if expected is not None and (found := sha256(path.read_bytes())) != expected.lower():
+    content = path.read_bytes()  # once: what is hashed is what is read
+    if expected is not None and (found := sha256(content)) != expected.lower():
         raise ParityError(f"{path} is not the expected one: its SHA-256 is {found}, not {expected}.")
-    manifest = read_json(path, "an artefact of parity")
-    if manifest.get("format") != FORMAT:
+    try:
+        manifest = json.loads(content)
+    except ValueError as error:
+        raise DamagedFileError(f"{path} is damaged: {error}.") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ParityError(f"{path} was not written by parity.export: {folder} is not an artefact of parity.")
     if manifest.get("version") != VERSION:
         raise ParityError(

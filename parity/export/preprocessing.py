@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from parity.data import GroupDataModule
 from parity.data.loaders import Scaling
 
-_CHANNELS = {1: "one", 3: "red, green, blue"}
+_CHANNELS = {1: "one", 3: "in the order of the training data: red, green, blue where it was read from image files"}
 
 
 class Preprocessing(nn.Module):

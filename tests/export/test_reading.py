@@ -50,7 +50,7 @@ def test_a_damaged_file_is_named(name: str, spoil: str, mine: Path, monkeypatch:
     [
         (None, "is not an artefact of parity: there is no manifest.json"),
         ("{", "is damaged"),
-        ("[]", "holds no JSON object"),
+        ("[]", "was not written by parity.export"),
         ('{"format": "other"}', "was not written by parity.export"),
         ('{"format": "parity-artefact", "version": 99}', "of version 99"),
         ('{"format": "parity-artefact", "version": 1}', "'name' is missing"),
