@@ -65,10 +65,10 @@ def trace(module: nn.Module, what: str, *inputs: tuple[Sequence[int], torch.dtyp
     return program
 
 
-def save_program(program: ExportedProgram, path: Path) -> None:
+def save_program(program: ExportedProgram, file: Path | io.BytesIO) -> None:
     """Write a program for ``torch.export.load``."""
     with _quiet():
-        torch.export.save(program, path)
+        torch.export.save(program, file)
 
 
 def can_write_onnx() -> bool:
@@ -101,7 +101,7 @@ def save_onnx(program: ExportedProgram, path: Path, what: str, inputs: Sequence[
         ) from error
 
 
-def load_program(content: bytes, path: Path) -> nn.Module:
+def load_program(content: bytes, path: Path) -> ExportedProgram:
     """Load a program whose bytes are known to be those that were written.
 
     What torch would unpickle is refused; a program is code all the same, see docs/export.md.
@@ -117,8 +117,7 @@ def load_program(content: bytes, path: Path) -> nn.Module:
         if _has_pickles(content):
             raise ParityError(f"{path} holds pickled objects, which could run code: it was refused.")
         with _quiet():
-            program = torch.export.load(io.BytesIO(content))
-            return program.module(check_guards=False)  # whose source would be run; shapes are checked by the callers
+            return torch.export.load(io.BytesIO(content))
     except ParityError:
         raise
     except Exception as error:

@@ -1,17 +1,19 @@
 """An artefact read: its programs as a coded model."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from parity.coded_model import CodedModel
 from parity.coders import Decoder, Encoder
 from parity.errors import DamagedFileError
 from parity.export.manifest import FILE, read_files, read_manifest
-from parity.export.programs import load_program
+from parity.export.programs import load_program, save_program
 from parity.settings import user_path
 
 
@@ -19,19 +21,31 @@ class Program(nn.Module):
     """An exported program in a module tree; it was exported in eval mode, and stays in it whatever is asked for.
 
     Args:
-        module: as torch makes it of a program, where ``train()`` and ``eval()`` are errors.
+        program: as it was loaded.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, program: ExportedProgram) -> None:
         super().__init__()
-        self.module = module
+        # Without guards, whose source would be run: callers check shapes.
+        self.module = program.module(check_guards=False)
         self.training = False
+        self._program = program
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What torch makes of a program cannot be pickled, and processes that serve it are sent copies.
+        file = io.BytesIO()
+        save_program(self._program, file)
+        return _copied, (file.getvalue(),)
 
     def train(self, mode: bool = True) -> "Program":
         return self
 
     def forward(self, *inputs: Tensor) -> Any:
         return self.module(*inputs)
+
+
+def _copied(content: bytes) -> Program:
+    return Program(load_program(content, Path("a copy")))
 
 
 class ProgramEncoder(Encoder):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -129,6 +130,15 @@ def test_a_program_of_another_kind_is_refused(mine: Path) -> None:
     rewrite(mine)
     with pytest.raises(ParityError, match=r"base.pt2 is not a program that torch"):
         load(mine)
+
+
+def test_a_copy_in_another_process_answers_the_same(exported: Callable[..., Exported]) -> None:
+    made = exported("backup")
+    model = load(made.folder).coded_model
+    copied = pickle.loads(pickle.dumps(model))
+    available = torch.ones(2, 4, dtype=torch.bool)
+    with torch.no_grad():
+        assert torch.equal(copied(made.queries[:2], available), model(made.queries[:2], available))
 
 
 def test_the_usual_errors(exported: Callable[..., Exported]) -> None:
