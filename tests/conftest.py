@@ -90,6 +90,13 @@ def evaluate() -> Command:
     return lambda *args: run_command(script.main, script.get_parser().parse_args(["--accelerator", "cpu", *args]))
 
 
+@pytest.fixture
+def export() -> Command:
+    """export.py in this process."""
+    script = _script("export")
+    return lambda *args: run_command(script.main, script.get_parser().parse_args(["--accelerator", "cpu", *args]))
+
+
 @pytest.fixture(scope="session")
 def trained_digits_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base directory in which Digits' base model is trained, shortly; to be copied, not written to."""

@@ -188,6 +188,28 @@ class Decoder(Coder):
         )
         return self.decode(base_outputs, parity_outputs, available).unflatten(0, (count, groups))
 
+    def decode_any(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> tuple[Tensor, Tensor]:
+        """Rebuild under any patterns, also those that cannot be rebuilt, without a branch on what is in them.
+
+        This is what ``torch.export`` traces, where ``traceable`` returns this decoder; see ``forward`` for the shapes.
+
+        Returns:
+            (G, k, *P), NaN where a prediction is not there, and bool (G, k): where it arrived or could be rebuilt.
+        """
+        rebuildable = self.rebuildable(available)
+        there = rebuildable | ~self.rebuilt(available)
+        known = available | ~rebuildable.any(1, keepdim=True)  # a pattern that decoders know, where there is nothing
+        predictions = self.decode(base_outputs, parity_outputs, known)
+        return predictions.masked_fill(like(~there, predictions), torch.nan), there
+
+    def traceable(self) -> "Decoder":
+        """Return a decoder with the same reconstructions whose ``decode_any`` can be traced; itself, as here, if it is.
+
+        Raises:
+            ParityError: what it would have to hold is too much.
+        """
+        return self
+
     def rebuild_each(self, base_outputs: Tensor, parity_outputs: Tensor) -> Tensor:
         """Rebuild every prediction as if its output alone were unavailable: what A_d is counted on.
 
@@ -236,7 +258,7 @@ class Decoder(Coder):
         if not decodable.all():
             row = int((~decodable).nonzero()[0])
             raise ParityError(
-                f"{type(self).__name__} (k = {self.k}, r = {self.r}) cannot rebuild group {row}: "
+                f"{self._get_name()} (k = {self.k}, r = {self.r}) cannot rebuild group {row}: "
                 f"{erasures.describe(available[row])}; ask can_decode(available) beforehand."
             )
         if groups == 1:

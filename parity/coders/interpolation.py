@@ -15,10 +15,14 @@ from torch import Tensor
 from parity.coders.base import Decoder, Encoder, Shape, like
 from parity.coders.matrices import combine, combine_each
 from parity.coders.pattern_cache import Pattern, PatternCache
+from parity.erasures import PatternIndex
 from parity.errors import ParityError
 
 # Numbers in the matrices that a decoder keeps, 16 MiB of them.
 _MOST_KEPT = 1 << 22
+
+# Numbers in a table of all patterns' matrices, 64 MiB of them.
+_MOST_TABULATED = 1 << 24
 
 
 def message_nodes(k: int) -> Tensor:
@@ -105,7 +109,7 @@ class InterpolatingDecoder(Decoder):
 
     def rebuilt(self, available: Tensor) -> Tensor:
         """Return that every prediction has to be rebuilt: bool (G, n) -> bool (G, k), all True."""
-        return available.new_ones(len(available), self.k)
+        return torch.ones_like(available[:, : self.k])
 
     def decode(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:
         """Apply each pattern's matrix: base outputs (G, n, *P), parity outputs (G, 0, *P) -> (G, k, *P)."""
@@ -136,3 +140,45 @@ class InterpolatingDecoder(Decoder):
         matrix = torch.zeros(self.k, self.n)
         matrix[:, available] = self.curve(self._betas[available], self._alphas).float()
         return _Plan(matrix, ~available[None])
+
+    def traceable(self) -> "TabulatedDecoder":
+        return TabulatedDecoder(self)
+
+
+class TabulatedDecoder(Decoder):
+    """An interpolating decoder with the matrices of all patterns that it can decode in one table.
+
+    Args:
+        decoder: whose matrices.
+
+    Raises:
+        ParityError: the table would have more than 2^24 numbers.
+    """
+
+    def __init__(self, decoder: InterpolatingDecoder) -> None:
+        super().__init__(decoder.k, decoder.r, decoder.prediction_shape)
+        self.needed = decoder.needed
+        most = self.n - self.needed
+        size = self.k * self.n * sum(math.comb(self.n, erased) for erased in range(most + 1))
+        if size > _MOST_TABULATED:
+            raise ParityError(
+                f"a table of all erasure patterns of {type(decoder).__name__} (k = {self.k}, r = {self.r}, "
+                f"needed = {self.needed}) has {size} numbers, more than {_MOST_TABULATED}: ask for more outputs "
+                "(needed=), or for a smaller code."
+            )
+        self.index = PatternIndex(self.n, most)
+        self.register_buffer("table", decoder.matrices(self.index.patterns()))
+        self.table: Tensor
+
+    def can_decode(self, available: Tensor) -> Tensor:
+        """Any ``needed`` outputs suffice: bool (G, n) -> bool (G,)."""
+        return available.sum(1) >= self.needed
+
+    def rebuilt(self, available: Tensor) -> Tensor:
+        """Return that every prediction has to be rebuilt: bool (G, n) -> bool (G, k), all True."""
+        return torch.ones_like(available[:, : self.k])
+
+    def decode(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:
+        """Look each pattern's matrix up: base outputs (G, n, *P), parity outputs (G, 0, *P) -> (G, k, *P)."""
+        arrived = base_outputs.masked_fill(like(~available, base_outputs), 0)
+        return combine_each(self.table[self.index(available)], arrived)

@@ -102,8 +102,8 @@ class KeyedSumEncoder(Encoder):
 
     def forward(self, queries: Tensor) -> Tensor:
         """Encode: queries (G, k, *Q) -> parity queries (G, r, *Q)."""
-        pixels = queries.reshape(len(queries), self.k, -1, self.orders.shape[-1])  # (G, k, C, H W)
+        pixels = queries.reshape(queries.shape[0], self.k, -1, self.orders.shape[-1])  # (G, k, C, H W)
         sums: list[Any] = [
             sum(pixels[:, i].index_select(-1, order) for i, order in enumerate(orders)) for orders in self.orders
         ]
-        return torch.stack(sums, dim=1).view(len(queries), self.r, *self.query_shape)
+        return torch.stack(sums, dim=1).view(queries.shape[0], self.r, *self.query_shape)

@@ -72,6 +72,11 @@ class GroupLoader:
         return self.targets.device
 
     @property
+    def stored_dtype(self) -> torch.dtype:
+        """Type of queries before they are scaled."""
+        raise NotImplementedError
+
+    @property
     def num_rows(self) -> int:
         """Rows of the data set: indices are below it."""
         return len(self.targets)
@@ -142,6 +147,10 @@ class TensorLoader(GroupLoader):
         super().__init__(targets, sampler, scaling, split, queries_are_fixed=augment is None)
         self.queries, self.augment = queries, augment
 
+    @property
+    def stored_dtype(self) -> torch.dtype:
+        return self.queries.dtype
+
     def batches(self, first: int = 0) -> Iterator[GroupBatch]:
         for indices in self.sampler.groups().to(self.device).split(self.sampler.batch_sizes)[first : len(self)]:
             stored = self.queries.index_select(0, indices.flatten())
@@ -196,6 +205,10 @@ class WorkerLoader(GroupLoader):
         self.reader, self.num_workers = reader, num_workers
         if num_workers:
             _check_temporary_folder()
+
+    @property
+    def stored_dtype(self) -> torch.dtype:
+        return self.reader(int(self.sampler.rows[0]), None).dtype
 
     def batches(self, first: int = 0) -> Iterator[GroupBatch]:
         parts = self.sampler.groups().split(self.sampler.batch_sizes)[first : len(self)]

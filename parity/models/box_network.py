@@ -52,4 +52,4 @@ class BoxNetwork(nn.Module):
 
     def forward(self, queries: Tensor) -> Tensor:
         """Predict: (B, *Q) -> (B, *P)."""
-        return self.box(self.hidden(self.features(queries))).view(len(queries), *self.prediction_shape)
+        return self.box(self.hidden(self.features(queries))).view(queries.shape[0], *self.prediction_shape)

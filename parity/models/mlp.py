@@ -32,4 +32,4 @@ class MLP(nn.Module):
 
     def forward(self, queries: Tensor) -> Tensor:
         """Predict: (B, *Q) -> (B, *P)."""
-        return self.layers(queries.flatten(1)).view(len(queries), *self.prediction_shape)
+        return self.layers(queries.flatten(1)).view(queries.shape[0], *self.prediction_shape)

@@ -103,4 +103,4 @@ class ResNet(nn.Module):
         features = functional.relu(self.bn1(self.conv1(queries)), inplace=True)
         for name in self.stages:
             features = getattr(self, name)(features)
-        return self.fc(features.mean(dim=(2, 3))).view(len(queries), *self.prediction_shape)
+        return self.fc(features.mean(dim=(2, 3))).view(queries.shape[0], *self.prediction_shape)

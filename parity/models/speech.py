@@ -44,7 +44,7 @@ class VGG11(nn.Module):
     def forward(self, queries: Tensor) -> Tensor:
         """Predict: (B, *Q) -> (B, *P)."""
         features = self.features(queries).flatten(1)
-        return self.fc2(self.fc1(features)).view(len(queries), *self.prediction_shape)
+        return self.fc2(self.fc1(features)).view(queries.shape[0], *self.prediction_shape)
 
 
 class LeNet(nn.Module):
@@ -76,7 +76,7 @@ class LeNet(nn.Module):
         features = functional.relu(functional.max_pool2d(self.conv1(queries), 2))
         features = functional.relu(functional.max_pool2d(self.conv2_drop(self.conv2(features)), 2))
         hidden = self.fc1_drop(functional.relu(self.fc1(features.flatten(1))))
-        return self.fc2(hidden).view(len(queries), *self.prediction_shape)
+        return self.fc2(hidden).view(queries.shape[0], *self.prediction_shape)
 
 
 def _spectrogram(network: str, query_shape: Sequence[int], smallest: int) -> Sequence[int]:

@@ -89,6 +89,19 @@ def test_available_of_another_shape_or_type_is_refused(available: Tensor) -> Non
         LinearDecoder(2, 1, (4,))(torch.zeros(2, 2, 4), torch.zeros(2, 1, 4), available)
 
 
+def test_decode_any_marks_what_is_lost_and_reads_nothing_that_did_not_arrive() -> None:
+    decoder = LinearDecoder(2, 1, (4,))
+    base_outputs, parity_outputs = torch.randn(3, 2, 4), torch.randn(3, 1, 4)
+    available = torch.tensor([[True, False, True], [True, False, False], [True, True, False]])
+    base_outputs[:2, 1], parity_outputs[1:] = torch.nan, torch.nan
+    predictions, there = decoder.decode_any(base_outputs, parity_outputs, available)
+    assert there.tolist() == [[True, True], [True, False], [True, True]]
+    assert torch.equal(predictions[:, 0], base_outputs[:, 0])
+    assert torch.allclose(predictions[0, 1], parity_outputs[0, 0] - base_outputs[0, 0])
+    assert predictions[1, 1].isnan().all()
+    assert torch.equal(predictions[2, 1], base_outputs[2, 1])
+
+
 def test_dispatch_sends_the_queries_themselves_and_the_parity_queries() -> None:
     encoder = LinearEncoder(2, 1, (3,))
     queries = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(0))

@@ -190,6 +190,27 @@ def test_matrices_of_patterns_are_kept_and_bounded(coders: tuple, monkeypatch: p
     assert len(fresh._plans) <= 4
 
 
+@pytest.mark.parametrize("needed", [None, 1])
+def test_the_table_that_is_traced_decodes_bit_for_bit_and_marks_what_it_cannot(
+    coders: tuple, needed: int | None
+) -> None:
+    decoder = coders[1](3, 2, (2,), needed=needed)
+    available = torch.cat([erasures.patterns(5, erased) for erased in range(6)])
+    outputs = torch.randn(len(available), 5, 2)
+    predictions, there = decoder.traceable().decode_any(outputs, outputs[:, :0], available)
+    decodable = decoder.can_decode(available)
+    assert torch.equal(there, decodable[:, None].expand(-1, 3))
+    assert predictions[~decodable].isnan().all()
+    expected = decoder(outputs, outputs[:, :0], available | ~decodable[:, None])
+    assert torch.equal(predictions[decodable], expected[decodable])
+
+
+def test_a_table_that_would_be_too_large_is_refused_before_it_is_made(coders: tuple) -> None:
+    decoder = coders[1](40, 40, (2,))
+    with pytest.raises(ParityError, match=r"a table of all erasure patterns of \w+ \(k = 40, r = 40"):
+        decoder.traceable()
+
+
 def test_the_state_dict_is_the_whole_model(coders: tuple) -> None:
     model, other = model_of(coders, 3, 2, mlp()), model_of(coders, 3, 2, mlp())
     queries, available = torch.randn(10, 3, 3), erasures.patterns(5, 2)

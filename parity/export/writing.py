@@ -1,0 +1,169 @@
+"""A coded model written as an artefact."""
+
+import copy
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from parity.coded_model import CodedModel
+from parity.errors import ParityError
+from parity.export.card import CardFacts, model_card
+from parity.export.manifest import FILE, FORMAT, VERSION, hashes
+from parity.export.preprocessing import Preprocessing
+from parity.export.programs import AnyPattern, can_write_onnx, save_onnx, save_program, trace
+from parity.settings import user_path
+from parity.storage.files import check_writable, write_json
+from parity.storage.folders import folder_written_whole
+from parity.versions import code_version
+
+log = logging.getLogger(__name__)
+
+_GET_ONNX = "pip install 'parity[export]'"
+
+
+class _Part(NamedTuple):
+    """A program of an artefact, and the names of its inputs and outputs in ONNX."""
+
+    program: ExportedProgram
+    what: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def save(
+    folder: str | Path,
+    coded_model: CodedModel,
+    preprocessing: Preprocessing,
+    card: CardFacts,
+    onnx: bool | None = None,
+) -> Path:
+    """Write a coded model as a folder that can be used without parity; whole or not at all.
+
+    The folder holds ``preprocessing``, ``encoder``, ``base``, ``parity_0`` ... and ``decoder``, each as a program of
+    ``torch.export`` (.pt2) for any batch size and as ONNX (.onnx); ``weights.safetensors``, the coded model's state
+    dict; ``model_card.md``; and ``manifest.json``. An artefact that lies there is replaced.
+
+    Args:
+        folder: where to.
+        coded_model: trained; it is left as it is.
+        preprocessing: what its queries have gone through.
+        card: what a person has to know.
+        onnx: also write ONNX; by default where the packages of the extra 'export' are installed.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ParityError: a network cannot be traced, or there is something else in the folder, or it cannot be written to.
+    """
+    folder = user_path(folder)
+    if onnx and not can_write_onnx():
+        raise ParityError(f"ONNX needs the packages onnx and onnxscript: {_GET_ONNX}, or leave it out (--no-onnx).")
+    check_writable(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / FILE).is_file():
+        raise ParityError(f"{folder} holds other files, which an artefact would replace: name a folder of its own.")
+    if onnx is None and not can_write_onnx():
+        log.warning("the artefact has no ONNX: %s", _GET_ONNX)
+    model = copy.deepcopy(coded_model).cpu().eval().requires_grad_(False)
+    parts, programs = _parts(model, copy.deepcopy(preprocessing).cpu())
+    with folder_written_whole(folder) as made:
+        for name, part in parts.items():
+            save_program(part.program, made / f"{name}.pt2")
+            if can_write_onnx() if onnx is None else onnx:
+                save_onnx(part.program, made / f"{name}.onnx", part.what, part.inputs, part.outputs)
+        _save_weights(model, made / "weights.safetensors")
+        manifest = _manifest(model, preprocessing, card, programs)
+        (made / "model_card.md").write_text(model_card(card, manifest))
+        write_json(made / FILE, {**manifest, "files": hashes(made)})
+    return folder
+
+
+def _parts(model: CodedModel, preprocessing: Preprocessing) -> tuple[dict[str, _Part], dict[str, Any]]:
+    """Trace everything: programs by the names of their files, and which of them do what."""
+    encoder, decoder = model.encoder, model.decoder
+    query = encoder.query_shape
+    base_workers = model.n - len(model.parity_models)
+    outputs = (base_workers, *decoder.prediction_shape)
+    parity_outputs = (model.n - base_workers, *decoder.parity_shape(decoder.prediction_shape))
+    floats = torch.float32
+    parts = {
+        "preprocessing": _Part(
+            trace(preprocessing, "the preprocessing", (query, preprocessing.dtype)),
+            "the preprocessing", ("stored",), ("queries",),
+        ),
+        "encoder": _Part(
+            trace(encoder, type(encoder).__name__, ((model.k, *query), floats)),
+            type(encoder).__name__, ("queries",), ("coded_queries",),
+        ),
+        "decoder": _Part(
+            trace(
+                AnyPattern(decoder).eval(), type(decoder).__name__,
+                (outputs, floats), (parity_outputs, floats), ((model.n,), torch.bool),
+            ),
+            type(decoder).__name__, ("base_outputs", "parity_outputs", "available"), ("predictions", "there"),
+        ),
+    }  # fmt: skip
+    names: dict[nn.Module, str] = {model.base_model: "base"}
+    for number, network in enumerate(model.parity_models):  # some of which may be the same, or the base model
+        names.setdefault(network, f"parity_{number}")
+    for network, name in names.items():
+        what = f"the network '{name}' ({type(network).__name__})"
+        parts[name] = _Part(trace(network, what, (query, floats)), what, ("queries",), ("outputs",))
+    return parts, {
+        "preprocessing": "preprocessing",
+        "encoder": "encoder",
+        "base": "base",
+        "parity": [names[network] for network in model.parity_models],
+        "decoder": "decoder",
+    }
+
+
+def _save_weights(model: CodedModel, path: Path) -> None:
+    from safetensors.torch import save as to_bytes
+
+    state: dict[str, Tensor] = {name: value.contiguous().clone() for name, value in model.state_dict().items()}
+    path.write_bytes(to_bytes(state))  # which takes no tensors that share memory, hence the clones
+
+
+def _manifest(
+    model: CodedModel, preprocessing: Preprocessing, card: CardFacts, programs: dict[str, Any]
+) -> dict[str, Any]:
+    encoder, decoder = model.encoder, model.decoder
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": card.name,
+        "code": {
+            "encoder": type(encoder).__name__,
+            "decoder": type(decoder).__name__,
+            "k": model.k,
+            "r": model.r,
+            "n": model.n,
+            "tolerance": decoder.tolerance,
+            "copies": encoder.copies,
+            "systematic": encoder.systematic,
+            "parity_workers": encoder.parity_workers,
+        },
+        "query_shape": list(encoder.query_shape),
+        "prediction_shape": list(decoder.prediction_shape),
+        "parity_shape": list(decoder.parity_shape(decoder.prediction_shape)),
+        "class_names": list(card.class_names),
+        "input_range": None if card.input_range is None else list(card.input_range),
+        "preprocessing": preprocessing.describe(),
+        "data": card.data,
+        "accuracies": dict(card.accuracies),
+        "weights": {"base": _size(model.base_model), "parity": [_size(network) for network in model.parity_models]},
+        "provenance": card.provenance,
+        "licences": dict(card.licences),
+        "command": card.command,
+        "programs": programs,
+        "versions": code_version(),
+    }
+
+
+def _size(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())

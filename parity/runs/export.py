@@ -1,0 +1,94 @@
+"""An experiment's run turned into an artefact."""
+
+from collections.abc import Mapping
+from copy import copy
+from pathlib import Path
+
+from parity.coded_model import CodedModel
+from parity.data import GroupDataModule
+from parity.errors import ParityError
+from parity.experiments.experiment import BASE_DIRECTORY, Experiment
+from parity.export import CardFacts, Preprocessing, save
+from parity.runs.evaluation import run_evaluation
+from parity.storage.files import read_json
+from parity.tasks import Classification
+from parity.training.loop.run_folder import CONFIG_FILE
+
+
+def export_run(
+    experiment: Experiment,
+    folder: Path | None = None,
+    *,
+    reload: str = "best",
+    ema: bool = False,
+    accelerator: str = "auto",
+    onnx: bool | None = None,
+    name: str | None = None,
+    provenance: str | None = None,
+    licences: Mapping[str, str] | None = None,
+) -> Path:
+    """Evaluate what an experiment has trained on test data, and write it as an artefact.
+
+    Args:
+        experiment: whose run.
+        folder: where to; by default 'artefact' in the run's folder.
+        reload: 'best', 'last' or 'epoch_<N>'.
+        ema: export the averaged weights of that checkpoint.
+        accelerator: to evaluate on, as Lightning names it.
+        onnx: also write ONNX; by default where its packages are installed.
+        name: of the artefact; by default the data set's and the run's.
+        provenance: where the base model's weights come from; by default the run that they are of.
+        licences: by what they are of.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ParityError: it is a base model or not trained, the data is not there, or it cannot be exported.
+    """
+    if experiment.is_base:
+        raise ParityError(
+            f"{experiment.experiment_name} is a base model, which has no code: export an experiment that protects it."
+        )
+    model = experiment.load_trained_model(reload, ema)
+    assert isinstance(model, CodedModel)  # as it is not a base model
+    datamodule = experiment.get_datamodule()
+    preprocessing = Preprocessing.of(datamodule, "test")
+    measured = run_evaluation(experiment, reload=reload, ema=ema, accelerator=accelerator)["code"]
+    is_classes = isinstance(datamodule.task, Classification)
+    card = CardFacts(
+        name=name or f"{experiment.dataset} {experiment.run_name}",
+        what=f"The base model predicts {_predicted(datamodule)}.",
+        data=f"the test data of {experiment.dataset}, in {measured['groups']} coding groups",
+        accuracies=measured,
+        class_names=datamodule.class_names if is_classes else (),
+        input_range=_range(datamodule),
+        provenance=provenance or _provenance(experiment),
+        licences=licences or {},
+        command=_command(experiment),
+    )
+    return save(folder or experiment.save_dir / "artefact", model, preprocessing, card, onnx)
+
+
+def _command(experiment: Experiment) -> str:
+    """Return the command that trains it, without the folder of this machine that its runs lie in."""
+    anywhere = copy(experiment)
+    anywhere.base_directory = Path(BASE_DIRECTORY)
+    return anywhere.command()
+
+
+def _predicted(datamodule: GroupDataModule) -> str:
+    if isinstance(datamodule.task, Classification):
+        return f"which of {datamodule.task.prediction_shape[0]} classes a query of {datamodule.dataset} is of"
+    return f"the box of the object in an image of {datamodule.dataset}, as (x, y, w, h)"
+
+
+def _range(datamodule: GroupDataModule) -> tuple[float, float]:
+    """Return the least and the greatest number of the first test queries."""
+    _, queries, _ = next(datamodule.loader("test").every_query())
+    return float(queries.min()), float(queries.max())
+
+
+def _provenance(experiment: Experiment) -> str:
+    stored = read_json(experiment.save_dir / CONFIG_FILE, "the folder of a run").get("base_weights_sha256")
+    return f"the base model of the run, of which the SHA-256 of all weights is {stored}"
