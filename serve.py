@@ -3,6 +3,7 @@
 
 python serve.py --dataset MNIST --experiment_name mlp_k4_cells_kl --workers 8
 python serve.py experiments/MNIST/original/mlp_k2_add --workers 8 --engine processes --patience 0.02
+python serve.py mine/ --workers 8      # an artefact that export.py or result.save has written
 """
 
 import argparse
@@ -17,7 +18,9 @@ from parity.command_line import add_experiment_arguments, parse_overrides, run_c
 from parity.errors import ParityError
 
 if TYPE_CHECKING:
-    from parity.serving import Policy
+    from collections.abc import Callable
+
+    from parity.serving import Policy, Servable
 
 _NEEDED = ("fastapi", "prometheus_client", "uvicorn")
 _WAITING_PER_WORKER = 2  # so that what is accepted waits for about two others
@@ -28,7 +31,9 @@ _RELATIVE_PATIENCE = 1.5
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of all options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", nargs="?", type=Path, metavar="FOLDER", help="folder of the run, instead of its names")
+    parser.add_argument(
+        "run", nargs="?", type=Path, metavar="FOLDER", help="folder of the run or of an artefact, instead of names"
+    )
     add_experiment_arguments(parser)
     parser.add_argument("--experiment_name", metavar="NAME", help="name of the experiment to serve")
     parser.add_argument(
@@ -106,23 +111,31 @@ def main(args: argparse.Namespace) -> None:
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ParityError(f"serving needs {missing[0]}, which is not installed: pip install 'parity[serve]'.")
-    from parity.experiments import Experiment, catalogue
-    from parity.runs.naming import named_run
-    from parity.runs.serving import load_servable
+    from parity.experiments import catalogue
     from parity.serving import Batching, Service, make_pool
     from parity.serving.listening import listen, serve_http
 
     for folder in args.experiments_path:
         catalogue.add_experiments_path(folder)
     policy, batching = _policy(args), Batching(args.max_batch_size, args.batch_wait)
+    pool = partial(make_pool, args.engine, workers=args.workers, batching=batching, address=args.address)
+    with listen(args.host, args.port) as listening:
+        asyncio.run(serve_http(Service(_loader(args), pool, policy), listening))
+
+
+def _loader(args: argparse.Namespace) -> "Callable[[], Servable]":
+    """Return what loads the artefact or the run that is named."""
+    from parity.experiments import Experiment
+    from parity.runs.naming import named_run
+    from parity.runs.serving import load_artefact, load_servable
+
+    if args.run and (args.run / "manifest.json").is_file():
+        return partial(load_artefact, args.run, default_class=args.default_class)
     if args.run:
         experiment = Experiment(args.run, overrides=parse_overrides(args.overrides))
     else:
         experiment = named_run(args, args.experiment_name)
-    load = partial(load_servable, experiment, reload=args.reload, ema=args.ema, default_class=args.default_class)
-    pool = partial(make_pool, args.engine, workers=args.workers, batching=batching, address=args.address)
-    with listen(args.host, args.port) as listening:
-        asyncio.run(serve_http(Service(load, pool, policy), listening))
+    return partial(load_servable, experiment, reload=args.reload, ema=args.ema, default_class=args.default_class)
 
 
 def _policy(args: argparse.Namespace) -> "Policy":

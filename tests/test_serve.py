@@ -15,9 +15,10 @@ import httpx
 import pytest
 import torch
 
+import parity.zoo
 from parity.coded_model import CodedModel
 from parity.experiments import Experiment, catalogue
-from parity.runs.serving import load_servable
+from parity.runs.serving import load_artefact, load_servable
 from parity.serving import CodedServer, Policy, make_pool
 
 ROOT = Path(__file__).parents[1]
@@ -118,6 +119,22 @@ def test_a_served_prediction_is_the_base_models_for_the_query_as_the_data_set_st
     assert servable.default is not None
     assert servable.default.argmax() == 3
     assert len(servable.version) == 64
+
+
+def test_an_artefact_is_served_with_its_own_preprocessing_and_without_its_run() -> None:
+    artefact = parity.zoo.load("digits-mlp-k2-add")
+    servable = load_artefact(next(Path(parity.__file__).parent.rglob("digits-mlp-k2-add")))
+    stored = torch.randint(0, 17, (1, 8, 8))
+    expected = artefact.preprocessing(stored[None].to(servable.stored))
+    torch.testing.assert_close(servable.prepared(stored.double()), expected[0])
+
+    async def test() -> torch.Tensor:
+        pool = make_pool("threads", servable.model, workers=1)
+        async with CodedServer(servable.model, Policy(patience=60, deadline=60), pool) as server:
+            return (await server.ask(servable.prepared(stored))).prediction
+
+    with torch.inference_mode():
+        torch.testing.assert_close(asyncio.run(test()), artefact.coded_model.base_model(expected)[0])
 
 
 def test_workers_in_other_processes_run_networks_of_a_users_own_files(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,6 @@
-"""An experiment's run turned into a code that is ready to be served."""
+"""An experiment's run, or an artefact, turned into a code that is ready to be served."""
+
+from pathlib import Path
 
 import torch
 from torch.nn import functional
@@ -7,6 +9,8 @@ from parity.coded_model import CodedModel
 from parity.data import GroupDataModule, TensorDataModule
 from parity.errors import ParityError
 from parity.experiments.experiment import Experiment
+from parity.export import load
+from parity.export.manifest import FILE, sha256
 from parity.models.weights import fingerprint
 from parity.serving import Servable
 
@@ -36,6 +40,28 @@ def load_servable(
         stored,
         name=f"{experiment.dataset} {experiment.run_name}",
         version=fingerprint(model),
+        default=None if default_class is None else _one_hot(default_class, model.decoder.prediction_shape),
+    )
+
+
+def load_artefact(folder: Path, *, default_class: int | None = None) -> Servable:
+    """Return an artefact as ``parity.export.save`` has written it; nothing of its run or its data is needed.
+
+    Args:
+        folder: of the artefact.
+        default_class: as in ``load_servable``.
+
+    Raises:
+        ParityError: the folder is not a whole artefact, or it has no such class.
+    """
+    artefact = load(folder)
+    model = artefact.coded_model
+    return Servable(
+        model,
+        artefact.preprocessing,
+        getattr(torch, artefact.manifest["preprocessing"]["dtype"]),
+        name=artefact.manifest["name"],
+        version=sha256((folder / FILE).read_bytes()),
         default=None if default_class is None else _one_hot(default_class, model.decoder.prediction_shape),
     )
 
