@@ -112,11 +112,12 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def compare(args: argparse.Namespace) -> None:
     """Compare several experiments."""
+    from parity.evaluation.evaluate import UNAVAILABLE
     from parity.evaluation.report.report import write_report
     from parity.evaluation.report.wandb_report import log_report
     from parity.evaluation.tables import show_comparison
     from parity.experiments import catalogue
-    from parity.runs.comparison import UNAVAILABLE, run_comparison
+    from parity.runs.comparison import run_comparison
     from parity.storage.files import check_writable
     from parity.wandb_server import check_wandb_project
 

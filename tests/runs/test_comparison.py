@@ -82,8 +82,9 @@ def test_what_is_confused_adds_up(comparison: dict[str, Any]) -> None:
             assert right / total == pytest.approx(code["A_d"]["1"]["value"])
             calibration = code["calibration"]
             assert sum(calibration["count"]) == total
-            agreeing = sum(map(float.__mul__, map(float, calibration["count"]), calibration["agreement"]))
-            assert agreeing / total == pytest.approx(code["reconstruction"]["1"]["value"])
+            for bins, accuracy in ((calibration, code["A_d"]["1"]), (calibration["base"], code["A_a"])):
+                right = sum(map(float.__mul__, map(float, bins["count"]), bins["accuracy"]))
+                assert right / total == pytest.approx(accuracy["value"])
 
 
 def test_the_panel_shows_groups(comparison: dict[str, Any]) -> None:
