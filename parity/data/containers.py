@@ -185,7 +185,7 @@ def _of_table(table: "pd.DataFrame", where: str, names: Names) -> Queries:
     elif text := [str(column) for column in columns if not pd.api.types.is_numeric_dtype(queries[column])]:
         raise ParityError(f"{where}: column '{text[0]}' is not of numbers: drop it, or turn it into numbers.")
     else:
-        stored = torch.from_numpy(queries.to_numpy(dtype=np.float32))
+        stored = torch.tensor(queries.to_numpy(dtype=np.float32))
     if target is None:
         return _checked(stored, None, where)
     column = table[target]

@@ -55,8 +55,13 @@ class QueriesDataModule(GroupDataModule):
     ) -> None:
         first = next(iter(splits.values()))
         if "val" not in splits and common.get("num_validation") is None:
-            common["num_validation"] = min(_MOST_VALIDATION, len(first) // 10)
+            common["num_validation"] = max(k, min(_MOST_VALIDATION, len(first) // 10))
         super().__init__(k, **common)
+        if "train" in splits and "val" not in splits and len(first) < 2 * k:
+            raise ParityError(
+                f"{len(first)} queries are too few for groups of k = {k}, one to train on and one to validate on: hand "
+                "over more, or choose a smaller k."
+            )
         self._task, self._scaling, self._name = task, scaling, name
         self.augmentation, self.num_workers, self._reading = augmentation, num_workers, reading
         self._query_shape = tuple(network_input(first.first(), scaling, self.where(next(iter(splits)))).shape[1:])

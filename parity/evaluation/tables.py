@@ -96,13 +96,19 @@ def show_comparison(results: dict[str, Any], console: Console | None = None) -> 
             f"+{code['extra_workers']:.0%}",
             f"{code['A_a']['value']:.4f}",
             _with_interval(code["loss"]["1"]) if code["loss"] else "–",
-            *(f"{code[key]['1']['value']:.4f}" if code[key] else "–" for key in ("A_d", "reconstruction")),
+            *(_with_spread(code[key]["1"]) if code[key] else "–" for key in ("A_d", "reconstruction")),
             *(f"{overall['value']:.4f}" for overall in code["A_o"].values()),
         )
     console.print(table)
 
 
+def _with_spread(entry: dict[str, float]) -> str:
+    return f"{entry['value']:.4f}" + (f" ± {entry['sd']:.4f}" if "sd" in entry else "")
+
+
 def _with_interval(interval: dict[str, float]) -> str:
+    if "sd" in interval:
+        return f"{interval['value']:.4f} ± {interval['sd']:.4f}"
     return f"{interval['value']:.4f} ({interval['low']:.4f}–{interval['high']:.4f})"
 
 

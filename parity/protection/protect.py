@@ -48,6 +48,7 @@ def protect(
     task: Task | None = None,
     scaling: Scaling | None = None,
     size: int | None = None,
+    num_validation: int | None = None,
     augmentation: Augmentation | str | None = "auto",
     recipe: Recipe = Recipe(),
     max_epochs: int | None = None,
@@ -66,7 +67,7 @@ def protect(
         train_data: single queries, in any form that ``groups_of`` takes: arrays (X, y), a ``Dataset``, a
             ``DataLoader``, dicts, a DataFrame, a folder of images, a datamodule. Without targets, codes are trained
             towards the network's predictions.
-        val_data: likewise; without it a tenth of the training data is held out.
+        val_data: likewise; without it ``num_validation`` training queries are held out.
         k: queries in a coding group.
         r: parity queries made of a group.
         checkpoints_path: where the training is kept; None keeps nothing, and the last weights are taken.
@@ -80,8 +81,9 @@ def protect(
         task: what predictions are measured by; by default a classification of as many classes as are predicted.
         scaling: of stored queries, e.g. ``Scaling(255, mean, std)`` for pixels; it becomes part of the artefact.
         size: side in pixels that images of a folder are resized to.
-        augmentation: of training queries in storage type, (B, *Q) -> (B, *Q); 'auto' moves images by up to an eighth
-            of a side, and mirrors half of them where that hardly changes the network's predictions; None for none.
+        num_validation: training queries held out where there is no validation data; by default a tenth, at most 5,000.
+        augmentation: of training queries in storage type, (B, *Q) -> (B, *Q); 'auto' moves and mirrors images as far
+            as that hardly changes the network's predictions; None for none.
         recipe: optimiser, schedule, batches.
         max_epochs: how many epochs; by default the recipe's for this number of queries.
         seed: of everything random in the training.
@@ -95,21 +97,17 @@ def protect(
     Raises:
         ParityError: the network or the data cannot be used, in one sentence; nothing was trained then.
     """
-    if towards not in (None, *_TOWARDS):
-        raise ParityError(f"towards is 'labels' or 'network', not '{towards}': {did_you_mean(str(towards), _TOWARDS)}")
-    if k < 2:
-        raise ParityError(f"a code protects k = 2 queries or more together, not k = {k}.")
+    _check_choices(k, towards)
     folder = None if checkpoints_path is None else user_path(checkpoints_path)
     base = prepared(network, output)
     data = groups_of(
         train_data, k, val_data=val_data, network=partial(first_predictions, base), queries=queries, targets=targets,
-        task=task, scaling=scaling, size=size, name=name,
+        task=task, scaling=scaling, size=size, name=name, num_validation=num_validation,
     )  # fmt: skip
-    device = make_trainer(Hardware(accelerator), logger=False, enable_checkpointing=False).strategy.root_device
     few = _few_queries(data)
     of = Protectable(base, few[:2], first_predictions(base, few[:2]), k, r, factory)
-    labelled = not isinstance(data, QueriesDataModule) or data.has_labels
-    towards = towards or ("labels" if labelled else "network")
+    if towards is None:
+        towards = "labels" if not isinstance(data, QueriesDataModule) or data.has_labels else "network"
     with seeded(seed):
         choice = choose(code, of)
         model = coded_model(choice, of)
@@ -122,13 +120,21 @@ def protect(
             monitor=f"val/{'overall' if towards == 'labels' else 'reconstruction'}_{data.task.measures[0]}",
             optimizer=recipe.optimizer, schedule=recipe.schedule, checkpoints_path=folder,
             log_path=None if folder is None else folder / "logs", accelerator=accelerator,
-        ) | training  # fmt: skip
-        trained = train_model(model, data, epochs, **arguments)
+        )  # fmt: skip
+        trained = train_model(model, data, epochs, **{**arguments, **training})
     if folder is not None:
         load_trained(model, folder)
+    device = make_trainer(Hardware(accelerator), logger=False, enable_checkpointing=False).strategy.root_device
     model.requires_grad_(False).to(device)
     measured = evaluate({choice.name: model}, data, split="val", unavailable=(), timed=False)
     return Protected(model, data, measured, choice.name, choice.why, trained.history)
+
+
+def _check_choices(k: int, towards: str | None) -> None:
+    if towards not in (None, *_TOWARDS):
+        raise ParityError(f"towards is 'labels' or 'network', not '{towards}': {did_you_mean(str(towards), _TOWARDS)}")
+    if k < 2:
+        raise ParityError(f"a code protects k = 2 queries or more together, not k = {k}.")
 
 
 @torch.no_grad()

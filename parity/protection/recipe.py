@@ -14,8 +14,10 @@ from parity.training.objectives.optimizers import AdamW, OneCycle, OptimizerFact
 
 _QUERIES_TO_TRAIN_ON = 500_000
 _EPOCHS = (6, 200)
-_MIRRORED_ALIKE = 0.7
-_SHARE_OF_SIDE = 8
+_MIRRORED_ALIKE, _MOVED_ALIKE = 0.8, 0.9
+"""Shares of predictions that stay as they are."""
+_SHARES_OF_SIDE = (8, 16, 32)
+"""Images are moved by up to a side divided by the first of these that may be."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Recipe:
         temperature: of the divergence from the base model's predictions, where there are no labels.
     """
 
-    optimizer: OptimizerFactory = field(default_factory=lambda: AdamW(lr=2e-3, weight_decay=1e-2))
+    optimizer: OptimizerFactory = field(default_factory=lambda: AdamW(lr=5e-3, weight_decay=1e-2))
     schedule: ScheduleFactory | None = field(default_factory=OneCycle)
     epochs: int | None = None
     queries_per_batch: int = 256
@@ -47,17 +49,27 @@ class Recipe:
 
 @torch.no_grad()
 def augmentation_for(network: nn.Module, queries: Tensor) -> RandomCropAndFlip | None:
-    """Return how training images are changed: moved by up to an eighth of a side, mirrored where that changes little.
+    """Return how training images are changed: moved and mirrored as far as the network's predictions hardly change.
+
+    Images whose classes depend on it, as digits do, are not mirrored, and those that fill their frame are not moved.
 
     Args:
-        network: the base model.
+        network: the base model, a classification's.
         queries: some that it takes, (B, *Q).
 
     Returns:
-        None where queries are not images.
+        None where queries are not images, or neither leaves predictions as they are.
     """
     if queries.ndim != 4:
         return None
-    _, _, height, width = queries.shape
-    alike = network(queries).argmax(-1) == network(queries.flip(-1)).argmax(-1)
-    return RandomCropAndFlip(min(height, width) // _SHARE_OF_SIDE, bool(alike.float().mean() >= _MIRRORED_ALIKE))
+    predicted = network(queries).argmax(-1)
+
+    def alike(changed: Tensor) -> float:
+        return float((network(changed).argmax(-1) == predicted).float().mean())
+
+    mirror = alike(queries.flip(-1)) >= _MIRRORED_ALIKE
+    side = min(queries.shape[2:])
+    for padding in (side // share for share in _SHARES_OF_SIDE if side >= share):
+        if alike(RandomCropAndFlip(padding, mirror=False)(queries)) >= _MOVED_ALIKE:
+            return RandomCropAndFlip(padding, mirror)
+    return RandomCropAndFlip(0, mirror) if mirror else None

@@ -10,6 +10,7 @@ from parity.data.queries import QueriesDataModule
 from parity.errors import ParityError
 from parity.evaluation.evaluate import evaluate
 from parity.evaluation.evaluation import Evaluation
+from parity.experiments import Experiment
 from parity.tasks import Classification
 
 
@@ -101,3 +102,21 @@ class Protected:
             "provenance": "the network that was handed to parity.protect",
             "command": f"parity.protect(network, train_data, val_data, k={self.coded_model.k}, code='{self.code}')",
         }
+
+
+def of_experiment(experiment: Experiment, reload: str = "best") -> Protected:
+    """Return what an experiment has trained as ``protect`` returns it, measured on validation data.
+
+    Raises:
+        ParityError: it is not trained, or is a base experiment.
+    """
+    if experiment.is_base:
+        raise ParityError(
+            f"{experiment.experiment_name} is a base model: protect it, by parity.protect with what its "
+            "load_trained_model() and get_datamodule() return."
+        )
+    model = experiment.load_trained_model(reload)
+    assert isinstance(model, CodedModel), "a parity experiment's model"
+    data = experiment.get_datamodule()
+    measured = evaluate({experiment.run_name: model}, data, split="val", unavailable=(), timed=False)
+    return Protected(model, data, measured, experiment.run_name, f"by {experiment!r}", experiment.load_metrics())

@@ -10,6 +10,7 @@ from parity.errors import ParityError
 from parity.evaluation.comparison import Candidate
 from parity.evaluation.evaluate import UNAVAILABLE, about, check_shared_base_model, compare_on
 from parity.evaluation.groups import DataInGroups
+from parity.evaluation.seeds import over_seeds
 from parity.experiments.experiment import Experiment
 from parity.training.loop.hardware import Hardware, make_trainer
 
@@ -29,6 +30,7 @@ def run_comparison(
     reload: str = "best",
     ema: bool = False,
     accelerator: str = "auto",
+    together: bool = False,
 ) -> dict[str, Any]:
     """Compare what experiments have trained, on the base model that they share.
 
@@ -44,6 +46,7 @@ def run_comparison(
         reload: which checkpoints.
         ema: the averaged weights of parity experiments' checkpoints.
         accelerator: as Lightning names it.
+        together: put runs that differ by their seed alone into one row, of means and standard deviations.
 
     Returns:
         What ``write_report`` takes.
@@ -63,12 +66,12 @@ def run_comparison(
         experiment.load_trained_model(reload, ema and not experiment.is_base).to(device) for experiment in experiments
     ]
     networks = [model.base_model if isinstance(model, CodedModel) else model for model in models]
-    named = zip([experiment.experiment_name for experiment in experiments], networks, strict=True)
-    check_shared_base_model(dict(named))
-    return compare_on(
+    names = [experiment.run_name for experiment in experiments]
+    check_shared_base_model(dict(zip(names, networks, strict=True)))
+    compared = compare_on(
         data, networks[0], base.experiment_name,
         [
-            Candidate(experiment.experiment_name, about(model), True, model.eval())
+            Candidate(experiment.run_name, about(model), True, model.eval())
             for experiment, model in zip(experiments, models, strict=True)
             if isinstance(model, CodedModel)
         ],
@@ -76,6 +79,9 @@ def run_comparison(
         backup=None if backup is None else (backup.experiment_name, _backup(backup, reload).to(device)),
         ks=ks, unavailable=unavailable, paired=paired, default_class=default_class, split=split,
     )  # fmt: skip
+    if not together:
+        return compared
+    return over_seeds(compared, {experiment.run_name: experiment.name_without_seed for experiment in experiments})
 
 
 def _backup(backup: Experiment, reload: str) -> nn.Module:

@@ -123,7 +123,8 @@ def families(codes: Sequence[Code]) -> list[tuple[str, list[Code]]]:
     """
     by_name: dict[str, list[Code]] = defaultdict(list)
     for code in codes:
-        by_name[re.sub(rf"_k{code['k']}(?![0-9])", "", code["name"], count=1)].append(code)
+        swept = re.sub(rf"_k\d+(?![0-9])(.*)-code\.k={code['k']}(?![0-9])", r"\1", code["name"], count=1)
+        by_name[re.sub(rf"_k{code['k']}(?![0-9])", "", swept, count=1)].append(code)
     found: list[tuple[str, list[Code]]] = []
     for name, members in by_name.items():
         if len({code["k"] for code in members}) == len(members):

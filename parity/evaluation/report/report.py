@@ -80,9 +80,7 @@ def write_report(comparison: Mapping[str, Any], folder: Path, formats: Sequence[
         for picture in pictures
         for kind, drawn in picture.files.items()
     }
-    write_json(
-        folder / "results.json", _plain({**comparison, "codes": list(map(_without_images, comparison["codes"]))})
-    )
+    write_json(folder / "results.json", plain(comparison))
     for path, content in contents.items():
         with written_whole(path) as temporary:
             temporary.write_bytes(content)
@@ -111,6 +109,11 @@ def _without_images(code: Mapping[str, Any]) -> dict[str, Any]:
         for group in code.get("panel") or ()
     ]
     return {**code, "panel": panel}
+
+
+def plain(comparison: Mapping[str, Any]) -> Any:
+    """Return a comparison as JSON has it, without the images of its panels."""
+    return _plain({**comparison, "codes": list(map(_without_images, comparison["codes"]))})
 
 
 def _plain(value: Any) -> Any:

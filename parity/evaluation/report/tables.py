@@ -34,11 +34,16 @@ def accuracy_table(comparison: Numbers) -> Table:
     head += [*(f"A_o({f:g})" for f in comparison["unavailable"]), "mean squared error"]
     show = Measure(comparison["measure"])
     return Table(
-        f"What each code costs and gives. Accuracies {show.in_words}, with 95 % confidence intervals; extra workers in "
+        f"What each code costs and gives. Accuracies {show.in_words}, with {_spread_in_words(codes)}; extra workers in "
         "% of k; multiply-adds as a multiple of those of a query.",
         tuple(head),
         [_accuracy_row(code, comparison["unavailable"], erased, show) for code in codes],
     )
+
+
+def _spread_in_words(codes: Sequence[Numbers]) -> str:
+    seeds = max((int(code.get("seeds", 1)) for code in codes), default=1)
+    return "95 % confidence intervals" if seeds == 1 else f"± their standard deviation over {seeds} seeds"
 
 
 def against_table(comparison: Numbers) -> Table:
@@ -80,6 +85,11 @@ def loss_in_words(lost: Numbers | None, a_a: float, a_d: float | None, measure: 
     if high < 0:
         does, value, low, high = "gains", -value, -high, -low
     numbers = [f"{number + 0.0:.{digits}f}".replace("-", "−") for number in (value, low, high)]
+    if "sd" in lost:
+        return (
+            f"{does} {numbers[0]} ± {scale * lost['sd']:.{digits}f} {unit} (over seeds) when a worker is missing: "
+            f"A_a {a_a:.4f}, A_d {a_d:.4f}"
+        )
     return (
         f"{does} {numbers[0]} {unit} ({numbers[1]} to {numbers[2]}, 95 %, paired) when a worker is missing: "
         f"A_a {a_a:.4f}, A_d {a_d:.4f}"
@@ -170,6 +180,8 @@ class Measure:
         if entry is None or number(entry["value"]) is None:
             return Cell(NOTHING)
         text = self(entry["value"])
+        if number(entry.get("sd")) is not None:
+            return Cell(text, f"± {self(entry['sd'])}")
         if number(entry.get("low")) is not None and number(entry.get("high")) is not None:
             return Cell(text, f"{self(entry['low'])}–{self(entry['high'])}")
         return Cell(text, f"± {self(1.96 * error)}" if (error := number(entry.get("standard_error"))) else "")
