@@ -104,6 +104,14 @@ def test_an_exact_replica_is_calibrated_as_the_base_model(comparison: dict[str, 
     assert calibration["error"] == pytest.approx(calibration["base"]["error"])
 
 
+def test_an_experiment_gives_what_protect_gives(trained: Path) -> None:
+    result = Experiment("Digits", "mlp_k2_add", base_directory=trained).result()
+    assert "when a worker is missing: A_a" in str(result)
+    assert result.evaluate(timed=False).results["codes"][0]["name"] == "mlp_k2_add"
+    with pytest.raises(ParityError, match="is a base model: protect it"):
+        Experiment("Digits", "mlp_base", base_directory=trained).result()
+
+
 def test_the_panel_shows_groups(comparison: dict[str, Any]) -> None:
     first = [code["panel"][0]["targets"] for code in comparison["codes"] if code["k"] == 2]
     assert all(targets == first[0] for targets in first), "every code sees the same groups"
