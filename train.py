@@ -142,14 +142,16 @@ def experiment_names(args: argparse.Namespace) -> list[str]:
         ParityError: they name none, or have an option for one where there are several.
     """
     from parity.experiments import catalogue
+    from parity.experiments.variants import sweep_points
 
     if not args.dataset or not args.experiment_name:
         raise ParityError("name a --dataset and an --experiment_name; --list shows what there is.")
     names = catalogue.matching(args.dataset, args.experiment_name, args.collection)
-    if len(names) > 1:
+    runs = len(names) * len(asked_seeds(args)) * len(sweep_points(args.sweep))
+    if runs > 1:
         for option in ("run_name", "resume_from", "wandb_id", "wandb_name"):
             if getattr(args, option):
-                raise ParityError(f"--{option} is for one experiment, and these are {len(names)}.")
+                raise ParityError(f"--{option} is for one experiment, and these are {runs}.")
     return names
 
 

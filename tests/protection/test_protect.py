@@ -1,6 +1,7 @@
 """One call: a network and data of one's own become a coded model whose loss is known."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -106,10 +107,19 @@ def test_a_network_without_a_last_linear_layer_is_protected_by_addition(digits: 
     assert "not grid" in result.why
 
 
+@dataclass
+class Returned:
+    """As HuggingFace's networks return."""
+
+    logits: Tensor
+    loss: None = None
+
+
 @pytest.mark.parametrize(
     ("wrapped", "output"),
     [
         (lambda logits: (logits, None), 0),
+        (Returned, "logits"),
         (lambda logits: {"loss": None, "logits": logits}, "logits"),
         (lambda logits: {"all": [logits]}, lambda returned: returned["all"][0]),
     ],

@@ -205,7 +205,7 @@ def _overall(comparison: Mapping[str, Any]) -> list[Picture]:
             axes.errorbar(
                 [f for f, _ in points],
                 [scale * point["value"] for _, point in points],
-                yerr=[scale * 1.96 * (point["standard_error"] or 0.0) for _, point in points],
+                yerr=[scale * point.get("sd", 1.96 * (point["standard_error"] or 0.0)) for _, point in points],
                 color=look.colour,
                 linestyle=look.line,
                 marker=look.marker,
