@@ -36,10 +36,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def _run_name(experiment_name: str, seed: int | None, overrides: Mapping[str, Any]) -> str:
-    """Return the name of a run's folder; other k or r than the experiment's are part of it, as is a seed."""
-    code = "".join(f"-{path}={overrides[path]}" for path in ("code.k", "code.r") if path in overrides)
-    return f"{experiment_name}{code}" + ("" if seed is None else f"-seed={seed}")
+def _run_name(experiment_name: str, seed: int | None, own: Config, overridden: Config) -> str:
+    """Return the name of a run's folder; other k or r than the experiment's own are part of it, as is a seed."""
+    code = overridden.get("code", {})
+    changed = [name for name in ("k", "r") if code.get(name) != own.get("code", {}).get(name)]
+    return (
+        experiment_name
+        + "".join(f"-code.{name}={code[name]}" for name in changed)
+        + ("" if seed is None else f"-seed={seed}")
+    )
 
 
 class Experiment:
@@ -85,7 +90,8 @@ class Experiment:
         self.base_directory = user_path(base_directory)
         self.seed, self.overrides = seed, dict(overrides or {})
         self.config = frozen(apply_overrides(update_config(_DEFAULTS, entry.config), self.overrides))
-        self.run_name = run_name or _run_name(entry.name, seed, self.overrides)
+        self._default_run_name = _run_name(entry.name, seed, entry.config, self.config)
+        self.run_name = run_name or self._default_run_name
         if seed is not None and not 0 <= seed < 2**32:
             raise ParityError(f"a seed is a number from 0 to 2^32 - 1, not {seed}.")
         if Path(self.run_name).name != self.run_name or self.run_name == "..":
@@ -233,7 +239,7 @@ class Experiment:
             options += ["--base_directory", str(self.base_directory)]
         if self.seed is not None:
             options += ["--seed", str(self.seed)]
-        if self.run_name != _run_name(self.experiment_name, self.seed, self.overrides):
+        if self.run_name != self._default_run_name:
             options += ["--run_name", self.run_name]
         if self.overrides:
             options += ["--set", *(f"{path}={value}" for path, value in self.overrides.items())]

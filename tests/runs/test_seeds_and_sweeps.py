@@ -69,7 +69,8 @@ def test_another_k_is_part_of_a_runs_name() -> None:
     assert experiment.run_name == "mlp_k2_add-code.k=3"
     assert experiment.save_dir.name == experiment.run_name
     assert "--run_name" not in experiment.command()
-    assert Experiment("Digits", "mlp_k2_add", overrides={"trainer.max_epochs": 3}).run_name == "mlp_k2_add"
+    for unchanged in ({"trainer.max_epochs": 3}, {"code.k": "2"}):
+        assert Experiment("Digits", "mlp_k2_add", overrides=unchanged).run_name == "mlp_k2_add"
 
 
 def test_a_run_is_found_by_its_folder_and_by_its_name(runs: Path) -> None:
