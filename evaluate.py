@@ -86,8 +86,6 @@ def main(args: argparse.Namespace) -> None:
         raise ParityError("name one --experiment_name to evaluate, or several to --compare.")
     if args.experiment_name and (args.seeds or args.sweep):
         args.compare = [args.experiment_name]
-    if args.json and (args.json.is_dir() or not args.json.resolve().parent.is_dir()):
-        raise ParityError(f"--json {args.json}: that is a folder, or its folder does not exist.")
     if args.compare:
         compare(args)
     else:
@@ -101,6 +99,8 @@ def evaluate(args: argparse.Namespace) -> None:
     from parity.storage.files import write_json
 
     experiment = _find(args, args.experiment_name)
+    if args.json and (args.json.is_dir() or not args.json.resolve().parent.is_dir()):
+        raise ParityError(f"--json {args.json}: that is a folder, or its folder does not exist.")
     results: dict[str, Any] = run_evaluation(
         experiment,
         reload=args.reload,
