@@ -15,7 +15,7 @@ setup: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(RUN) -r requirements.lock
-	$(BIN)/uv pip install --quiet --python $(RUN) --no-deps -e .
+	$(BIN)/uv pip install --quiet --python $(RUN) --no-deps --config-settings editable_mode=compat -e .
 	@touch $@
 
 quickstart: setup

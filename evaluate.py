@@ -7,10 +7,13 @@ python evaluate.py --dataset MNIST --compare 'mlp_k*_add' mlp_k2_concat --baseli
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from parity.command_line import add_experiment_arguments, run_command
+from parity.command_line import add_experiment_arguments, asked_seeds, parse_overrides, run_command
 from parity.errors import ParityError
+
+if TYPE_CHECKING:
+    from parity.experiments import Experiment
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -36,11 +39,16 @@ def get_parser() -> argparse.ArgumentParser:
     comparison = parser.add_argument_group("comparison")
     comparison.add_argument(
         "--compare", nargs="+", metavar="NAME",
-        help="compare these trained experiments, names or globs; a base model with --baselines alone",
+        help="compare these trained experiments, names or globs, or runs, folders or their names; a base model with "
+        "--baselines alone",
     )  # fmt: skip
     comparison.add_argument(
         "--report", type=Path, metavar="DIR", help="write tables, figures and a page to this folder"
     )
+    comparison.add_argument(
+        "--format", nargs="+", default=[], metavar="FORMAT",
+        help="further formats of the report: svg and pdf of figures, latex, json and parquet of the table",
+    )  # fmt: skip
     comparison.add_argument(
         "--baselines", action="store_true",
         help="add the codes without training: replication, ApproxIFER, NeRCC, no redundancy",
@@ -76,6 +84,8 @@ def main(args: argparse.Namespace) -> None:
         raise ParityError("name a --dataset, e.g. --dataset MNIST.")
     if bool(args.experiment_name) == bool(args.compare):
         raise ParityError("name one --experiment_name to evaluate, or several to --compare.")
+    if args.experiment_name and (args.seeds or args.sweep):
+        args.compare = [args.experiment_name]
     if args.compare:
         compare(args)
     else:
@@ -113,13 +123,14 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def compare(args: argparse.Namespace) -> None:
     """Compare several experiments."""
-    from parity.evaluation.report.report import write_report
+    from parity.evaluation.evaluate import UNAVAILABLE
+    from parity.evaluation.report.files import check_formats
+    from parity.evaluation.report.report import plain, write_report
     from parity.evaluation.report.wandb_report import log_report
     from parity.evaluation.tables import show_comparison
-    from parity.experiments import catalogue
-    from parity.runs.comparison import UNAVAILABLE, run_comparison
+    from parity.runs.comparison import run_comparison
     from parity.runs.naming import named_run
-    from parity.storage.files import check_writable
+    from parity.storage.files import check_writable, write_json
     from parity.wandb_server import check_wandb_project
 
     if args.wandb_logger:
@@ -128,11 +139,12 @@ def compare(args: argparse.Namespace) -> None:
             raise ParityError("--wandb_logger uploads the report: name its folder with --report DIR.")
     if args.report:
         check_writable(args.report)
-    names = catalogue.matching(args.dataset, args.compare, args.collection)
-    experiments = [named_run(args, name) for name in names]
+        check_formats(args.format)
+    experiments = [experiment for name in args.compare for experiment in _found(args, name)]
+    experiments = list({experiment.save_dir.resolve(): experiment for experiment in experiments}.values())
     trained = [experiment for experiment in experiments if experiment.available_checkpoints()]
     for experiment in experiments:
-        if experiment not in trained and experiment.experiment_name in args.compare:
+        if experiment not in trained and (experiment.experiment_name in args.compare or args.seeds):
             experiment.checkpoint(args.reload)  # raises: it was named, and is not trained
     results = run_comparison(
         trained,
@@ -146,13 +158,40 @@ def compare(args: argparse.Namespace) -> None:
         reload=args.reload,
         ema=args.ema,
         accelerator=args.accelerator,
+        together=bool(args.seeds),
     )
     show_comparison(results)
+    if args.json:
+        write_json(args.json, plain(results))
     if args.report:
-        files = write_report(results, args.report)
+        files = write_report(results, args.report, args.format)
         print(f"written to {args.report}: open {args.report / 'report.html'}")
         if args.wandb_logger:
             log_report(files, args.wandb_project, f"{args.dataset} {args.split}")
+
+
+def _found(args: argparse.Namespace, name: str) -> list["Experiment"]:
+    """Return what a name, a glob, a run's folder or its name is of, with every seed and point of a sweep."""
+    from parity.experiments import catalogue
+    from parity.experiments.variants import is_in_catalogue, run_by_name, sweep_points, variants
+    from parity.runs.naming import named_run
+
+    if not is_in_catalogue(args.dataset, name, args.collection):
+        run = run_by_name(args.dataset, name, args.base_directory)
+        if run is not None:
+            return [run]
+    names = catalogue.matching(args.dataset, [name], args.collection)
+    if not args.seeds and not args.sweep:
+        return [named_run(args, found) for found in names]
+    return [
+        experiment
+        for found in names
+        for experiment in variants(
+            args.dataset, found, collection=args.collection, base_directory=args.base_directory,
+            run_name=args.run_name, seeds=asked_seeds(args), points=sweep_points(args.sweep),
+            overrides=parse_overrides(args.overrides),
+        )
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":

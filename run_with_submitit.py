@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
         check_cluster()
     for folder in args.experiments_path:
         catalogue.add_experiments_path(folder)
-    experiments = [train.make_experiment(args, name) for name in train.experiment_names(args)]
+    experiments = train.make_experiments(args)
     train.run_options(args)
     before: str | None = None
     for submission in plan(experiments, args, resources):

@@ -10,7 +10,13 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parity.command_line import add_experiment_arguments, asked_processes, parse_overrides, run_command
+from parity.command_line import (
+    add_experiment_arguments,
+    asked_processes,
+    asked_seeds,
+    parse_overrides,
+    run_command,
+)
 from parity.errors import ParityError
 
 if TYPE_CHECKING:
@@ -89,23 +95,23 @@ def main(args: argparse.Namespace) -> None:
     if args.list:
         show_catalogue(args.dataset)
         return
-    names = experiment_names(args)
+    experiments = make_experiments(args)
     if args.print_config:
-        print_configs(args, names)
-    elif len(names) == 1:
-        train(args, names[0])
+        print_configs(experiments)
+    elif len(experiments) == 1:
+        train(args, experiments[0])
     else:
-        train_each(args, names)
+        train_each(args, experiments)
 
 
-def train(args: argparse.Namespace, name: str) -> None:
+def train(args: argparse.Namespace, experiment: "Experiment") -> None:
     """Train one experiment."""
     from parity.runs.training import run_training
 
-    run_training(make_experiment(args, name), run_options(args), args.base_weights)
+    run_training(experiment, run_options(args), args.base_weights)
 
 
-def train_each(args: argparse.Namespace, names: list[str]) -> None:
+def train_each(args: argparse.Namespace, experiments: list["Experiment"]) -> None:
     """Train several experiments; one that is refused does not stop the others.
 
     Raises:
@@ -113,18 +119,18 @@ def train_each(args: argparse.Namespace, names: list[str]) -> None:
     """
     run_options(args)
     refused = {}
-    for name in names:
+    for experiment in experiments:
         try:
-            train(args, name)
+            train(args, experiment)
         except ParityError as error:
             # Of several processes, the others would wait for one that alone has stopped.
             if args.debug or (asked_processes(args) > 1 and not error.everywhere):
                 raise
-            log.warning("%s is refused: %s", name, error)
-            refused[name] = error
+            log.warning("%s is refused: %s", experiment.run_name, error)
+            refused[experiment.run_name] = error
     if refused:
         reasons = " ".join(f"{name}: {error}" for name, error in refused.items())
-        summary = ParityError(f"{len(refused)} of {len(names)} runs were refused. {reasons}")
+        summary = ParityError(f"{len(refused)} of {len(experiments)} runs were refused. {reasons}")
         summary.everywhere = True
         raise summary
 
@@ -136,32 +142,38 @@ def experiment_names(args: argparse.Namespace) -> list[str]:
         ParityError: they name none, or have an option for one where there are several.
     """
     from parity.experiments import catalogue
+    from parity.experiments.variants import sweep_points
 
     if not args.dataset or not args.experiment_name:
         raise ParityError("name a --dataset and an --experiment_name; --list shows what there is.")
     names = catalogue.matching(args.dataset, args.experiment_name, args.collection)
-    if len(names) > 1:
+    runs = len(names) * len(asked_seeds(args)) * len(sweep_points(args.sweep))
+    if runs > 1:
         for option in ("run_name", "resume_from", "wandb_id", "wandb_name"):
             if getattr(args, option):
-                raise ParityError(f"--{option} is for one experiment, and these are {len(names)}.")
+                raise ParityError(f"--{option} is for one experiment, and these are {runs}.")
     return names
 
 
-def make_experiment(args: argparse.Namespace, name: str) -> "Experiment":
-    """Return one of the experiments, with what the options override.
+def make_experiments(args: argparse.Namespace) -> list["Experiment"]:
+    """Return the experiments that the options name, with what they override, for each seed and point of a sweep.
 
     Raises:
-        ParityError: something is wrong with it.
+        ParityError: something is wrong with one.
     """
-    from parity.experiments import Experiment
+    from parity.experiments.variants import sweep_points, variants
 
     overrides = parse_overrides(args.overrides)
     if args.amp:
         overrides["trainer.precision"] = "bf16-mixed"
-    return Experiment(
-        args.dataset, name, collection=args.collection, base_directory=args.base_directory,
-        run_name=args.run_name, seed=args.seed, overrides=overrides,
-    )  # fmt: skip
+    return [
+        experiment
+        for name in experiment_names(args)
+        for experiment in variants(
+            args.dataset, name, collection=args.collection, base_directory=args.base_directory,
+            run_name=args.run_name, seeds=asked_seeds(args), points=sweep_points(args.sweep), overrides=overrides,
+        )
+    ]  # fmt: skip
 
 
 def run_options(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # its type is imported late
@@ -194,12 +206,12 @@ def run_options(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # it
     )
 
 
-def print_configs(args: argparse.Namespace, names: list[str]) -> None:
-    """Print configs as JSON, by the names of the experiments."""
+def print_configs(experiments: list["Experiment"]) -> None:
+    """Print configs as JSON, by the names of the runs."""
     from parity.experiments.config import to_plain
 
-    for name in names:
-        print(json.dumps({name: to_plain(make_experiment(args, name).config)}, indent=2))
+    for experiment in experiments:
+        print(json.dumps({experiment.run_name: to_plain(experiment.config)}, indent=2))
 
 
 def show_catalogue(dataset: str | None) -> None:

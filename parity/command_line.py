@@ -28,6 +28,13 @@ def add_experiment_arguments(parser: argparse.ArgumentParser) -> None:
     )
     which.add_argument("--seed", type=int, metavar="N", help="random seed (default: 0)")
     which.add_argument(
+        "--seeds", type=int, nargs="+", metavar="N", help="several random seeds: a run with each, reported as mean ± sd"
+    )
+    which.add_argument(
+        "--sweep", nargs="+", action="extend", default=[], metavar="KEY.PATH=VALUE,...",
+        help="a run with each value, or combination of values, e.g. code.k=2,3,4; runs are named by what differs",
+    )  # fmt: skip
+    which.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY.PATH=VALUE", dest="overrides",
         help="override scalars of the config, e.g. trainer.max_epochs=40 optimizer.lr=0.01",
     )  # fmt: skip
@@ -50,6 +57,19 @@ def parse_overrides(texts: list[str]) -> dict[str, str]:
             raise ParityError(f"--set takes KEY.PATH=VALUE, e.g. trainer.max_epochs=40, not '{text}'.")
         overrides[path] = value
     return overrides
+
+
+def asked_seeds(args: argparse.Namespace) -> list[int | None]:
+    """Return the seeds that parsed options ask for, one run each; None for the default.
+
+    Raises:
+        ParityError: both options are given, or a seed twice.
+    """
+    if not args.seeds:
+        return [args.seed]
+    if args.seed is not None or len(set(args.seeds)) < len(args.seeds):
+        raise ParityError("--seeds takes different seeds, and no --seed beside it.")
+    return list(args.seeds)
 
 
 def run_command(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> int:

@@ -260,16 +260,16 @@ def test_two_devices_in_a_batch_script_without_srun_train() -> None:
 def test_in_a_call_with_several_names_one_that_is_refused_stops_no_other(
     train: Command, digits_base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    where = ("--dataset", "Digits", "--base_directory", str(digits_base), "--set", "trainer.max_epochs=1")
+    where = ("--dataset", "Digits", "--base_directory", str(digits_base), "--set", "trainer.max_epochs=1", "code.k=3")
     assert train(*where, "--experiment_name", "mlp_k2_add") == 0
     capsys.readouterr()
     names = ("mlp_k2_concat", "mlp_k2_add", "mlp_k3_add")
-    # Of the other two, one cannot do this k, and one has begun with another.
-    assert train(*where, "code.k=3", "--experiment_name", *names) == 1
+    # Of the other two, one cannot do this k, and one has begun with another learning rate.
+    assert train(*where, "optimizer.lr=0.01", "--experiment_name", *names) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: 2 of 3 runs were refused. mlp_k2_concat: ")
+    assert error.startswith("error: 2 of 3 runs were refused. mlp_k2_concat-code.k=3: ")
     assert "k = 2 or 4" in error
-    assert "mlp_k2_add: the run in" in error
+    assert "mlp_k2_add-code.k=3: the run in" in error
     assert error.count("\n") == 1
     assert (digits_base / "Digits" / "original" / "mlp_k3_add" / "test_metrics.json").exists()
 

@@ -318,7 +318,7 @@ def plan(experiments: Sequence["Experiment"], args: argparse.Namespace, resource
     bases = {} if args.base_weights is not None else _untrained_bases(experiments)
     if len(experiments) == 1:
         bases = {}  # it trains its own
-    first = {e.save_dir: _job(e, _changed(args, experiment_name=[e.experiment_name])) for e in experiments}
+    first = {e.save_dir: _job(e, _options_of_one(e, args)) for e in experiments}
     rest = {folder: first.pop(folder) for folder in list(first) if folder not in bases}
     if not args.no_train_base:
         for folder in bases.keys() - first.keys():
@@ -349,6 +349,15 @@ def _untrained_bases(experiments: Sequence["Experiment"]) -> dict[Path, "Experim
     return {base.save_dir: base for base in bases if base is not None and not base.folder.is_finished()}
 
 
+def _options_of_one(experiment: "Experiment", args: argparse.Namespace) -> argparse.Namespace:
+    """Return the options that train one experiment of those that ``args`` names."""
+    args = _changed(args, experiment_name=[experiment.experiment_name])
+    if not args.seeds and not args.sweep:
+        return args
+    overrides = [f"{path}={value}" for path, value in experiment.overrides.items()]
+    return _changed(args, seed=experiment.seed, seeds=None, sweep=[], run_name=experiment.run_name, overrides=overrides)
+
+
 def _options_of_base(base: "Experiment", args: argparse.Namespace) -> argparse.Namespace:
     """Return the options that train a base model as a parity experiment of ``args`` would train it."""
     return _changed(
@@ -356,6 +365,8 @@ def _options_of_base(base: "Experiment", args: argparse.Namespace) -> argparse.N
         experiment_name=[base.experiment_name],
         collection=base.collection,
         seed=None,
+        seeds=None,
+        sweep=[],
         amp=False,
         overrides=[f"{path}={value}" for path, value in base.overrides.items()],
         force_no_resume=False,

@@ -5,15 +5,19 @@ A data set is one module in here with one class ``<Dataset>DataModule``; nothing
 
 from parity.data.datamodule import GroupDataModule, TensorDataModule, get_datamodule_class
 from parity.data.groups import GroupBatch, GroupSampler
-from parity.data.loaders import GroupLoader, TensorLoader, WorkerLoader
+from parity.data.loaders import GroupLoader, Scaling, TensorLoader, WorkerLoader
+from parity.data.queries import QueriesDataModule, groups_of
 
 __all__ = [
     "GroupBatch",
     "GroupDataModule",
     "GroupLoader",
     "GroupSampler",
+    "QueriesDataModule",
+    "Scaling",
     "TensorDataModule",
     "TensorLoader",
     "WorkerLoader",
     "get_datamodule_class",
+    "groups_of",
 ]

@@ -14,9 +14,11 @@ class RandomCropAndFlip:
 
     Args:
         padding: pixels on each side; 4 is usual for CIFAR.
+        mirror: whether half of them are mirrored.
     """
 
     padding: int = 4
+    mirror: bool = True
 
     def __call__(self, images: Tensor) -> Tensor:
         """Augment: images (B, C, H, W) of any type -> the same shape and type."""
@@ -26,7 +28,7 @@ class RandomCropAndFlip:
         top, left = torch.randint(2 * self.padding + 1, (2, count, 1), device=device)
         mirrored = torch.rand(count, 1, device=device) < 0.5
         rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
-        columns = left + torch.where(mirrored, width - 1 - columns, columns)
+        columns = left + (torch.where(mirrored, width - 1 - columns, columns) if self.mirror else columns)
         pixels = (top + rows).unsqueeze(2) * padded.shape[3] + columns.unsqueeze(1)  # (B, H, W), of a padded channel
         return padded.flatten(2).gather(2, pixels.flatten(1).unsqueeze(1).expand(-1, channels, -1)).view(images.shape)
 

@@ -156,6 +156,8 @@ class _Sums:
         self.squares = {name: by_degree.clone() for name in self.rebuilt}
         self.squares["A_o"] = by_degree.new_zeros(len(unavailable))
         self.groups = 0
+        self.base_by_group: list[Tensor] = []
+        self.degraded_by_group: list[Tensor] = []
         # What users get is in part what does not depend on decoding: the base model's prediction, or the default one.
         weights, lost = patterns.weights(unavailable), patterns.rebuilt & ~patterns.rebuildable
         self.weights = (weights / decoder.k).to(default.device)
@@ -170,6 +172,7 @@ class _Sums:
             self._rebuild(rows, outputs, means)
         for name, mean in means.items():
             self.squares[name] += mean.square().sum(1)
+        self.degraded_by_group.append(means["overall"].cpu())
 
     def _without_decoding(self, outputs: _Outputs) -> dict[str, Tensor]:
         """Count the base model's and the default predictions.
@@ -182,7 +185,9 @@ class _Sums:
         self.groups += len(right)
         self.base += right.sum(0)
         self.by_default += by_default.sum(0)
-        self.squares["overall"][0] += right[..., 0].mean(1).square().sum()
+        of_groups = right[..., 0].mean(1)
+        self.base_by_group.append(of_groups.cpu())
+        self.squares["overall"][0] += of_groups.square().sum()
         means = {name: right.new_zeros(self.decoder.tolerance + 1, len(right)) for name in self.rebuilt}
         means["A_o"] = self.as_it_is @ right[..., 0].T + self.instead @ by_default[..., 0].T
         return means
@@ -246,5 +251,7 @@ class _Sums:
             default=self.by_default.cpu(),
             squares={name: sums.cpu() for name, sums in self.squares.items()},
             most_erased=decoder.tolerance,
+            base_by_group=torch.cat(self.base_by_group),
+            degraded_by_group=torch.cat(self.degraded_by_group, dim=1),
             unavailable=self.unavailable,
         )

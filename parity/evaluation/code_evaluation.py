@@ -3,27 +3,20 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from parity import erasures
 from parity.errors import ParityError
+from parity.evaluation.intervals import Interval, paired_interval
 
 UNAVAILABLE = (0.0, 0.01, 0.05, 0.1)
 """f at which A_o(f) is reported by default."""
 
 # Of the normal distribution: what lies within so many standard errors is 95 %.
 _WITHIN = 1.96
-
-
-class Interval(NamedTuple):
-    """A mean with its 95 % confidence interval, of the normal distribution over coding groups."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -58,6 +51,8 @@ class CodeEvaluation:
     default: Tensor
     squares: dict[str, Tensor]
     most_erased: int
+    base_by_group: Tensor
+    degraded_by_group: Tensor
     unavailable: tuple[float, ...] = ()
 
     @property
@@ -135,6 +130,11 @@ class CodeEvaluation:
         """Return A_d(e), or reconstruction accuracy, with its 95 % confidence interval."""
         return self._interval(self.degraded(erased, None, against), float(self.squares[against][erased]))
 
+    def loss_interval(self, erased: int = 1) -> Interval:
+        """Return A_a - A_d(e), what is lost where e outputs are unavailable, paired over groups: see ``intervals``."""
+        self._rows_and_hit(erased)
+        return paired_interval(self.base_by_group, self.degraded_by_group[erased])
+
     def overall_interval(self, f: float) -> Interval:
         """Return A_o(f) with its 95 % confidence interval, for an f that was asked for when it was evaluated."""
         mean, error = self.overall_accuracy_with_error(f)
@@ -176,6 +176,7 @@ class CodeEvaluation:
         for erased in range(1, self.most_erased + 1):
             table: dict[str, Any] = {}
             for against in ("overall", "reconstruction"):
+                table[f"{against}_interval"] = self.degraded_interval(erased, against)._asdict()
                 for measure in self.measures:
                     table[f"{against}_{measure}"] = self.degraded(erased, measure, against)
                 table[f"{against}_{self.measures[0]}_by_position"] = [
@@ -190,6 +191,8 @@ class CodeEvaluation:
             "measures": list(self.measures),
             "A_a": self.a_a,
             "floor": self.floor,
+            "A_a_interval": self.base_interval()._asdict(),
+            "loss": {str(erased): self.loss_interval(erased)._asdict() for erased in range(1, self.most_erased + 1)},
             "A_d": degraded,
             "A_o": {str(f): self.overall_accuracy(f) for f in unavailable},
         }

@@ -1,7 +1,7 @@
 """Codes side by side: what each rebuilds, what it costs, and what users get, on the same base model and groups."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -15,6 +15,7 @@ from parity.data import GroupLoader
 from parity.evaluation.accuracies import evaluate_code
 from parity.evaluation.code_evaluation import CodeEvaluation
 from parity.evaluation.costs import costs
+from parity.evaluation.intervals import paired_interval
 from parity.tasks import Classification, Task
 
 _BINS = 10
@@ -54,28 +55,39 @@ class Confusions:
 
 
 class Calibration:
-    """How often reconstructions agree with the base model, by how sure they are: their largest softmax probability."""
+    """How often predictions are right, by how sure they are: their largest softmax probability.
+
+    Of what is rebuilt where one output is unavailable, and beside it of the base model's own predictions for the same
+    queries: a reconstruction that equals the base model's prediction is calibrated as that is.
+    """
 
     def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(3, _BINS, dtype=torch.double, device=device)
+        self.sums = {name: torch.zeros(3, _BINS, dtype=torch.double, device=device) for name in ("rebuilt", "base")}
 
     def update(self, rebuilt: Tensor, predictions: Tensor, targets: Tensor) -> None:
         """Count: rebuilt (G, p, C), predictions (G, p, C), targets (G, p)."""
-        confidence = rebuilt.double().softmax(-1).amax(-1).flatten()
-        agrees = (rebuilt.argmax(-1) == predictions.argmax(-1)).flatten().double()
-        bins = (confidence * _BINS).long().clamp(max=_BINS - 1)
-        for row, values in zip(self.sums, (torch.ones_like(confidence), confidence, agrees), strict=True):
-            row += bins.bincount(values, minlength=_BINS)
+        for name, logits in (("rebuilt", rebuilt), ("base", predictions)):
+            confidence = logits.double().softmax(-1).amax(-1).flatten()
+            right = (logits.argmax(-1) == targets).flatten().double()
+            bins = (confidence * _BINS).long().clamp(max=_BINS - 1)
+            for row, values in zip(self.sums[name], (torch.ones_like(confidence), confidence, right), strict=True):
+                row += bins.bincount(values, minlength=_BINS)
 
-    def summary(self) -> dict[str, list[float]]:
-        """Return for each bin the mean confidence, the share that agrees, and how many there are."""
-        count, confidence, agreement = self.sums.cpu()
-        some = count.clamp(min=1)
-        return {
-            "confidence": (confidence / some).tolist(),
-            "agreement": (agreement / some).tolist(),
-            "count": [int(number) for number in count],
-        }
+    def summary(self) -> dict[str, Any]:
+        """Return for each bin the mean confidence, the share that is right, and how many there are; 'base' likewise."""
+        return {**_bins(self.sums["rebuilt"]), "base": _bins(self.sums["base"])}
+
+
+def _bins(sums: Tensor) -> dict[str, Any]:
+    count, confidence, right = sums.cpu()
+    some = count.clamp(min=1)
+    error = float((confidence - right).abs().sum() / count.sum().clamp(min=1))
+    return {
+        "confidence": (confidence / some).tolist(),
+        "accuracy": (right / some).tolist(),
+        "count": [int(number) for number in count],
+        "error": error,
+    }
 
 
 @torch.no_grad()
@@ -102,9 +114,11 @@ def compare(
         progress: called with each code's name before it is evaluated.
 
     Returns:
-        A dict for each code, as ``write_report`` takes them: plain values, and images as uint8 arrays.
+        A dict for each code, as ``write_report`` takes them: plain values, and images as uint8 arrays. 'against' holds
+        what a code's A_d is above that of each code before it that has the same groups.
     """
-    results = []
+    results: list[dict[str, Any]] = []
+    evaluations: list[CodeEvaluation] = []
     for candidate in candidates:
         model, groups = candidate.model, loader(candidate.model.k)
         progress(f"{candidate.name}, k = {model.k}, r = {model.r}")
@@ -112,6 +126,8 @@ def compare(
         if isinstance(task, Classification):
             observers = [Confusions(task.prediction_shape[0], groups.device), Calibration(groups.device)]
         evaluation = evaluate_code(model, groups, task, default, paired, observers, unavailable)
+        against = _against(evaluation, zip(results, evaluations, strict=True))
+        evaluations.append(evaluation)
         results.append(
             {
                 "name": candidate.name,
@@ -120,10 +136,23 @@ def compare(
                 **_accuracies(evaluation, unavailable),
                 **costs(model, groups),
                 **_details(observers, evaluation),
+                "against": against,
                 "panel": _panel(model, groups, task, classes),
             }
         )
     return results
+
+
+def _against(
+    evaluation: CodeEvaluation, others: Iterable[tuple[dict[str, Any], CodeEvaluation]]
+) -> list[dict[str, Any]]:
+    """Return A_d(1) less that of each other code of the same k, paired over the groups that both have."""
+    return [
+        {"name": result["name"], "k": result["k"], "r": result["r"],
+         **paired_interval(evaluation.degraded_by_group[1], other.degraded_by_group[1])._asdict()}
+        for result, other in others
+        if other.k == evaluation.k and other.most_erased and evaluation.most_erased
+    ]  # fmt: skip
 
 
 def _accuracies(evaluation: CodeEvaluation, unavailable: Sequence[float]) -> dict[str, Any]:
@@ -147,6 +176,9 @@ def _accuracies(evaluation: CodeEvaluation, unavailable: Sequence[float]) -> dic
         "groups": evaluation.groups,
         "queries_left_over": evaluation.leftover,
         "A_a": evaluation.base_interval()._asdict(),
+        "loss": {
+            str(erased): evaluation.loss_interval(erased)._asdict() for erased in range(1, evaluation.most_erased + 1)
+        },
         "A_d": degraded,
         "reconstruction": reconstruction,
         "A_o": overall,

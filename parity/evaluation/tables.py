@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from parity import terminal
+from parity.evaluation.report.tables import code_in_words, loss_in_words
 
 
 def show(results: dict[str, Any], console: Console | None = None) -> None:
@@ -25,6 +26,9 @@ def show(results: dict[str, Any], console: Console | None = None) -> None:
     if "code" not in results:
         return
     code = results["code"]
+    degraded = code["A_d"].get("1", {}).get(f"overall_{code['measures'][0]}")
+    lost = loss_in_words(code["loss"].get("1"), code["A_a"], degraded, code["measures"][0])
+    console.print(lost, soft_wrap=True)
     left = f", {code['queries_left_over']} queries left over" if code["queries_left_over"] else ""
     console.print(
         f"code: k = {code['k']}, r = {code['r']}, {code['groups']} groups{left}, A_a {code['A_a']:.4f}, "
@@ -70,12 +74,16 @@ def show_comparison(results: dict[str, Any], console: Console | None = None) -> 
     console = console or _console()
     console.print(f"{results['dataset']}, {results['split']} data, base model {results['base']['name']}:", end=" ")
     console.print(results["base"]["in_words"], soft_wrap=True)
+    for code in results["codes"]:
+        if code["kind"] == "trained":
+            console.print(Text(f"{code['name']}: {code_in_words(code, results['measure'])}"), soft_wrap=True)
     table = Table(caption="A_d: one output is missing; A_o(f): each is, with probability f", caption_justify="left")
     for name in (
         "code",
         "(k, r)",
         "workers",
         "A_a",
+        "A_a − A_d, paired",
         "A_d",
         "reconstr.",
         *(f"A_o({f:g})" for f in results["unavailable"]),
@@ -87,10 +95,21 @@ def show_comparison(results: dict[str, Any], console: Console | None = None) -> 
             f"({code['k']}, {code['r']})",
             f"+{code['extra_workers']:.0%}",
             f"{code['A_a']['value']:.4f}",
-            *(f"{code[key]['1']['value']:.4f}" if code[key] else "–" for key in ("A_d", "reconstruction")),
+            _with_interval(code["loss"]["1"]) if code["loss"] else "–",
+            *(_with_spread(code[key]["1"]) if code[key] else "–" for key in ("A_d", "reconstruction")),
             *(f"{overall['value']:.4f}" for overall in code["A_o"].values()),
         )
     console.print(table)
+
+
+def _with_spread(entry: dict[str, float]) -> str:
+    return f"{entry['value']:.4f}" + (f" ± {entry['sd']:.4f}" if "sd" in entry else "")
+
+
+def _with_interval(interval: dict[str, float]) -> str:
+    if "sd" in interval:
+        return f"{interval['value']:.4f} ± {interval['sd']:.4f}"
+    return f"{interval['value']:.4f} ({interval['low']:.4f}–{interval['high']:.4f})"
 
 
 def _console() -> Console:

@@ -36,8 +36,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def _run_name(experiment_name: str, seed: int | None) -> str:
-    return experiment_name if seed is None else f"{experiment_name}-seed={seed}"
+def _run_name(experiment_name: str, seed: int | None, own: Config, overridden: Config) -> str:
+    """Return the name of a run's folder; other k or r than the experiment's own are part of it, as is a seed."""
+    code = overridden.get("code", {})
+    changed = [name for name in ("k", "r") if code.get(name) != own.get("code", {}).get(name)]
+    return (
+        experiment_name
+        + "".join(f"-code.{name}={code[name]}" for name in changed)
+        + ("" if seed is None else f"-seed={seed}")
+    )
 
 
 class Experiment:
@@ -51,7 +58,8 @@ class Experiment:
         experiment_name: name of the experiment.
         collection: only needed to be sure which one is meant, names are unique within a data set.
         base_directory: under which runs lie, as <dataset>/<collection>/<run name>.
-        run_name: of the run; by default the experiment's name, with ``-seed=<seed>`` where a seed is given.
+        run_name: of the run; by default the experiment's name, with ``-code.k=<k>`` and ``-code.r=<r>`` where these are
+            overridden, and ``-seed=<seed>`` where a seed is given.
         seed: of everything random in the run; None is seed 0.
         overrides: scalars of the config to replace, ``{"trainer.max_epochs": 40}``.
 
@@ -82,7 +90,8 @@ class Experiment:
         self.base_directory = user_path(base_directory)
         self.seed, self.overrides = seed, dict(overrides or {})
         self.config = frozen(apply_overrides(update_config(_DEFAULTS, entry.config), self.overrides))
-        self.run_name = run_name or _run_name(entry.name, seed)
+        self._default_run_name = _run_name(entry.name, seed, entry.config, self.config)
+        self.run_name = run_name or self._default_run_name
         if seed is not None and not 0 <= seed < 2**32:
             raise ParityError(f"a seed is a number from 0 to 2^32 - 1, not {seed}.")
         if Path(self.run_name).name != self.run_name or self.run_name == "..":
@@ -97,6 +106,11 @@ class Experiment:
         if not {"dataset", "experiment_name", "collection", "seed", "overrides"} <= run.keys():
             raise ParityError(f"{folder / CONFIG_FILE} was not written by a run of parity.")
         return run
+
+    @property
+    def name_without_seed(self) -> str:
+        """The run's name, which runs that differ by their seed alone share."""
+        return self.run_name.removesuffix(f"-seed={self.seed}")
 
     def __repr__(self) -> str:
         return f"Experiment({self.dataset!r}, {self.experiment_name!r}, run {str(self.save_dir)!r})"
@@ -227,7 +241,7 @@ class Experiment:
             options += ["--experiments_path", str(folder)]
         if self.seed is not None:
             options += ["--seed", str(self.seed)]
-        if self.run_name != _run_name(self.experiment_name, self.seed):
+        if self.run_name != self._default_run_name:
             options += ["--run_name", self.run_name]
         if self.overrides:
             options += ["--set", *(f"{path}={value}" for path, value in self.overrides.items())]
@@ -266,6 +280,17 @@ class Experiment:
         runs = importlib.import_module("parity.runs.evaluation")
         frame: pd.DataFrame = runs.results_frame(self, split=split, reload=reload, **options)
         return frame
+
+    def result(self, reload: str = "best") -> Any:
+        """Return what was trained as ``parity.protect`` returns it: to print, evaluate and save as an artefact.
+
+        Args:
+            reload: 'best', 'last' or 'epoch_<N>'.
+
+        Raises:
+            ParityError: it is not trained, or is a base experiment.
+        """
+        return importlib.import_module("parity.protection.result").of_experiment(self, reload)
 
     def load_metrics(self) -> list[dict[str, float]]:
         """Return the run's metrics, a dict for each epoch."""

@@ -8,7 +8,7 @@ import pandas as pd
 from parity.coded_model import CodedModel
 from parity.errors import ParityError
 from parity.evaluation import evaluate_base, evaluate_code
-from parity.evaluation.report.tables import flat_rows
+from parity.evaluation.report.frame import frame_of
 from parity.experiments.experiment import Experiment
 from parity.models import load_into, read_weights
 from parity.runs.comparison import run_comparison
@@ -81,8 +81,4 @@ def results_frame(experiment: Experiment, **options: Any) -> pd.DataFrame:
     Raises:
         ParityError: it is not trained, or nothing is to be compared.
     """
-    head, rows = flat_rows(run_comparison([experiment], **options))
-    frame = pd.DataFrame(rows, columns=head)
-    numbers = head[2:]  # after name and kind
-    frame[numbers] = frame[numbers].apply(pd.to_numeric, errors="coerce")
-    return frame
+    return frame_of(run_comparison([experiment], **options))

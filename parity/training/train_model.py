@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -19,6 +19,7 @@ from parity.plain import as_before
 from parity.tasks import Task
 from parity.training.defaults import accuracy_of, default_criterion
 from parity.training.inputs import check_batches_of_one, read_inputs
+from parity.training.loggers.epoch_table import EpochTable
 from parity.training.loop.checkpoints import check_checkpoint, check_saving, model_weights
 from parity.training.loop.fit import fit
 from parity.training.loop.hardware import Hardware, make_trainer, split_trainer_args
@@ -34,6 +35,15 @@ from parity.training.objectives.optimizers import Adam, OptimizerFactory, Schedu
 from parity.training.step_trial import check_step, user_errors
 
 log = logging.getLogger(__name__)
+
+
+class Trained(NamedTuple):
+    """What ``train_model`` returns."""
+
+    model: nn.Module
+    """The model that was handed over, trained."""
+    history: list[dict[str, float]]
+    """What was logged of each epoch, by name: those of this call, or with ``log_path`` all."""
 
 
 def train_model(
@@ -64,7 +74,7 @@ def train_model(
     progress: bool = True,
     callbacks: Sequence[pl.Callback] | pl.Callback = (),
     **policies: Any,
-) -> None:
+) -> Trained:
     """Train a model; it has the last step's weights then, and is in eval mode.
 
     The same call after a crash, a kill or a ``KeyboardInterrupt`` resumes from ``checkpoints_path``, and ends with the
@@ -106,6 +116,9 @@ def train_model(
         callbacks: of Lightning.
         **policies: values and ``Policy`` objects: ``lr`` and ``weight_decay`` go to the optimiser, others to the
             keyword of the criterion (or of an overridden ``batch_terms``) that is named like them.
+
+    Returns:
+        The model, and what was logged of each epoch; ``parity.evaluate`` takes it.
 
     Raises:
         ParityError: bad input of any kind; nothing was trained then.
@@ -154,6 +167,7 @@ def train_model(
     folder.check_writable()
     with _interrupted() as stop, folder.held():
         start = folder.find(identity, module) if resume else Start()
+        loggers = _loggers(folder, start)
         if start.is_end(max_epochs):
             _load_end(start, module)
             report(f"this training is finished, {start.finished()}: nothing to do ({start.checkpoint})")
@@ -161,13 +175,14 @@ def train_model(
             folder.begin(identity, restart=not resume)
             fit(
                 module, datamodule, None, trainer_args, hardware=Hardware(accelerator),
-                loggers=_loggers(folder, start), callbacks=listeners, checkpoints_path=folder.checkpoints,
+                loggers=loggers, callbacks=listeners, checkpoints_path=folder.checkpoints,
                 checkpoint_every=checkpoint_every, save_every_minutes=save_every_minutes,
                 resume_from=start.checkpoint, stop=stop,
             )  # fmt: skip
             if module.policies.stopped:
                 report(f"training was stopped by {module.policies.stopped}")
     model.eval()
+    return Trained(model, next(logger.history for logger in loggers if isinstance(logger, EpochTable)))
 
 
 @contextmanager
@@ -186,6 +201,8 @@ def _load_end(start: Start, module: BurstModule) -> None:
 
 
 def _loggers(folder: RunFolder, start: Start) -> list[Logger]:
+    if folder.logs is None:
+        return [EpochTable(None)]
     try:
         return folder.loggers(start.epochs)
     except ParityError as error:

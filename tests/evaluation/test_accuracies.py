@@ -353,6 +353,7 @@ def test_a_o_of_a_code_that_rebuilds_every_prediction() -> None:
         rebuildable=patterns.all(1)[:, None].expand(8, 2), rebuilt=torch.ones(8, 2, dtype=torch.bool),
         overall=sums, reconstruction=sums, base=sums[0], squared_error=sums[..., 0],
         default=torch.tensor([[5.0], [5.0]], dtype=torch.double), squares={}, most_erased=1,
+        base_by_group=sums[0, 0], degraded_by_group=sums[:2, 0],
     )  # fmt: skip
     assert evaluation.overall_accuracy(0.5) == pytest.approx(0.125 + 0.875 * 0.5)
     with pytest.raises(ParityError, match="cannot rebuild every pattern of 1"):

@@ -82,8 +82,34 @@ def test_what_is_confused_adds_up(comparison: dict[str, Any]) -> None:
             assert right / total == pytest.approx(code["A_d"]["1"]["value"])
             calibration = code["calibration"]
             assert sum(calibration["count"]) == total
-            agreeing = sum(map(float.__mul__, map(float, calibration["count"]), calibration["agreement"]))
-            assert agreeing / total == pytest.approx(code["reconstruction"]["1"]["value"])
+            for bins, accuracy in ((calibration, code["A_d"]["1"]), (calibration["base"], code["A_a"])):
+                right = sum(map(float.__mul__, map(float, bins["count"]), bins["accuracy"]))
+                assert right / total == pytest.approx(accuracy["value"])
+
+
+def test_what_is_lost_is_paired_with_what_each_group_had(comparison: dict[str, Any]) -> None:
+    for code in comparison["codes"]:
+        for erased, lost in code["loss"].items():
+            assert lost["value"] == pytest.approx(code["A_a"]["value"] - code["A_d"][erased]["value"])
+            assert lost["low"] <= lost["value"] <= lost["high"]
+    replication, nercc = named(comparison, "replication x2", 2), named(comparison, "NeRCC", 2)
+    assert replication["loss"]["1"]["high"] == 0
+    against = {(other["name"], other["k"]): other["value"] for other in nercc["against"]}
+    assert set(against) == {("mlp_k2_add", 2), ("replication x2", 2), ("ApproxIFER", 2)}
+    assert against["replication x2", 2] == pytest.approx(-nercc["loss"]["1"]["value"])
+
+
+def test_an_exact_replica_is_calibrated_as_the_base_model(comparison: dict[str, Any]) -> None:
+    calibration = named(comparison, "replication x2", 2)["calibration"]
+    assert calibration["error"] == pytest.approx(calibration["base"]["error"])
+
+
+def test_an_experiment_gives_what_protect_gives(trained: Path) -> None:
+    result = Experiment("Digits", "mlp_k2_add", base_directory=trained).result()
+    assert "when a worker is missing: A_a" in str(result)
+    assert result.evaluate(timed=False).results["codes"][0]["name"] == "mlp_k2_add"
+    with pytest.raises(ParityError, match="is a base model: protect it"):
+        Experiment("Digits", "mlp_base", base_directory=trained).result()
 
 
 def test_the_panel_shows_groups(comparison: dict[str, Any]) -> None:

@@ -5,7 +5,9 @@ import math
 import re
 import textwrap
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import zip_longest
 from typing import Any, Literal, NamedTuple
 
@@ -37,17 +39,23 @@ STYLE: dict[str, Any] = {
     "grid.color": "#e4e4e4",
     "legend.frameon": False,
     "savefig.dpi": DOTS_PER_INCH,
+    "svg.hashsalt": "parity",  # else the ids of an SVG file's parts are others every time
 }
 
 Code = Mapping[str, Any]
 
 
 class Picture(NamedTuple):
-    """A drawn figure: the stem of its file's name, what it shows in a sentence or two, and the PNG file's bytes."""
+    """A drawn figure: the stem of its files' names, what it shows in a sentence or two, its files' bytes by format."""
 
     stem: str
     caption: str
-    png: bytes
+    files: Mapping[str, bytes]
+
+    @property
+    def png(self) -> bytes:
+        """The PNG file's bytes."""
+        return self.files["png"]
 
     @property
     def width(self) -> int:
@@ -64,6 +72,26 @@ class Look(NamedTuple):
     colour: str
     marker: str
     line: LineStyle
+
+
+_UNDATED: Mapping[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+"""Metadata without what differs from one day or machine to the next."""
+
+_formats: ContextVar[Sequence[str]] = ContextVar("formats", default=("png",))
+
+
+@contextmanager
+def drawn_as(formats: Sequence[str]) -> Iterator[None]:
+    """Within this block figures are also drawn in these formats, beside PNG."""
+    before = _formats.set([kind for kind in formats if kind in _UNDATED])
+    try:
+        yield
+    finally:
+        _formats.reset(before)
 
 
 def pictures_of_all(comparison: Mapping[str, Any]) -> list[Picture]:
@@ -95,7 +123,8 @@ def families(codes: Sequence[Code]) -> list[tuple[str, list[Code]]]:
     """
     by_name: dict[str, list[Code]] = defaultdict(list)
     for code in codes:
-        by_name[re.sub(rf"_k{code['k']}(?![0-9])", "", code["name"], count=1)].append(code)
+        swept = re.sub(rf"_k\d+(?![0-9])(.*)-code\.k={code['k']}(?![0-9])", r"\1", code["name"], count=1)
+        by_name[re.sub(rf"_k{code['k']}(?![0-9])", "", swept, count=1)].append(code)
     found: list[tuple[str, list[Code]]] = []
     for name, members in by_name.items():
         if len({code["k"] for code in members}) == len(members):
@@ -113,9 +142,12 @@ def _style() -> Any:
 
 
 def _picture(figure: Figure, stem: str, caption: str) -> Picture:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", metadata={"Software": None})
-    return Picture(stem, caption, file.getvalue())
+    files = {}
+    for kind in dict.fromkeys(("png", *_formats.get())):
+        file = io.BytesIO()
+        figure.savefig(file, format=kind, metadata=_UNDATED[kind])
+        files[kind] = file.getvalue()
+    return Picture(stem, caption, files)
 
 
 def _looks(codes: Sequence[Code]) -> dict[int, Look]:
@@ -177,7 +209,7 @@ def _overall(comparison: Mapping[str, Any]) -> list[Picture]:
             axes.errorbar(
                 [f for f, _ in points],
                 [scale * point["value"] for _, point in points],
-                yerr=[scale * 1.96 * (point["standard_error"] or 0.0) for _, point in points],
+                yerr=[scale * point.get("sd", 1.96 * (point["standard_error"] or 0.0)) for _, point in points],
                 **_line(looks[id(code)]),
             )
         margin = 0.05 * (max(values) - min(values)) or 0.01 * scale
@@ -235,7 +267,7 @@ def _degraded_by_class(comparison: Mapping[str, Any]) -> list[Picture]:
     height = tall + 0.28 * len(codes) + 0.1
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((left / width, tall / height, 1 - (left + 0.1) / width, 1 - (tall + 0.1) / height))
-    _heat_map(axes, values, float(np.nanmin(values)), 100.0, "Blues_r", "{:.0f}".format)
+    _heat_map(axes, values, float(np.nanmin(values)), 100.0, "Blues", "{:.0f}".format)
     axes.set_yticks(range(len(codes)), labels, fontsize=8)
     axes.set_xticks(range(len(names)), names, fontsize=8, rotation=90 if max(map(len, names)) > 2 else 0)
     axes.set_xlabel("true class")
@@ -258,8 +290,7 @@ def _heat_map(
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             share = (value - low) / max(high - low, 1e-9)
-            dark = share < 0.5 if colours.endswith("_r") else share > 0.5
-            colour = "white" if dark else "#222222"
+            colour = "white" if share > 0.5 else "#222222"
             axes.text(column, row, form(value), ha="center", va="center", fontsize=7, color=colour)
 
 
@@ -292,25 +323,30 @@ def _confusions(code: Code, classes: Sequence[str] | None, stem: str) -> Picture
 
 
 def _calibration(code: Code, stem: str) -> Picture:
-    """Agreement with base predictions against confidence, over how many reconstructions have it."""
+    """Accuracy against confidence, of reconstructions and of the base model, over how many have it."""
     table = code["calibration"]
-    count = np.array(table["count"], dtype=float)
-    filled = count > 0
-    confidence = np.array(table["confidence"], dtype=float)[filled]
-    agreement = np.array(table["agreement"], dtype=float)[filled]
     figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color="#999999", linestyle=":", linewidth=1.2)
-    upper.plot(confidence, agreement, color=COLOURS[0], marker="o", markersize=4.5, linewidth=1.4)
-    upper.set_ylabel("reconstruction accuracy")
+    for label, bins, colour, marker in (
+        ("base model", table["base"], "#777777", "s"), ("rebuilt", table, COLOURS[0], "o"),
+    ):  # fmt: skip
+        filled = np.array(bins["count"]) > 0
+        confidence, accuracy = (np.array(bins[name], dtype=float)[filled] for name in ("confidence", "accuracy"))
+        upper.plot(confidence, accuracy, color=colour, marker=marker, markersize=4.5, linewidth=1.4, label=label)
+    upper.legend(loc="upper left")
+    upper.set_ylabel("accuracy")
     upper.set_ylim(-0.03, 1.03)
+    count = np.array(table["count"], dtype=float)
     lower.bar((np.arange(len(count)) + 0.5) / len(count), count / count.sum(), width=0.9 / len(count), color="#8fb8d6")
     lower.set_ylabel("share")
-    lower.set_xlabel("confidence of the reconstruction")
+    lower.set_xlabel("confidence")
     lower.set_xlim(0, 1)
-    error = float((count[filled] * np.abs(confidence - agreement)).sum() / count.sum())
-    caption = f"Calibration of reconstructions against base predictions; expected calibration error {error:.3f}."
-    return _picture(figure, stem, f"{caption} Dotted: agreement equals confidence.")
+    caption = (
+        f"Calibration against true labels; expected calibration error {table['error']:.3f} of reconstructions, "
+        f"{table['base']['error']:.3f} of the base model. Dotted: accuracy equals confidence."
+    )
+    return _picture(figure, stem, caption)
 
 
 def _panel(code: Code, stem: str) -> Picture:

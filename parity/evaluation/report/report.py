@@ -16,7 +16,18 @@ import numpy as np
 
 from parity.evaluation.report import figures
 from parity.evaluation.report.figures import Picture
-from parity.evaluation.report.tables import Cell, Measure, Table, accuracy_table, flat_rows, form, timing_table
+from parity.evaluation.report.files import TABLES, check_formats
+from parity.evaluation.report.tables import (
+    Cell,
+    Measure,
+    Table,
+    accuracy_table,
+    against_table,
+    code_in_words,
+    flat_rows,
+    form,
+    timing_table,
+)
 from parity.plain import walk
 from parity.settings import user_path
 from parity.storage.files import write_json, written_whole
@@ -36,7 +47,7 @@ class Section(NamedTuple):
     pictures: list[Picture]
 
 
-def write_report(comparison: Mapping[str, Any], folder: str | Path) -> list[Path]:
+def write_report(comparison: Mapping[str, Any], folder: str | Path, formats: Sequence[str] = ()) -> list[Path]:
     """Write results.csv, results.json, timing.csv, report.md, report.html and figures/*.png.
 
     results.csv depends on the codes' accuracies and costs alone, not on times.
@@ -44,16 +55,19 @@ def write_report(comparison: Mapping[str, Any], folder: str | Path) -> list[Path
     Args:
         comparison: what was compared; ``results.json`` holds it, but for the images of its panels.
         folder: made if it is not there; files of these names are replaced.
+        formats: further ones, of figures ('svg', 'pdf') and of the table of results ('latex', 'json', 'parquet').
 
     Returns:
         The files, figures last.
 
     Raises:
-        ParityError: the folder cannot be written to.
+        ParityError: the folder cannot be written to, or there is no such format.
     """
     folder = user_path(folder)
-    general = figures.pictures_of_all(comparison)
-    sections = [_section(comparison, index) for index in range(len(comparison["codes"]))]
+    check_formats(formats)
+    with figures.drawn_as(formats):
+        general = figures.pictures_of_all(comparison)
+        sections = [_section(comparison, index) for index in range(len(comparison["codes"]))]
     pictures = [*general, *(picture for section in sections for picture in section.pictures)]
     texts = {
         "results.csv": _csv(*flat_rows(comparison)),
@@ -62,10 +76,13 @@ def write_report(comparison: Mapping[str, Any], folder: str | Path) -> list[Path
         "report.html": _page(comparison, general, sections),
     }
     contents = {folder / name: text.encode() for name, text in texts.items()}
-    contents |= {folder / FIGURES / f"{picture.stem}.png": picture.png for picture in pictures}
-    write_json(
-        folder / "results.json", _plain({**comparison, "codes": list(map(_without_images, comparison["codes"]))})
-    )
+    contents |= {folder / TABLES[name][0]: TABLES[name][1](comparison) for name in formats if name in TABLES}
+    contents |= {
+        folder / FIGURES / f"{picture.stem}.{kind}": drawn
+        for picture in pictures
+        for kind, drawn in picture.files.items()
+    }
+    write_json(folder / "results.json", plain(comparison))
     for path, content in contents.items():
         with written_whole(path) as temporary:
             temporary.write_bytes(content)
@@ -96,6 +113,11 @@ def _without_images(code: Mapping[str, Any]) -> dict[str, Any]:
     return {**code, "panel": panel}
 
 
+def plain(comparison: Mapping[str, Any]) -> Any:
+    """Return a comparison as JSON has it, without the images of its panels."""
+    return _plain({**comparison, "codes": list(map(_without_images, comparison["codes"]))})
+
+
 def _plain(value: Any) -> Any:
     """Return plain values that JSON has: lists for arrays, None for what is not a finite number."""
     return walk(value, _plain_leaf)
@@ -117,6 +139,7 @@ def _facts(comparison: Mapping[str, Any]) -> list[tuple[str, str]]:
         groups[code["k"]] = f"{code['groups']} at k = {code['k']}{over}"
     parameters, adds = (form(base[key], ",.0f") for key in ("parameters", "multiply_adds"))
     facts = [
+        *((str(code["name"]), code_in_words(code, comparison["measure"])) for code in _trained(comparison)),
         ("data set", f"{comparison['dataset']}, {comparison['split']} split, {base['queries']} queries"),
         ("base model", f"{base['name']}, {parameters} parameters, {adds} multiply-adds for a query"),
         ("weights", str(base["weights"])),
@@ -130,11 +153,21 @@ def _facts(comparison: Mapping[str, Any]) -> list[tuple[str, str]]:
     return facts
 
 
+def _trained(comparison: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the trained codes, with what each loses at the head of a report; all, where none is trained."""
+    codes = [code for code in comparison["codes"] if code["loss"]]
+    return [code for code in codes if code["kind"] == "trained"] or codes
+
+
 def _reading(comparison: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return how to read each letter, in a sentence."""
     measure = Measure(comparison["measure"])
     agreement = "mean IoU with" if comparison["measure"] == "iou" else "how often they agree with"
     return [
+        (
+            "A_a − A_d(e), paired",
+            "what is lost when e outputs are unavailable, with an interval over the same coding groups: a bootstrap.",
+        ),
         ("A_a", f"{measure.name} of the base model itself, when every prediction is available."),
         (
             "A_d(e)",
@@ -164,6 +197,7 @@ def _page(comparison: Mapping[str, Any], general: Sequence[Picture], sections: S
         facts=_facts(comparison),
         reading=_reading(comparison),
         accuracies=accuracy_table(comparison),
+        against=against_table(comparison),
         timing=timing_table(comparison),
         general=general,
         sections=sections,
@@ -176,10 +210,12 @@ def _title(comparison: Mapping[str, Any]) -> str:
 
 def _markdown(comparison: Mapping[str, Any], general: Sequence[Picture], sections: Sequence[Section]) -> str:
     parts = [f"# {_escaped(_title(comparison))}"]
-    parts.append("\n".join(f"- **{name}**: {_escaped(text)}" for name, text in _facts(comparison)))
+    parts.append("\n".join(f"- **{_escaped(name)}**: {_escaped(text)}" for name, text in _facts(comparison)))
     parts.append("\n".join(f"- **{name}**: {_escaped(text)}" for name, text in _reading(comparison)))
     parts += ["## Accuracies and costs", *_markdown_table(accuracy_table(comparison))]
     parts += map(_markdown_picture, general)
+    if (against := against_table(comparison)).rows:
+        parts += ["## Paired differences", *_markdown_table(against)]
     if comparison["timing"]:
         parts += ["## Times", *_markdown_table(timing_table(comparison))]
     parts.append("## Code by code")

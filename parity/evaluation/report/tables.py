@@ -30,14 +30,69 @@ def accuracy_table(comparison: Numbers) -> Table:
     erased = erasures_of(codes)
     head = ["code", "(k, r)", "extra workers", "extra parameters", "multiply-adds of a parity query", "A_a"]
     for e in erased:
-        head += [f"A_d({e})", f"A_d({e}), worst position", f"reconstruction accuracy ({e})"]
+        head += [f"A_a − A_d({e}), paired", f"A_d({e})", f"A_d({e}), worst position", f"reconstruction accuracy ({e})"]
     head += [*(f"A_o({f:g})" for f in comparison["unavailable"]), "mean squared error"]
     show = Measure(comparison["measure"])
     return Table(
-        f"What each code costs and gives. Accuracies {show.in_words}, with 95 % confidence intervals; extra workers in "
+        f"What each code costs and gives. Accuracies {show.in_words}, with {_spread_in_words(codes)}; extra workers in "
         "% of k; multiply-adds as a multiple of those of a query.",
         tuple(head),
         [_accuracy_row(code, comparison["unavailable"], erased, show) for code in codes],
+    )
+
+
+def _spread_in_words(codes: Sequence[Numbers]) -> str:
+    seeds = max((int(code.get("seeds", 1)) for code in codes), default=1)
+    return "95 % confidence intervals" if seeds == 1 else f"± their standard deviation over {seeds} seeds"
+
+
+def against_table(comparison: Numbers) -> Table:
+    """Return by how much each code's A_d is above that of each other code on the same groups."""
+    show = Measure(comparison["measure"])
+    rows = [
+        [Cell(f"{code['name']} ({code['k']}, {code['r']})"), Cell(f"{other['name']} ({other['k']}, {other['r']})"),
+         show.cell(other)]
+        for code in comparison["codes"]
+        for other in code["against"]
+    ]  # fmt: skip
+    return Table(
+        f"A_d of a code less that of another, {show.in_words}, paired over the same coding groups, with 95 % "
+        "confidence intervals: where 0 is outside, the codes differ.",
+        ("code", "against", "difference of A_d"),
+        rows,
+    )
+
+
+def code_in_words(code: Numbers, measure: str) -> str:
+    """Return what a code of a comparison loses when a worker is missing, in a sentence."""
+    degraded = code["A_d"].get("1", {}).get("value")
+    return loss_in_words(code["loss"].get("1"), code["A_a"]["value"], degraded, measure)
+
+
+def loss_in_words(lost: Numbers | None, a_a: float, a_d: float | None, measure: str) -> str:
+    """Return what is lost when a worker is missing, in a sentence.
+
+    Args:
+        lost: A_a - A_d with its paired interval; None where nothing is rebuilt.
+        a_a, a_d: accuracies.
+        measure: 'top1' or 'iou'.
+    """
+    if lost is None:
+        return f"cannot rebuild a missing prediction: A_a {a_a:.4f}"
+    scale, unit, digits = (1.0, "IoU", 4) if measure == "iou" else (100.0, "points", 1)
+    value, low, high = (scale * lost[key] for key in ("value", "low", "high"))
+    does = "loses"
+    if high < 0:
+        does, value, low, high = "gains", -value, -high, -low
+    numbers = [f"{number + 0.0:.{digits}f}".replace("-", "−") for number in (value, low, high)]
+    if "sd" in lost:
+        return (
+            f"{does} {numbers[0]} ± {scale * lost['sd']:.{digits}f} {unit} (over seeds) when a worker is missing: "
+            f"A_a {a_a:.4f}, A_d {a_d:.4f}"
+        )
+    return (
+        f"{does} {numbers[0]} {unit} ({numbers[1]} to {numbers[2]}, 95 %, paired) when a worker is missing: "
+        f"A_a {a_a:.4f}, A_d {a_d:.4f}"
     )
 
 
@@ -64,6 +119,7 @@ def flat_rows(comparison: Numbers) -> tuple[list[str], list[list[str]]]:
     plain = ("name", "kind", "k", "r", "n", "groups", "queries_left_over", "extra_workers", "extra_parameters")
     columns = [*plain, "multiply_adds", "A_a", "A_a_low", "A_a_high"]
     for e in erased:
+        columns += [f"loss_{e}{part}" for part in ("", "_low", "_high")]
         columns += [f"A_d_{e}{part}" for part in ("", "_low", "_high", "_worst", "_worst_position")]
         columns += [f"reconstruction_{e}{part}" for part in ("", "_low", "_high")]
     for f in comparison["unavailable"]:
@@ -74,6 +130,7 @@ def flat_rows(comparison: Numbers) -> tuple[list[str], list[list[str]]]:
         row += [form(code["extra_workers"], ".6f", ""), form(code["extra_parameters"], ".0f", "")]
         row += [form(code["multiply_adds"], ".6g", ""), *_parts(code["A_a"], ("value", "low", "high"))]
         for e in erased:
+            row += _parts(code["loss"].get(str(e)), ("value", "low", "high"))
             row += _parts(code["A_d"].get(str(e)), ("value", "low", "high", "worst"))
             row.append(form((code["A_d"].get(str(e)) or {}).get("worst_position"), ".0f", ""))
             row += _parts(code["reconstruction"].get(str(e)), ("value", "low", "high"))
@@ -123,6 +180,8 @@ class Measure:
         if entry is None or number(entry["value"]) is None:
             return Cell(NOTHING)
         text = self(entry["value"])
+        if number(entry.get("sd")) is not None:
+            return Cell(text, f"± {self(entry['sd'])}")
         if number(entry.get("low")) is not None and number(entry.get("high")) is not None:
             return Cell(text, f"{self(entry['low'])}–{self(entry['high'])}")
         return Cell(text, f"± {self(1.96 * error)}" if (error := number(entry.get("standard_error"))) else "")
@@ -134,7 +193,7 @@ def _accuracy_row(code: Numbers, unavailable: Sequence[float], erased: Sequence[
     row += [Cell(form(code["multiply_adds"], ".3g")), show.cell(code["A_a"])]
     for e in erased:
         degraded = code["A_d"].get(str(e))
-        row.append(show.cell(degraded))
+        row += [show.cell(code["loss"].get(str(e))), show.cell(degraded)]
         position = degraded and degraded.get("worst_position")
         row.append(Cell(show(degraded["worst"]), f"position {position}") if position is not None else Cell(NOTHING))
         row.append(show.cell(code["reconstruction"].get(str(e))))

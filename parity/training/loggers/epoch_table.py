@@ -21,18 +21,23 @@ class EpochTable(Logger):
     """A CSV file with a row per epoch and a column per metric.
 
     Args:
-        path: the file.
+        path: the file; None writes none, and keeps the rows in memory alone.
         keep: a run that is resumed after this epoch keeps the rows up to it, and replaces the later ones.
     """
 
-    def __init__(self, path: Path, keep: int = 0) -> None:
+    def __init__(self, path: Path | None, keep: int = 0) -> None:
         super().__init__()
         self.path = path
         self._rows: dict[int, dict[str, str]] = {
             int(row["epoch"]): {name: value for name, value in row.items() if value}
-            for row in (read_table(path) if keep else [])
+            for row in (read_table(path) if keep and path is not None else [])
             if int(row["epoch"]) <= keep
         }
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """The metrics of each epoch, by name; 'epoch' counts from 1."""
+        return [{name: float(value) for name, value in self._rows[epoch].items()} for epoch in sorted(self._rows)]
 
     @property
     def name(self) -> str:
@@ -58,7 +63,7 @@ class EpochTable(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        if not self._rows:
+        if not self._rows or self.path is None:
             return
         columns = sorted({name for row in self._rows.values() for name in row} - {"epoch"}, key=_column_order)
         text = io.StringIO()

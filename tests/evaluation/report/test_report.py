@@ -63,6 +63,7 @@ def a_code(
         "extra_workers": 1 / k, "extra_parameters": 178110, "multiply_adds": 1.0,
         "groups": 10000 // k, "queries_left_over": 10000 % k,
         "A_a": {"value": 0.9793, "low": 0.9763, "high": 0.9819},
+        "loss": {}, "against": [],
         "A_d": {}, "reconstruction": {}, "mse": None, "per_class": None, "confusion": None, "calibration": None,
         "panel": [],
     }  # fmt: skip
@@ -74,6 +75,7 @@ def a_code(
         return {**code, "r": 0, "n": k, "extra_workers": 0.0, "extra_parameters": 0, "multiply_adds": None}
     interval = {"low": degraded - 0.006, "high": degraded + 0.006}
     code["A_d"]["1"] = {"value": degraded, **interval, "worst": degraded - 0.01, "worst_position": k - 1}
+    code["loss"]["1"] = {"value": 0.9793 - degraded, "low": 0.974 - degraded, "high": 0.984 - degraded}
     code["reconstruction"]["1"] = {"value": degraded + 0.004, **interval}
     random = np.random.default_rng(k)
     confusion = random.poisson(100 * (1 - degraded), (10, 10)) + np.diag([int(900 * degraded)] * 10)
@@ -82,9 +84,11 @@ def a_code(
     confidence = np.linspace(0.05, 0.95, 10)
     code["calibration"] = {
         "confidence": [float("nan"), *confidence[1:]],
-        "agreement": [float("nan"), *(confidence[1:] ** 1.5)],
+        "accuracy": [float("nan"), *(confidence[1:] ** 1.5)],
         "count": [0, 3, 12, 40, 77, 130, 200, 390, 900, 8200],
+        "error": 0.021,
     }
+    code["calibration"]["base"] = dict(code["calibration"])
     return {**code, "mse": 3.1 / degraded, "panel": a_panel(k, 1, image)}
 
 

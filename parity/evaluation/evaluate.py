@@ -1,0 +1,239 @@
+"""Coded models compared on data of any form: what ``parity.evaluate`` and evaluate.py do."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parity.coded_model import CodedModel
+from parity.data import GroupDataModule, groups_of
+from parity.data.queries import regrouped
+from parity.errors import ParityError
+from parity.evaluation.accuracies import evaluate_base
+from parity.evaluation.baselines import backups
+from parity.evaluation.baselines import baselines as codes_without_training
+from parity.evaluation.comparison import Candidate, compare, timings
+from parity.evaluation.costs import multiply_adds
+from parity.evaluation.evaluation import Evaluation
+from parity.evaluation.groups import DataInGroups
+from parity.models.weights import fingerprint
+from parity.tasks import Classification, Task
+
+log = logging.getLogger(__name__)
+
+UNAVAILABLE = (0.0, 0.01, 0.05, 0.1, 0.2)
+
+_QUERIES_AT_ONCE = 1024
+
+
+def evaluate(
+    coded_model: Any,
+    data: Any,
+    *,
+    val_data: Any = None,
+    baselines: bool = False,
+    backup: nn.Module | None = None,
+    ks: Sequence[int] | None = None,
+    unavailable: Sequence[float] = UNAVAILABLE,
+    paired: bool = False,
+    default_class: int | None = None,
+    split: str = "test",
+    timed: bool = True,
+    name: str = "own data",
+    **reading: Any,
+) -> Evaluation:
+    """Evaluate coded models, on the same groups of queries.
+
+    Args:
+        coded_model: a ``CodedModel``, or what ``protect`` or ``train_model`` returned; or several, by name.
+        data: to evaluate on, in any form that ``groups_of`` takes; of a datamodule of ours its ``split``.
+        val_data: validation data, which the smoothing of the baseline NeRCC is chosen on.
+        baselines: also evaluate the codes that need no training.
+        backup: a smaller network, which every query also goes to.
+        ks: of baselines and backup; by default those of the coded models.
+        unavailable: f at which A_o(f) is reported.
+        paired: workers fail in pairs.
+        default_class: what a user gets where nothing can be rebuilt; by default the most frequent class.
+        split: 'test' or 'val', of a datamodule of ours.
+        timed: whether encoding and decoding are timed.
+        name: of the data, in the report.
+        reading: of ``groups_of``: ``queries``, ``targets``, ``task``, ``scaling``, ``size``.
+
+    Raises:
+        ParityError: these are not coded models of one base model, or the data cannot be used.
+    """
+    models = _models(coded_model)
+    first = next(iter(models.values()))
+    base_model, device = first.base_model, next(first.parameters()).device
+    task: Task | None = reading.pop("task", None) or _task(first)
+    given = _given(data, val_data, base_model, task, name, reading)
+    made = DataInGroups(
+        lambda k: regrouped(given, k, batch_size=max(1, _QUERIES_AT_ONCE // k)),
+        device,
+        has_validation=isinstance(data, GroupDataModule) or val_data is not None,
+    )
+    candidates = [Candidate(name, about(model), True, model.eval()) for name, model in models.items()]
+    return Evaluation(
+        compare_on(
+            made, base_model, type(_bare(base_model)).__name__, candidates, baselines=baselines,
+            backup=None if backup is None else (type(backup).__name__, backup.to(device).eval()),
+            ks=ks or sorted({model.k for model in models.values()}), unavailable=unavailable, paired=paired,
+            default_class=default_class, split=split, timed=timed,
+        )
+    )  # fmt: skip
+
+
+def _models(given: Any) -> dict[str, CodedModel]:
+    """Return coded models by name.
+
+    Raises:
+        ParityError: they are something else.
+    """
+    several = given if isinstance(given, Mapping) else {"": given}
+    models = {}
+    for name, value in several.items():
+        found = value
+        for attribute in ("coded_model", "model"):  # of what protect or train_model returned
+            found = found if isinstance(found, CodedModel) else getattr(found, attribute, found)
+        if not isinstance(found, CodedModel):
+            raise ParityError(
+                f"what is evaluated is a CodedModel, or what protect or train_model returned, not a "
+                f"{type(value).__name__}: protect the network first, parity.protect(network, ...)."
+            )
+        models[str(name) or f"k{found.k}_{type(found.encoder).__name__}"] = found
+    if not models:
+        raise ParityError("nothing is to be evaluated: hand over a coded model.")
+    check_shared_base_model({name: model.base_model for name, model in models.items()})
+    return models
+
+
+def check_shared_base_model(networks: Mapping[str, nn.Module]) -> None:
+    """Make sure that base models by the codes' names have the same weights.
+
+    Raises:
+        ParityError: two have not.
+    """
+    marks = {name: fingerprint(network) for name, network in networks.items()}
+    first = next(iter(marks))
+    for name, mark in marks.items():
+        if mark != marks[first]:
+            raise ParityError(
+                f"{first} and {name} have base models of other weights, so their accuracies cannot be compared: train "
+                "them with the same base model."
+            )
+
+
+def _task(model: CodedModel) -> Task | None:
+    shape = model.decoder.prediction_shape
+    return Classification(shape[0]) if len(shape) == 1 else None
+
+
+def _given(
+    data: Any, val_data: Any, base_model: nn.Module, task: Task | None, name: str, reading: dict[str, Any]
+) -> GroupDataModule:
+    if isinstance(data, GroupDataModule):
+        return data
+
+    def predict(queries: Tensor) -> Tensor:
+        return base_model(queries.to(next(base_model.parameters()).device))
+
+    return groups_of(None, 1, val_data=val_data, test_data=data, network=predict, task=task, name=name, **reading)
+
+
+def _bare(network: nn.Module) -> nn.Module:
+    """Return a user's network out of what chooses its output."""
+    inner = getattr(network, "network", None)
+    return inner if isinstance(inner, nn.Module) else network
+
+
+def about(model: CodedModel) -> str:
+    """Return what a trained code is, in a few words."""
+    return f"{type(model.encoder).__name__}, {type(model.decoder).__name__}; trained"
+
+
+def compare_on(
+    data: DataInGroups,
+    base_model: nn.Module,
+    base_name: str,
+    candidates: Sequence[Candidate],
+    *,
+    baselines: bool,
+    backup: tuple[str, nn.Module] | None,
+    ks: Sequence[int],
+    unavailable: Sequence[float],
+    paired: bool,
+    default_class: int | None,
+    split: str,
+    timed: bool = True,
+) -> dict[str, Any]:
+    """Compare trained codes, and those that need no training, on one base model and the same groups.
+
+    Args:
+        data: in groups.
+        base_model: the network, on the data's device.
+        base_name: of it.
+        candidates: the trained codes.
+        baselines: also compare those without training.
+        backup: name and network of a smaller one, which every query also goes to.
+        ks: of baselines and backups.
+        unavailable, paired, default_class, split, timed: see ``evaluate``.
+
+    Returns:
+        What ``write_report`` and ``Evaluation`` take.
+
+    Raises:
+        ParityError: nothing is to be compared, or an argument cannot be used.
+    """
+    for f in unavailable:
+        if not 0 <= f <= 1:
+            raise ParityError(f"--unavailable takes probabilities, from 0 to 1, not {f:g}.")
+    trained = {candidate.model.k for candidate in candidates}
+    data.check_enough(trained.union(ks if baselines or backup else ()), split)
+    if baselines and data.has_validation:
+        data.check_enough(ks, "val")
+    task = data.module(1).task
+    default = data.module(1).default_prediction()
+    if default_class is not None:
+        default = _one_hot(default_class, default)
+    candidates = [
+        *candidates,
+        *(codes_without_training(base_model, data, ks) if baselines else ()),
+        *(backups(base_model, backup[1], backup[0], data, ks) if backup else ()),
+    ]
+    if not candidates:
+        raise ParityError("nothing is to be compared: name parity experiments, or add --baselines.")
+    classes = data.module(1).class_names if isinstance(task, Classification) else None
+    counted = evaluate_base(base_model, data.loader(1, split), task)
+    query = next(data.loader(1, split).every_query(1))[1]
+    codes = compare(
+        candidates, lambda k: data.loader(k, split), task, default, unavailable, paired, classes,
+        lambda name: log.info("evaluating %s", name),
+    )  # fmt: skip
+    if timed:
+        log.info("timing")
+    return {
+        "dataset": data.module(1).dataset,
+        "split": split,
+        "measure": task.measures[0],
+        "base": {
+            "name": base_name,
+            "weights": fingerprint(base_model)[:16],
+            "in_words": task.describe(counted, counted["queries"]),
+            "queries": counted["queries"],
+            "parameters": sum(parameter.numel() for parameter in base_model.parameters()),
+            "multiply_adds": multiply_adds(base_model, query),
+        },
+        "classes": classes,
+        "unavailable": list(unavailable),
+        "paired": paired,
+        "codes": codes,
+        "timing": timings(candidates, lambda k: data.loader(k, split)) if timed else [],
+    }
+
+
+def _one_hot(number: int, default: torch.Tensor) -> torch.Tensor:
+    if default.dim() != 1 or not 0 <= number < len(default):
+        raise ParityError(f"--default_class is one of the {len(default)} classes, counted from 0, not {number}.")
+    return nn.functional.one_hot(torch.tensor(number), len(default)).float()

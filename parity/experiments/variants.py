@@ -1,0 +1,88 @@
+"""Runs of one experiment that differ by a seed or by what is swept, and runs by the names of their folders."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from parity.errors import ParityError
+from parity.experiments import catalogue
+from parity.experiments.experiment import BASE_DIRECTORY, Experiment
+from parity.settings import user_path
+from parity.training.loop.run_folder import CONFIG_FILE
+
+Point = Mapping[str, str]
+"""Overrides of a config, as ``--set`` takes them: {'code.k': '3'}."""
+
+
+def sweep_points(texts: Sequence[str]) -> list[Point]:
+    """Turn ['code.k=2,3', 'optimizer.lr=0.1'] into the overrides of each combination; one without any if empty.
+
+    Raises:
+        ParityError: a text is not KEY.PATH=VALUE,VALUE.
+    """
+    swept = []
+    for text in texts:
+        path, equals, values = text.partition("=")
+        if not path or not equals or not all(values.split(",")):
+            raise ParityError(f"--sweep takes KEY.PATH=VALUE,VALUE,..., e.g. code.k=2,3,4, not '{text}'.")
+        swept.append([(path, value) for value in values.split(",")])
+    return [dict(point) for point in itertools.product(*swept)]
+
+
+def variants(
+    dataset: str,
+    name: str,
+    *,
+    collection: str | None = None,
+    base_directory: str | Path = BASE_DIRECTORY,
+    run_name: str | None = None,
+    seeds: Sequence[int | None] = (None,),
+    points: Sequence[Point] = ({},),
+    overrides: Point = {},  # noqa: B006  # never changed
+) -> list[Experiment]:
+    """Return an experiment with every seed at every point of a sweep; runs of a sweep are named by what differs.
+
+    Args:
+        dataset, name, collection, base_directory, run_name: of ``Experiment``.
+        seeds: None for the default one.
+        points: of a sweep.
+        overrides: of all of them.
+
+    Raises:
+        ParityError: there is no such experiment, or several runs would have one name.
+    """
+    if run_name is not None and len(seeds) * len(points) > 1:
+        raise ParityError("--run_name is for one run, and --seeds and --sweep make several: leave it out.")
+    made = []
+    for point, seed in itertools.product(points, seeds):
+        swept = "".join(f"-{path}={value.replace('/', '_')}" for path, value in point.items())
+        seeded = "" if seed is None else f"-seed={seed}"
+        named = f"{name}{swept}{seeded}" if point else run_name
+        made.append(
+            Experiment(
+                dataset, name, collection=collection, base_directory=base_directory, run_name=named, seed=seed,
+                overrides={**overrides, **point},
+            )
+        )  # fmt: skip
+    return made
+
+
+def run_by_name(dataset: str, name: str, base_directory: str | Path = BASE_DIRECTORY) -> Experiment | None:
+    """Return the run that a folder, or the name of a run's folder, is of; None where there is none.
+
+    Raises:
+        ParityError: runs of several collections have the name.
+    """
+    folders = [user_path(name)] if "/" in name or (user_path(name) / CONFIG_FILE).is_file() else []
+    folders += sorted((user_path(base_directory) / dataset).glob(f"*/{name}")) if "/" not in name else []
+    runs = list(dict.fromkeys(folder.resolve() for folder in folders if (folder / CONFIG_FILE).is_file()))
+    if len(runs) > 1:
+        raise ParityError(f"several runs are called {name}: name the folder, {' or '.join(map(str, runs))}.")
+    return Experiment(runs[0]) if runs else None
+
+
+def is_in_catalogue(dataset: str, name: str, collection: str | None) -> bool:
+    """Return whether a name, or a glob, is of experiments, and not of a run's folder alone."""
+    if any(mark in name for mark in "*?["):
+        return True
+    return any(e.name == name and collection in (None, e.collection) for e in catalogue.experiments(dataset))

@@ -1,0 +1,269 @@
+"""Which code a network is protected by: chosen by the shape of its queries and by what it can do, or by hand."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from parity.coded_model import CodedModel
+from parity.coders import (
+    ConcatenationEncoder,
+    Decoder,
+    Encoder,
+    KeyedSumEncoder,
+    LearnedGridEncoder,
+    LinearDecoder,
+    LinearEncoder,
+    PositionalDecoder,
+)
+from parity.errors import ParityError, cause, did_you_mean
+from parity.grids import Grid
+from parity.models import PerCell
+from parity.protection.networks import copied_network, takes, with_head_for
+from parity.signatures import takes as can_be_called
+from parity.tasks import Classification, Task
+from parity.training import (
+    CrossEntropy,
+    KLDivergence,
+    LabelReconstructionLoss,
+    ParityTargetLoss,
+    ReconstructionLoss,
+    SquaredError,
+    parities_alone,
+)
+
+log = logging.getLogger(__name__)
+
+Factory = Callable[[tuple[int, ...], tuple[int, ...]], nn.Module]
+"""Makes a network of the same architecture, untrained: called with a query's shape and a prediction's."""
+
+CODES: Mapping[str, tuple[Callable[..., Encoder], Callable[..., Decoder]]] = {
+    "cells": (LearnedGridEncoder, PositionalDecoder),
+    "grid": (LearnedGridEncoder, PositionalDecoder),
+    "keyed": (KeyedSumEncoder, PositionalDecoder),
+    "add": (LinearEncoder, LinearDecoder),
+    "concat": (ConcatenationEncoder, LinearDecoder),
+}
+"""Encoder and decoder by the codes' names."""
+
+_KEYS = ("encoder", "decoder", "parity_model", "loss")
+
+
+@dataclass(frozen=True)
+class Protectable:
+    """A network, and what a code for it is made for.
+
+    Args:
+        network: (B, *Q) -> (B, *P), in eval mode.
+        queries: a few queries, (B, *Q).
+        predictions: the network's for them, (B, *P).
+        k, r: of the code.
+        factory: makes the same architecture; None where nobody gave one.
+    """
+
+    network: nn.Module
+    queries: Tensor
+    predictions: Tensor
+    k: int
+    r: int
+    factory: Factory | None = None
+
+    @property
+    def query_shape(self) -> tuple[int, ...]:
+        """Shape Q of a query."""
+        return tuple(self.queries.shape[1:])
+
+    @property
+    def prediction_shape(self) -> tuple[int, ...]:
+        """Shape P of a prediction."""
+        return tuple(self.predictions.shape[1:])
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A code by its name, and what its parity models are made by; or why it cannot be.
+
+    Args:
+        name: one of ``CODES``, or 'own'.
+        why: in a sentence.
+        parity_model: makes a parity model.
+        encoder, decoder: called with (k, r, shape).
+        loss: where it is given by hand.
+    """
+
+    name: str
+    why: str
+    parity_model: Callable[[], nn.Module]
+    encoder: Callable[..., Encoder]
+    decoder: Callable[..., Decoder]
+    loss: nn.Module | None = None
+
+
+def choose(code: str | Mapping[str, Any], of: Protectable) -> Choice:
+    """Choose a code.
+
+    Args:
+        code: 'auto', a name of ``CODES``, or ``dict(encoder=..., decoder=..., parity_model=..., loss=...)``.
+        of: what it is for.
+
+    Raises:
+        ParityError: there is no such code, or it is not one for this network or these queries.
+    """
+    if isinstance(code, Mapping):
+        return _by_hand(code, of)
+    if code != "auto" and code not in CODES:
+        raise ParityError(f"there is no code '{code}': {did_you_mean(str(code), ['auto', *CODES])}")
+    reasons: list[str] = []
+    for name in ("cells", "grid", "keyed", "add") if code == "auto" else (code,):
+        made = _MAKERS[name](of)
+        if isinstance(made, Choice):
+            return Choice(made.name, "; ".join([made.why, *reasons]), made.parity_model, made.encoder, made.decoder)
+        reasons.append(f"not {name}, for {made}")
+    raise ParityError(f"the code '{code}' is not one for this network: {reasons[-1].partition(', for ')[2]}.")
+
+
+def _cells(of: Protectable) -> Choice | str:
+    shape = (of.k, *of.prediction_shape)
+    try:
+        cell = Grid(of.k, of.query_shape).cell_shape
+    except ParityError as error:
+        return str(error).rstrip(".")
+    refusal = takes(of.network, cell, of.prediction_shape)
+    if refusal is None:
+        why = f"the network itself predicts cells of {cell}, and a copy of it starts from its weights"
+        return _choice("cells", why, lambda: PerCell(of.query_shape, shape, lambda *_: copied_network(of.network)))
+    if of.factory is not None:
+        made = PerCell(of.query_shape, shape, partial(_made, of.factory))
+        if (refused := takes(made, of.query_shape, shape)) is None:
+            why = f"a network of the factory predicts cells of {cell}, which the network itself cannot ({refusal})"
+            return _choice("cells", why, lambda: PerCell(of.query_shape, shape, partial(_made, of.factory)))
+        return f"neither the network nor the factory's takes cells of {cell} ({refused})"
+    return f"the network cannot take cells of {cell} ({refusal}), and there is no factory=..."
+
+
+def _made(factory: Factory | None, query_shape: tuple[int, ...], prediction_shape: tuple[int, ...]) -> nn.Module:
+    """Call a user's factory."""
+    if not callable(factory) or not can_be_called(factory, 2):
+        raise ParityError(
+            "factory is called with the shapes of a query and a prediction: factory=lambda query, prediction: ..."
+        )
+    try:
+        made = factory(query_shape, prediction_shape)
+    except Exception as error:  # of a user's own function
+        raise ParityError(
+            f"the factory cannot make a network for queries {query_shape} and predictions {prediction_shape} "
+            f"({cause(error).rstrip('.')})."
+        ) from error
+    if not isinstance(made, nn.Module):
+        raise ParityError(f"the factory returns a {type(made).__name__}, expected a torch.nn.Module.")
+    return made
+
+
+def _grid(of: Protectable) -> Choice | str:
+    try:
+        Grid(of.k, of.query_shape)
+    except ParityError as error:
+        return str(error).rstrip(".")
+    return _with_positions("grid", of)
+
+
+def _keyed(of: Protectable) -> Choice | str:
+    return _with_positions("keyed", of)
+
+
+def _with_positions(name: str, of: Protectable) -> Choice | str:
+    """Answer with a copy that predicts k times, or with a network of the factory that does."""
+    if with_head_for(of.network, of.k, of.queries, of.predictions) is not None:
+        why = "a copy of the network, started from its weights, has a last linear layer for k predictions"
+
+        def copy_with_head() -> nn.Module:
+            made = with_head_for(of.network, of.k, of.queries, of.predictions)
+            assert made is not None, "it was tried"
+            return made
+
+        return _choice(name, why, copy_with_head)
+    if of.factory is not None:
+        shape = (of.k, *of.prediction_shape)
+        why = "a network of the factory makes k predictions, for the last linear layer of the network was not found"
+        return _choice(name, why, lambda: _made(of.factory, of.query_shape, shape))
+    return "its predictions are not those of a last linear layer, and there is no factory=..."
+
+
+def _copied(name: str, of: Protectable) -> Choice:
+    why = "a copy of the network, started from its weights, predicts the sum of its predictions"
+    return _choice(name, why, lambda: copied_network(of.network))
+
+
+def _choice(name: str, why: str, parity_model: Callable[[], nn.Module]) -> Choice:
+    return Choice(name, why, parity_model, *CODES[name])
+
+
+_MAKERS: Mapping[str, Callable[[Protectable], Choice | str]] = {
+    "cells": _cells,
+    "grid": _grid,
+    "keyed": _keyed,
+    "add": partial(_copied, "add"),
+    "concat": partial(_copied, "concat"),
+}
+
+
+def _by_hand(code: Mapping[str, Any], of: Protectable) -> Choice:
+    if unknown := sorted(code.keys() - set(_KEYS)):
+        raise ParityError(f"code has no '{unknown[0]}': {did_you_mean(unknown[0], _KEYS)}")
+    if lacking := [name for name in ("encoder", "decoder") if not callable(code.get(name))]:
+        raise ParityError(f"code={{...}} needs '{lacking[0]}', a class or a partial called with (k, r, shape).")
+    decoder = code["decoder"](of.k, of.r, of.prediction_shape)
+    shape = decoder.parity_shape(of.prediction_shape)
+    if code.get("parity_model") is not None:
+        parity_model = partial(_made, code["parity_model"], of.query_shape, shape)
+        return Choice("own", "given by hand", parity_model, code["encoder"], code["decoder"], code.get("loss"))
+    made = _copied("add", of) if shape == of.prediction_shape else _with_positions("grid", of)
+    if isinstance(made, str) or shape not in (of.prediction_shape, (of.k, *of.prediction_shape)):
+        raise ParityError(
+            f"{type(decoder).__name__} needs parity models with outputs of shape {shape}: give code a 'parity_model'."
+        )
+    return Choice("own", "given by hand", made.parity_model, code["encoder"], code["decoder"], code.get("loss"))
+
+
+def coded_model(choice: Choice, of: Protectable) -> CodedModel:
+    """Make the coded model, its encoder, parity models and decoder ready to be trained.
+
+    Raises:
+        ParityError: the code cannot do this (k, r), or a parity model does not fit.
+    """
+    encoder = choice.encoder(of.k, of.r, of.query_shape)
+    decoder = choice.decoder(of.k, of.r, of.prediction_shape)
+    parity_models = [choice.parity_model() for _ in range(encoder.parity_workers)]
+    model = CodedModel(of.network, encoder, parity_models, decoder)
+    model.base_model.requires_grad_(False)
+    shape = decoder.parity_shape(of.prediction_shape)
+    for parity_model in parity_models:
+        if (refusal := takes(parity_model, of.query_shape, shape)) is not None:
+            raise ParityError(f"a parity model cannot predict {shape} for a parity query: {refusal}.")
+    return model
+
+
+def loss_for(choice: Choice, task: Task, towards: str, temperature: float) -> nn.Module:
+    """Return what a code is trained on: true labels or the base model's predictions, of what is rebuilt.
+
+    Args:
+        choice: of the code.
+        task: what predictions are measured by.
+        towards: 'labels' or 'network'.
+        temperature: of the divergence from the base model's class probabilities.
+    """
+    if choice.loss is not None:
+        return choice.loss
+    if choice.name in ("add", "concat"):
+        return ParityTargetLoss(nn.MSELoss())
+    positional = choice.name != "own" or (
+        isinstance(choice.decoder, type) and issubclass(choice.decoder, PositionalDecoder)
+    )
+    patterns: dict[str, Any] = dict(patterns=parities_alone) if positional else {}
+    classes = isinstance(task, Classification)
+    if towards == "labels":
+        return LabelReconstructionLoss(CrossEntropy() if classes else SquaredError(), **patterns)
+    return ReconstructionLoss(KLDivergence(temperature) if classes else SquaredError(), **patterns)

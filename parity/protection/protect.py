@@ -1,0 +1,163 @@
+"""Any network, with data of any form, made resilient in one call."""
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from parity.data import GroupDataModule, groups_of
+from parity.data.containers import seeded
+from parity.data.datamodule import Augmentation
+from parity.data.loaders import Scaling
+from parity.data.queries import QueriesDataModule, regrouped
+from parity.errors import ParityError, did_you_mean
+from parity.evaluation.evaluate import evaluate
+from parity.protection.codes import Factory, Protectable, choose, coded_model, loss_for
+from parity.protection.networks import Output, first_predictions, prepared
+from parity.protection.recipe import Recipe, augmentation_for
+from parity.protection.result import Protected
+from parity.settings import user_path
+from parity.tasks import Classification, Task
+from parity.training import Hardware, load_trained, train_model
+from parity.training.loop.hardware import make_trainer
+
+log = logging.getLogger(__name__)
+
+_TOWARDS = ("labels", "network")
+_LOOKED_AT = 256
+
+
+def protect(
+    network: nn.Module,
+    train_data: Any,
+    val_data: Any = None,
+    *,
+    k: int = 4,
+    r: int = 1,
+    checkpoints_path: str | Path | None = None,
+    output: Output = None,
+    code: str | Mapping[str, Any] = "auto",
+    factory: Factory | None = None,
+    towards: str | None = None,
+    queries: str | None = None,
+    targets: str | None = None,
+    task: Task | None = None,
+    scaling: Scaling | None = None,
+    size: int | None = None,
+    num_validation: int | None = None,
+    augmentation: Augmentation | str | None = "auto",
+    recipe: Recipe = Recipe(),
+    max_epochs: int | None = None,
+    seed: int = 0,
+    accelerator: str = "auto",
+    name: str = "own data",
+    **training: Any,
+) -> Protected:
+    """Protect a network: choose a code for it, train the code's parity models, and measure what is lost.
+
+    The network itself stays as it is. The same call after a crash or Ctrl-C resumes from ``checkpoints_path``; after
+    the last epoch it loads what was trained.
+
+    Args:
+        network: returns predictions (B, *P) for queries (B, *Q), logits for classes; or several things, see ``output``.
+        train_data: single queries, in any form that ``groups_of`` takes: arrays (X, y), a ``Dataset``, a
+            ``DataLoader``, dicts, a DataFrame, a folder of images, a datamodule. Without targets, codes are trained
+            towards the network's predictions.
+        val_data: likewise; without it ``num_validation`` training queries are held out.
+        k: queries in a coding group.
+        r: parity queries made of a group.
+        checkpoints_path: where the training is kept; None keeps nothing, and the last weights are taken.
+        output: which part of what the network returns is the prediction: a key or attribute, an index, a function.
+        code: 'auto' chooses; 'cells', 'grid', 'keyed', 'add' or 'concat'; or ``dict(encoder=..., decoder=...,
+            parity_model=..., loss=...)``, each called with shapes as in a config.
+        factory: makes the same architecture, untrained, called with the shapes of a query and of a prediction; used
+            where the network cannot take smaller queries.
+        towards: what is trained on: 'labels', the default where there are any, or 'network', its predictions.
+        queries, targets: names of entries of dicts, or of columns of a table.
+        task: what predictions are measured by; by default a classification of as many classes as are predicted.
+        scaling: of stored queries, e.g. ``Scaling(255, mean, std)`` for pixels; it becomes part of the artefact.
+        size: side in pixels that images of a folder are resized to.
+        num_validation: training queries held out where there is no validation data; by default a tenth, at most 5,000.
+        augmentation: of training queries in storage type, (B, *Q) -> (B, *Q); 'auto' moves and mirrors images as far
+            as that hardly changes the network's predictions; None for none.
+        recipe: optimiser, schedule, batches.
+        max_epochs: how many epochs; by default the recipe's for this number of queries.
+        seed: of everything random in the training.
+        accelerator: as Lightning names it.
+        name: of the data, in reports.
+        training: of ``train_model``: ``resume``, ``progress``, ``precision``, ``callbacks``, ...
+
+    Returns:
+        The coded model, with what it was measured to lose on validation data.
+
+    Raises:
+        ParityError: the network or the data cannot be used, in one sentence; nothing was trained then.
+    """
+    _check_choices(k, towards)
+    folder = None if checkpoints_path is None else user_path(checkpoints_path)
+    base = prepared(network, output)
+    data = groups_of(
+        train_data, k, val_data=val_data, network=partial(first_predictions, base), queries=queries, targets=targets,
+        task=task, scaling=scaling, size=size, name=name, num_validation=num_validation,
+    )  # fmt: skip
+    few = _few_queries(data)
+    of = Protectable(base, few[:2], first_predictions(base, few[:2]), k, r, factory)
+    if towards is None:
+        towards = "labels" if not isinstance(data, QueriesDataModule) or data.has_labels else "network"
+    with seeded(seed):
+        choice = choose(code, of)
+        model = coded_model(choice, of)
+        log.info("code '%s' for %s, k = %d, r = %d: %s", choice.name, type(network).__name__, k, r, choice.why)
+        data = _for_training(data, augmentation, recipe, k, seed, base, few)
+        epochs = max_epochs or recipe.epochs_for(len(data.rows("train")))
+        log.info("training towards %s, for %d epochs of %d steps", towards, epochs, len(data.loader("train")))
+        arguments: dict[str, Any] = dict(
+            criterion=loss_for(choice, data.task, towards, recipe.temperature),
+            monitor=f"val/{'overall' if towards == 'labels' else 'reconstruction'}_{data.task.measures[0]}",
+            optimizer=recipe.optimizer, schedule=recipe.schedule, checkpoints_path=folder,
+            log_path=None if folder is None else folder / "logs", accelerator=accelerator,
+        )  # fmt: skip
+        trained = train_model(model, data, epochs, **{**arguments, **training})
+    if folder is not None:
+        load_trained(model, folder)
+    device = make_trainer(Hardware(accelerator), logger=False, enable_checkpointing=False).strategy.root_device
+    model.requires_grad_(False).to(device)
+    measured = evaluate({choice.name: model}, data, split="val", unavailable=(), timed=False)
+    return Protected(model, data, measured, choice.name, choice.why, trained.history)
+
+
+def _check_choices(k: int, towards: str | None) -> None:
+    if towards not in (None, *_TOWARDS):
+        raise ParityError(f"towards is 'labels' or 'network', not '{towards}': {did_you_mean(str(towards), _TOWARDS)}")
+    if k < 2:
+        raise ParityError(f"a code protects k = 2 queries or more together, not k = {k}.")
+
+
+@torch.no_grad()
+def _few_queries(data: GroupDataModule) -> torch.Tensor:
+    """Return the first training queries as networks see them: (B, *Q)."""
+    return next(data.loader("train").every_query(_LOOKED_AT))[1].cpu()
+
+
+def _for_training(
+    data: GroupDataModule,
+    augmentation: Augmentation | str | None,
+    recipe: Recipe,
+    k: int,
+    seed: int,
+    base: nn.Module,
+    few: torch.Tensor,
+) -> GroupDataModule:
+    """Return the data in batches of the recipe, with the augmentation that was asked for."""
+    batch_size = recipe.batch_size(k, len(data.rows("train")))
+    data = regrouped(data, k, batch_size=batch_size, seed=seed)
+    if augmentation != "auto":
+        data.augmentation = augmentation  # type: ignore[attr-defined]  # of those that have one
+    elif isinstance(data, QueriesDataModule) and isinstance(data.task, Classification):
+        data.augmentation = augmentation_for(base, few)
+        log.info("training queries are changed by %s", data.augmentation)
+    return data

@@ -1,0 +1,212 @@
+"""Data of any container, type and shape either trains through ``protect``, or is refused in one sentence first."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+import parity
+from parity.data import Scaling, groups_of
+from parity.errors import ParityError
+
+COUNT = 24
+SHAPES = [(6,), (1, 4, 4), (3, 4, 6), (2, 3, 4, 4)]
+REFUSED_TYPES = (torch.uint8, torch.int64, torch.bool, torch.complex64)
+TAKEN_TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+class Pairs(Dataset):
+    """A map-style data set of (query, class)."""
+
+    def __init__(self, queries: Tensor, targets: Tensor) -> None:
+        self.queries, self.targets = queries, targets
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.queries[index], int(self.targets[index])
+
+
+class Named(Pairs):
+    """A map-style data set of dicts."""
+
+    def __getitem__(self, index: int) -> Any:
+        return {"pixel_values": self.queries[index], "labels": self.targets[index]}
+
+
+class Streamed(IterableDataset):
+    """A data set without a length, of (query, class)."""
+
+    def __init__(self, queries: Tensor, targets: Tensor) -> None:
+        self.pairs = list(zip(queries, targets.tolist(), strict=True))
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.pairs)
+
+
+class Lightning(pl.LightningDataModule):
+    """A datamodule of Lightning."""
+
+    def __init__(self, queries: Tensor, targets: Tensor) -> None:
+        super().__init__()
+        self.data = TensorDataset(queries, targets)
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(self.data, batch_size=5, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(self.data, batch_size=7)
+
+
+CONTAINERS: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "tensors": lambda queries, targets: (queries, targets),
+    "no targets": lambda queries, targets: queries,
+    "dict of arrays": lambda queries, targets: {"x": queries, "y": targets},
+    "TensorDataset": TensorDataset,
+    "data set": Pairs,
+    "data set of dicts": Named,
+    "loader": lambda queries, targets: DataLoader(Pairs(queries, targets), batch_size=5, shuffle=True),
+    "loader that drops": lambda queries, targets: DataLoader(Pairs(queries, targets), batch_size=5, drop_last=True),
+    "loader of dicts": lambda queries, targets: DataLoader(Named(queries, targets), batch_size=4),
+    "stream": Streamed,
+    "loader of a stream": lambda queries, targets: DataLoader(Streamed(queries, targets), batch_size=6),
+    "list of pairs": lambda queries, targets: list(zip(queries, targets.tolist(), strict=True)),
+    "list of batches": lambda queries, targets: list(zip(queries.split(5), targets.split(5), strict=True)),
+    "generator": lambda queries, targets: (pair for pair in zip(queries.split(5), targets.split(5), strict=True)),
+    "datamodule of Lightning": Lightning,
+}
+
+
+def network_for(shape: tuple[int, ...]) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), 3))
+
+
+def data_of(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    queries = torch.rand(COUNT, *shape, generator=torch.Generator().manual_seed(1))
+    queries = (queries * 255).to(dtype) if dtype == torch.uint8 else queries.to(dtype)
+    return queries, torch.arange(COUNT) % 3
+
+
+def protected(data: Any, shape: tuple[int, ...], folder: Path, **options: Any) -> Any:
+    quiet = dict(progress=False, accelerator="cpu", k=2, max_epochs=1, augmentation=None)
+    return parity.protect(network_for(shape), data, checkpoints_path=folder, **quiet, **options)
+
+
+CASES = [(name, SHAPES[1], torch.float32) for name in CONTAINERS] + [
+    (name, shape, dtype)
+    for name, (shape, dtype) in zip(
+        itertools.cycle(CONTAINERS), itertools.product(SHAPES, (*TAKEN_TYPES, *REFUSED_TYPES)), strict=False
+    )
+]
+
+
+@pytest.mark.parametrize(("name", "shape", "dtype"), CASES)
+def test_data_trains_or_is_refused_before_any_work(
+    tmp_path: Path, name: str, shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    data, folder = CONTAINERS[name](*data_of(shape, dtype)), tmp_path / "kept"
+    if dtype in TAKEN_TYPES:
+        assert str(protected(data, shape, folder)).startswith(("loses", "gains"))
+        return
+    with pytest.raises(ParityError) as refused:
+        protected(data, shape, folder)
+    assert not folder.exists()
+    assert "\n" not in str(refused.value)
+    assert str(dtype).removeprefix("torch.") in str(refused.value)
+
+
+def pixels() -> tuple[Tensor, Tensor]:
+    return data_of((3, 4, 6), torch.uint8)
+
+
+def test_pixels_are_scaled_where_it_is_known_how(tmp_path: Path) -> None:
+    result = protected(pixels(), (3, 4, 6), tmp_path / "kept", scaling=Scaling(255.0))
+    expected = pixels()[0] / 255
+    loader = result.data.loader("train")
+    seen = torch.cat([queries for _, queries, _ in loader.every_query()])
+    torch.testing.assert_close(seen, expected[loader.sampler.rows])
+
+
+def test_a_table_has_its_target_by_name_or_by_argument(tmp_path: Path) -> None:
+    queries, targets = data_of((6,), torch.float32)
+    table = pd.DataFrame(queries.numpy(), columns=list("abcdef"))
+    named = table.assign(label=np.array(["ant", "bee", "cat"])[targets.numpy()])
+    result = protected(named, (6,), tmp_path / "named")
+    assert result.data.class_names == ["ant", "bee", "cat"]
+    protected(table.assign(kind=targets.numpy()), (6,), tmp_path / "given", targets="kind")
+    with pytest.raises(ParityError, match="column 'note' is not of numbers"):
+        protected(named.assign(note="x"), (6,), tmp_path / "refused")
+
+
+def test_a_folder_of_images_is_read_at_a_size(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for name, number in itertools.product(("cat", "dog", "owl"), range(5)):
+        file = tmp_path / "images" / name / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (8 + number, 9, 3), dtype=np.uint8)).save(file)
+    scaling = Scaling(255.0)
+    result = protected(tmp_path / "images", (3, 8, 8), tmp_path / "kept", size=8, scaling=scaling, num_validation=4)
+    assert result.data.class_names == ["cat", "dog", "owl"]
+    with pytest.raises(ParityError, match="several sizes: give the side"):
+        protected(tmp_path / "images", (3, 8, 8), tmp_path / "refused", scaling=scaling)
+    with pytest.raises(ParityError, match="queries are uint8"):
+        protected(tmp_path / "images", (3, 8, 8), tmp_path / "refused", size=8)
+
+
+class Noisy(Pairs):
+    """Transforms at random, as augmentation does."""
+
+    def __getitem__(self, index: int) -> Any:
+        return self.queries[index] + torch.rand(()), int(self.targets[index])
+
+
+def test_random_transforms_are_drawn_again_in_every_epoch_and_alike_in_every_run() -> None:
+    def epochs() -> list[Tensor]:
+        loader = groups_of(Noisy(*data_of((6,), torch.float32)), 2).loader("train")
+        seen = []
+        for epoch in (0, 1):
+            loader.sampler.set_epoch(epoch)
+            batches = list(loader.batches())
+            order = torch.cat([batch.indices.flatten() for batch in batches]).argsort()
+            seen.append(torch.cat([batch.queries.flatten(0, 1) for batch in batches])[order])
+        return seen
+
+    first, second = epochs()
+    assert not torch.equal(first[:5], second[:5])
+    assert torch.equal(first, epochs()[0])
+
+
+SPOILT = [
+    (lambda queries, targets: (queries, targets[:-1]), "24 queries and 23 targets"),
+    (lambda queries, targets: (queries, targets + 5), "subtract 5"),
+    (lambda queries, targets: (queries, targets.float()), r"targets\.long\(\)"),
+    (lambda queries, targets: (queries.index_fill(0, torch.tensor([7]), torch.nan), targets), "NaN at index 7"),
+    (lambda queries, targets: (queries[:0], targets[:0]), "is empty"),
+    (lambda queries, targets: [], "is empty"),
+    (lambda queries, targets: (queries[:1], targets[:1]), "too few"),
+    (lambda queries, targets: 5, "is a int: hand over arrays"),
+    (lambda queries, targets: None, "there is no data"),
+    (lambda queries, targets: [(queries[0], 0), (queries[0, :2], 1)], "query 1 has the shape"),
+    (lambda queries, targets: {"a": queries, "b": queries, "y": targets}, "which of a, b are the queries"),
+    (lambda queries, targets: TensorDataset(queries, targets, targets), "has 3 parts"),
+    (lambda queries, targets: (queries.to_sparse(), targets), "should be a dense tensor"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "sentence"), SPOILT)
+def test_what_cannot_be_right_is_refused(tmp_path: Path, spoil: Callable[..., Any], sentence: str) -> None:
+    data = spoil(*data_of((6,), torch.float32))
+    with pytest.raises(ParityError, match=sentence):
+        protected(data, (6,), tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()

@@ -1,0 +1,170 @@
+"""One call: a network and data of one's own become a coded model whose loss is known."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import parity
+from parity.data.digits import DigitsDataModule
+from parity.errors import ParityError
+from tests.protection.conftest import OwnDigits
+
+QUIET = dict(progress=False, accelerator="cpu")
+SENTENCE = re.compile(
+    r"(loses|gains) −?\d+\.\d points \(−?\d+\.\d to −?\d+\.\d, 95 %, paired\) when a worker is missing: "
+    r"A_a \d\.\d{4}, A_d \d\.\d{4}"
+)
+
+
+def test_a_network_is_protected_measured_and_answers(digits: OwnDigits, cnn: nn.Module, tmp_path: Path) -> None:
+    before = {name: value.clone() for name, value in cnn.state_dict().items()}
+    result = parity.protect(cnn, digits.train, digits.val, k=4, max_epochs=25, checkpoints_path=tmp_path, **QUIET)
+    assert SENTENCE.fullmatch(str(result)), str(result)
+    assert result.code == "cells"
+    assert "predicts cells of (1, 4, 4)" in result.why
+    assert all(torch.equal(value, before[name]) for name, value in cnn.state_dict().items())
+    assert all(parameter.requires_grad for parameter in cnn.parameters())
+
+    evaluation = result.evaluate(digits.test, baselines=True)
+    frame = evaluation.frame.set_index("name")
+    assert frame.loc["cells", "A_d_1"] > 0.75
+    assert frame.loc["cells", "loss_1"] == pytest.approx(
+        frame.loc["cells", "A_a"] - frame.loc["cells", "A_d_1"], abs=2e-6
+    )
+    assert frame.loc["replication x2", "loss_1_high"] == 0
+    assert "NeRCC" in frame.index  # its smoothing is chosen on the validation data
+    assert (tmp_path / "report" / "report.html") in evaluation.report(tmp_path / "report")
+
+    queries = digits.test[0][:8].unflatten(0, (2, 4))
+    available = torch.ones(2, 5, dtype=torch.bool)
+    available[:, 1] = False
+    with torch.no_grad():
+        predictions = result.coded_model(queries, available)
+    assert torch.equal(predictions[:, 0], result.coded_model.base_outputs(queries)[:, 0])
+    assert len(result.history) == 25
+
+
+def test_the_same_call_loads_what_was_trained(digits: OwnDigits, cnn: nn.Module, tmp_path: Path) -> None:
+    first = parity.protect(cnn, digits.train, digits.val, k=2, max_epochs=2, checkpoints_path=tmp_path, **QUIET)
+    again = parity.protect(cnn, digits.train, digits.val, k=2, max_epochs=2, checkpoints_path=tmp_path, **QUIET)
+    states = first.coded_model.state_dict(), again.coded_model.state_dict()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert again.history == first.history
+
+
+def test_no_labels_train_towards_the_network(digits: OwnDigits, cnn: nn.Module) -> None:
+    result = parity.protect(cnn, digits.train[0], digits.val[0], k=2, max_epochs=2, **QUIET)
+    code = result.measured.results["codes"][0]
+    assert code["A_a"]["value"] == 1
+    assert code["A_d"]["1"]["value"] == code["reconstruction"]["1"]["value"]
+
+
+def test_a_datamodule_of_ours_brings_its_own_splits(cnn: nn.Module) -> None:
+    result = parity.protect(cnn, DigitsDataModule(), k=3, max_epochs=1, **QUIET)
+    assert result.evaluate().results["dataset"] == "Digits"
+
+
+def test_a_network_of_one_size_answers_a_grid_with_a_head_for_k(digits: OwnDigits, mlp: nn.Module) -> None:
+    result = parity.protect(mlp, digits.train, digits.val, k=4, max_epochs=1, **QUIET)
+    assert result.code == "grid"
+    assert "not cells" in result.why
+    assert result.coded_model.parity_models[0](torch.rand(2, 1, 8, 8)).shape == (2, 4, 10)
+
+
+def test_a_factory_makes_networks_for_cells(digits: OwnDigits, mlp: nn.Module) -> None:
+    def factory(query: tuple[int, ...], prediction: tuple[int, ...]) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(query[1] * query[2], 80), nn.ReLU(), nn.Linear(80, *prediction))
+
+    result = parity.protect(mlp, digits.train, digits.val, k=4, max_epochs=1, factory=factory, **QUIET)
+    assert result.code == "cells"
+    assert "factory" in result.why
+
+
+def test_vectors_are_added_up_in_orders_of_their_own(digits: OwnDigits) -> None:
+    network = nn.Sequential(nn.Linear(64, 30), nn.ReLU(), nn.Linear(30, 10))
+    flat = digits.train[0].flatten(1), digits.train[1]
+    assert parity.protect(network, flat, k=2, max_epochs=1, **QUIET).code == "keyed"
+
+
+class Other(nn.Module):
+    """Ends in something else than a linear layer, and takes images of one size alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.randn(64, 10) / 8)
+
+    def forward(self, queries: Tensor) -> Tensor:
+        return (queries.flatten(1) @ self.weights).tanh()
+
+
+def test_a_network_without_a_last_linear_layer_is_protected_by_addition(digits: OwnDigits) -> None:
+    result = parity.protect(Other(), digits.train, digits.val, k=2, max_epochs=1, **QUIET)
+    assert result.code == "add"
+    assert "not grid" in result.why
+
+
+@dataclass
+class Returned:
+    """As HuggingFace's networks return."""
+
+    logits: Tensor
+    loss: None = None
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "output"),
+    [
+        (lambda logits: (logits, None), 0),
+        (Returned, "logits"),
+        (lambda logits: {"loss": None, "logits": logits}, "logits"),
+        (lambda logits: {"all": [logits]}, lambda returned: returned["all"][0]),
+    ],
+)
+def test_what_a_network_returns_beside_logits_is_left_out(digits: OwnDigits, mlp: nn.Module, wrapped, output) -> None:
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = mlp
+
+        def forward(self, queries: Tensor):
+            return wrapped(self.inner(queries))
+
+    result = parity.protect(Wrapped(), digits.train, digits.val, k=2, max_epochs=1, output=output, **QUIET)
+    assert torch.equal(result.coded_model.base_model(digits.val[0]), mlp(digits.val[0]))
+    with pytest.raises(ParityError, match="choose the predictions by output="):
+        parity.protect(Wrapped(), digits.train, digits.val, k=2, **QUIET)
+
+
+def test_codes_are_chosen_by_hand(digits: OwnDigits, cnn: nn.Module) -> None:
+    from parity.coders import LinearDecoder, LinearEncoder
+
+    code = dict(encoder=LinearEncoder, decoder=LinearDecoder)
+    own = parity.protect(cnn, digits.train, digits.val, k=2, max_epochs=1, code=code, **QUIET)
+    assert own.code == "own"
+    add = parity.protect(cnn, digits.train, digits.val, k=2, max_epochs=1, code="add", **QUIET)
+    both = parity.evaluate({"own": own, "add": add}, digits.test)
+    assert [code["name"] for code in both.results["codes"]] == ["own", "add"]
+    assert both.results["codes"][1]["against"][0]["name"] == "own"
+    with pytest.raises(ParityError, match="did you mean 'cells'"):
+        parity.protect(cnn, digits.train, k=2, code="cell", **QUIET)
+
+
+REFUSED = [
+    (nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Softmax(1)), "returns probabilities"),
+    (nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), "one number for each query"),
+    (nn.Sequential(nn.Flatten(), nn.Linear(63, 10)), r"cannot take queries of shape \(1, 8, 8\)"),
+    (nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), "lazy parameters"),
+    (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).double(), "parameters are float64"),
+    (nn.Linear, "should be a torch.nn.Module"),
+    (lambda queries: queries, "should be a torch.nn.Module"),
+]
+
+
+@pytest.mark.parametrize(("network", "sentence"), REFUSED)
+def test_networks_that_cannot_be_protected_are_refused(digits: OwnDigits, network, sentence: str) -> None:
+    with pytest.raises(ParityError, match=sentence):
+        parity.protect(network, digits.train, digits.val, k=2, **QUIET)

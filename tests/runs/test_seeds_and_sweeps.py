@@ -1,0 +1,82 @@
+"""Seeds and sweeps: runs of one experiment, named by what differs, and one row for all seeds."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from parity.errors import ParityError
+from parity.experiments import Experiment
+from parity.experiments.variants import run_by_name, sweep_points, variants
+
+Command = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def runs(trained_digits_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shutil.copytree(trained_digits_base, tmp_path_factory.mktemp("seeds") / "runs")
+
+
+def options(runs: Path, *more: str) -> tuple[str, ...]:
+    return ("--dataset", "Digits", "--base_directory", str(runs), *more)
+
+
+def test_three_seeds_have_the_mean_and_spread_of_three_runs(
+    runs: Path, train: Command, evaluate: Command, tmp_path: Path
+) -> None:
+    seeds = ("--seeds", "0", "1", "2")
+    epochs = ("--set", "trainer.max_epochs=2")
+    assert train(*options(runs, "--experiment_name", "mlp_k2_add", *seeds, *epochs)) == 0
+    file = tmp_path / "all.json"
+    compared = options(runs, "--compare", "mlp_k2_add", *seeds, *epochs, "--json", str(file))
+    assert evaluate(*compared, "--report", str(tmp_path / "report"), "--format", "svg", "pdf", "latex", "parquet") == 0
+    (code,) = json.loads(file.read_text())["codes"]
+
+    alone = []
+    for seed in range(3):
+        one = tmp_path / f"{seed}.json"
+        evaluate(*options(runs, "--compare", f"mlp_k2_add-seed={seed}", "--json", str(one)))
+        (found,) = json.loads(one.read_text())["codes"]
+        assert found["name"] == f"mlp_k2_add-seed={seed}"
+        alone.append(found["A_d"]["1"]["value"])
+    assert code["name"] == "mlp_k2_add"
+    assert code["A_d"]["1"]["value"] == pytest.approx(np.mean(alone))
+    assert code["A_d"]["1"]["sd"] == pytest.approx(np.std(alone, ddof=1))
+
+    report = tmp_path / "report"
+    assert {"results.tex", "results.parquet", "results.csv"} <= {path.name for path in report.iterdir()}
+    assert {path.suffix for path in (report / "figures").iterdir()} == {".png", ".svg", ".pdf"}
+    assert r"\toprule" in (report / "results.tex").read_text()
+
+
+def test_a_sweep_names_its_runs_by_what_differs(runs: Path) -> None:
+    points = sweep_points(["code.k=2,3", "optimizer.lr=0.1"])
+    made = variants("Digits", "mlp_k2_add", base_directory=runs, points=points, seeds=[None, 7])
+    assert [experiment.run_name for experiment in made] == [
+        "mlp_k2_add-code.k=2-optimizer.lr=0.1", "mlp_k2_add-code.k=2-optimizer.lr=0.1-seed=7",
+        "mlp_k2_add-code.k=3-optimizer.lr=0.1", "mlp_k2_add-code.k=3-optimizer.lr=0.1-seed=7",
+    ]  # fmt: skip
+    assert [experiment.config["code"]["k"] for experiment in made] == [2, 2, 3, 3]
+    with pytest.raises(ParityError, match=r"code\.k=2,3,4"):
+        sweep_points(["code.k"])
+
+
+def test_another_k_is_part_of_a_runs_name() -> None:
+    experiment = Experiment("Digits", "mlp_k2_add", overrides={"code.k": "3"})
+    assert experiment.run_name == "mlp_k2_add-code.k=3"
+    assert experiment.save_dir.name == experiment.run_name
+    assert "--run_name" not in experiment.command()
+    for unchanged in ({"trainer.max_epochs": 3}, {"code.k": "2"}):
+        assert Experiment("Digits", "mlp_k2_add", overrides=unchanged).run_name == "mlp_k2_add"
+
+
+def test_a_run_is_found_by_its_folder_and_by_its_name(runs: Path) -> None:
+    folder = runs / "Digits" / "original" / "mlp_base"
+    for name in (str(folder), "mlp_base"):
+        found = run_by_name("Digits", name, runs)
+        assert found is not None
+        assert found.experiment_name == "mlp_base"
+    assert run_by_name("Digits", "nothing", runs) is None
