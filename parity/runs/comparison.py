@@ -74,7 +74,7 @@ def run_comparison(
         if not 0 <= f <= 1:
             raise ParityError(f"--unavailable takes probabilities, from 0 to 1, not {f:g}.")
     if not experiments:
-        raise ParityError("name the experiments to compare; train.py --list shows what there is.")
+        raise ParityError("name the experiments to compare; parity train --list shows what there is.")
     base = experiments[0] if experiments[0].is_base else experiments[0].base_experiment or experiments[0]
     trained_ks = {experiment.config["code"]["k"] for experiment in experiments if not experiment.is_base}
     ks = sorted(set(ks or trained_ks or DEFAULT_K))
