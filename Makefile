@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
 
-.PHONY: setup quickstart test lint types tests slow format lock clean
+.PHONY: setup quickstart test lint types docs tests tables slow format lock clean
 
 setup: .venv/installed
 
@@ -22,7 +22,7 @@ quickstart: setup
 	$(RUN) train.py --dataset Digits --experiment_name mlp_k2_add
 	$(RUN) evaluate.py --dataset Digits --experiment_name mlp_k2_add
 
-test: lint types tests
+test: lint types docs tests
 
 lint: setup
 	$(BIN)/ruff check .
@@ -30,6 +30,14 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
+
+# The documentation site, in docs/_build/html/index.html; any warning fails.
+docs: setup
+	$(BIN)/sphinx-build -q -W --keep-going -n -E docs docs/_build/html
+
+# Every table of figures, from benchmarks/results.
+tables: setup
+	$(RUN) benchmarks/tables.py
 
 # In two processes, each file in one of them: its fixtures are made once, and the SLURM of the tests has one node.
 tests: setup
@@ -48,4 +56,4 @@ lock: setup
 		--no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf docs/_build docs/api .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
