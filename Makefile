@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make quickstart` and `make test`.
-# They need git, make and Python 3.11 or 3.12 (PYTHON=python3.12 chooses one).
+# They need git, make and Python 3.11, 3.12 or 3.13 (PYTHON=python3.12 chooses one).
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,8 +10,8 @@ RUN := $(BIN)/python
 setup: .venv/installed
 
 .venv/installed: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
-		|| { echo "parity needs Python 3.11 or 3.12: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' \
+		|| { echo "parity needs Python 3.11, 3.12 or 3.13: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(RUN) -r requirements.lock

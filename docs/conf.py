@@ -30,7 +30,9 @@ html_title = "parity"
 html_static_path = ["_static"]
 html_css_files = ["parity.css"]
 html_copy_source = False
+html_sidebars = {"**": ["pages"]}
 html_theme_options = {
+    "navbar_center": [],
     "navigation_with_keys": False,
     "show_prev_next": True,
     "secondary_sidebar_items": ["page-toc"],
