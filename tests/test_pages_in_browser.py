@@ -89,7 +89,8 @@ def test_the_comparison_page_is_readable_and_its_main_table_whole(axe: Path, tmp
     seen = look(tmp_path / "report" / "report.html", axe, 1280, "light")
     assert seen["violations"] == []
     assert seen["checked"]
-    assert (seen["over"], seen["table"]) == (0, 0)
+    assert seen["over"] <= 0
+    assert seen["table"] == 0
 
 
 def test_too_little_contrast_is_found(axe: Path, tmp_path: Path) -> None:
