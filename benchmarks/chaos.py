@@ -179,7 +179,7 @@ class Chaos:
         print(f"kill {self.kills.total()} of {run.run_name}, in epoch {len(run.load_metrics())}: {kind}", flush=True)
 
     def start(self, run: Experiment, within_epochs: bool, kind: str | None) -> bool:
-        """Start the run, or go on with it, and kill it in some way; return whether it came to its end before that."""
+        """Start the run, or resume it, and kill it in some way; return whether it came to its end before that."""
         command = arguments(self.folder, run.run_name, within_epochs)
         steps = self.rng.randrange(100) if kind == KINDS[1] else None
         pieces = self.rng.randrange(2 * PIECES) if kind == KINDS[2] else None

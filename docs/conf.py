@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import re
 from typing import Any
@@ -64,6 +65,8 @@ def public_names() -> dict[str, str]:
         package = importlib.import_module(module)
         for name in getattr(package, "__all__", []):
             value = getattr(package, name)
+            if name.startswith("__") or inspect.ismodule(value):
+                continue
             setattr(package, name, value)  # autodoc does not see what is imported only when it is asked for
             public = f"{module}.{name}"
             found[f"{getattr(value, '__module__', module)}.{name}"] = found[name] = public
