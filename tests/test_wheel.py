@@ -49,7 +49,8 @@ def test_the_wheel_trains_and_reports_in_an_environment_of_its_own(wheel: Path, 
     assert Path(where).is_relative_to(tmp_path)
     parity = str(tmp_path / "env" / "bin" / "parity")
     digits = ("--dataset", "Digits", "--accelerator", "cpu")
-    run(parity, "train", *digits, "--experiment_name", "mlp_k2_add", "--set", "trainer.max_epochs=1")
+    for name in ("mlp_base", "mlp_k2_add"):
+        run(parity, "train", *digits, "--experiment_name", name, "--set", "trainer.max_epochs=1")
     run(parity, "evaluate", *digits, "--compare", "mlp_k2_add", "--report", "report")
     assert (work / "report" / "report.html").stat().st_size > 1000
     assert "mlp_k2_add" in run(parity, "train", "--list", "--dataset", "Digits")
