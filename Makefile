@@ -1,17 +1,17 @@
 # Two commands do everything on a fresh machine: `make quickstart` and `make test`.
-# They need git, make and Python 3.11 or 3.12 (PYTHON=python3.12 chooses one).
+# They need git, make and Python 3.11, 3.12 or 3.13 (PYTHON=python3.12 chooses one).
 
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
 
-.PHONY: setup quickstart test lint types tests slow format lock clean
+.PHONY: setup quickstart test lint types docs tests tables slow format lock clean
 
 setup: .venv/installed
 
 .venv/installed: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
-		|| { echo "parity needs Python 3.11 or 3.12: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' \
+		|| { echo "parity needs Python 3.11, 3.12 or 3.13: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(RUN) -r requirements.lock
@@ -22,7 +22,7 @@ quickstart: setup
 	$(RUN) train.py --dataset Digits --experiment_name mlp_k2_add
 	$(RUN) evaluate.py --dataset Digits --experiment_name mlp_k2_add
 
-test: lint types tests
+test: lint types docs tests
 
 lint: setup
 	$(BIN)/ruff check .
@@ -30,6 +30,14 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
+
+# The documentation site, in docs/_build/html/index.html; any warning fails.
+docs: setup
+	$(BIN)/sphinx-build -q -W --keep-going -n -E docs docs/_build/html
+
+# Every table of figures, from benchmarks/results.
+tables: setup
+	$(RUN) benchmarks/tables.py
 
 # In two processes, each file in one of them: its fixtures are made once, and the SLURM of the tests has one node.
 tests: setup
@@ -48,4 +56,4 @@ lock: setup
 		--no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf docs/_build docs/api .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

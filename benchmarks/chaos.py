@@ -179,7 +179,7 @@ class Chaos:
         print(f"kill {self.kills.total()} of {run.run_name}, in epoch {len(run.load_metrics())}: {kind}", flush=True)
 
     def start(self, run: Experiment, within_epochs: bool, kind: str | None) -> bool:
-        """Start the run, or go on with it, and kill it in some way; return whether it came to its end before that."""
+        """Start the run, or resume it, and kill it in some way; return whether it came to its end before that."""
         command = arguments(self.folder, run.run_name, within_epochs)
         steps = self.rng.randrange(100) if kind == KINDS[1] else None
         pieces = self.rng.randrange(2 * PIECES) if kind == KINDS[2] else None
@@ -282,18 +282,16 @@ def main(kills: int, real: int, seed: int, folder: Path) -> None:
         chaos.look(run)
         differing += [f"{run.run_name}: {what}" for what in differences(run, undisturbed)]
     seconds = time.monotonic() - began
-    lines = [
-        f"| kills with SIGKILL, in {runs} runs of {EPOCHS} epochs | {chaos.kills.total()} |",
-        "| --- | --- |",
-        *[f"| - {kind} | {chaos.kills[kind]} |" for kind in (*KINDS, *REAL_KINDS)],
-        f"| left a part of a checkpoint under its temporary name | {chaos.in_a_write} |",
-        f"| had saved within an epoch last | {chaos.within_an_epoch} |",
-        f"| files with a checkpoint's name, loaded | {chaos.loaded} |",
-        "| of them not loadable | 0 |",
-        f"| weights and metrics bit-identical to the undisturbed run's | {'no' if differing else 'yes'} |",
-        f"| seconds | {seconds:.0f} |",
-    ]
-    print("\n".join(lines))
+    counts = {
+        f"kills with SIGKILL, in {runs} runs of {EPOCHS} epochs": chaos.kills.total(),
+        **{f"- {kind}": chaos.kills[kind] for kind in (*KINDS, *REAL_KINDS)},
+        "left a part of a checkpoint under its temporary name": chaos.in_a_write,
+        "had saved within an epoch last": chaos.within_an_epoch,
+        "files with a checkpoint's name, loaded": chaos.loaded,
+        "of them not loadable": 0,
+        "weights and metrics bit-identical to the undisturbed run's": "no" if differing else "yes",
+        "seconds": round(seconds),
+    }
     print(
         f"{chaos.kills.total()} kills, {chaos.in_a_write} during a checkpoint's write, {chaos.within_an_epoch} with a "
         f"save within an epoch, bit-identical: {'no' if differing else 'yes'}, {seconds:.0f} s"
@@ -301,7 +299,12 @@ def main(kills: int, real: int, seed: int, folder: Path) -> None:
     if differing or not chaos.in_a_write:
         raise SystemExit("\n".join(differing) or "no checkpoint was being written: these kills prove little")
     if kills >= 50:
-        Path(__file__).with_name("results").joinpath("chaos.md").write_text("\n".join(lines) + "\n")
+        import store
+        import tables
+
+        rows = [{"what": what, "value": value} for what, value in counts.items()]
+        store.write("chaos", "Runs killed with SIGKILL, resumed, compared with an undisturbed run", rows, seeds=[seed])
+        print(tables.TABLES["chaos"]())
 
 
 if __name__ == "__main__":

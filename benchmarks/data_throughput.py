@@ -18,7 +18,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+import store
+import tables
 import torch
 from PIL import Image
 from torch import Tensor
@@ -112,7 +115,7 @@ def main(rounds: int, workers: int) -> None:
     child = subprocess.run([sys.executable, __file__, "--child"], stdout=subprocess.PIPE, check=True)
     grown = json.loads(child.stdout)
     print(f"memory: {grown}", flush=True)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for what, make in {
         "CIFAR-10, crop and flip of 3 x 32 x 32": augmentation,
         "CatVsDog, read and cut to 3 x 224 x 224": decoding,
@@ -125,22 +128,14 @@ def main(rounds: int, workers: int) -> None:
                 print(f"round {number + 1}/{rounds} {what}, {name}: {results[name][-1]:.0f} images/s", flush=True)
         theirs, our = (statistics.median(results[name]) for name in ("theirs", "ours"))
         ratio = statistics.median(b / a for a, b in zip(results["theirs"], results["ours"], strict=True))
-        rows.append(f"| {what} | {theirs:.0f} | {our:.0f} | {ratio:.2f} |")
-    table = "\n".join(
-        [
-            f"| training images per second, median of {rounds} | torchvision, {workers} processes | ours | ratio |",
-            "| --- | --- | --- | --- |",
-            *rows,
-            "",
-            "| | its bytes, MiB | peak growth, MiB | ratio |",
-            "| --- | --- | --- | --- |",
-            f"| loading CIFAR-10 | {grown['images']:.0f} | {grown['growth']:.0f} | "
-            f"{grown['growth'] / grown['images']:.2f} |",
-        ]
-    )
-    print(table)
-    Path(__file__).with_name("results").mkdir(exist_ok=True)
-    Path(__file__).with_name("results").joinpath("data_throughput.md").write_text(table + "\n")
+        beside = f"torchvision, {workers} processes"
+        about = f"images per second, {what}"
+        rows.append({"what": about, "beside": beside, "theirs": theirs, "ours": our, "ratio": ratio, "reach": None})
+    images, growth = grown["images"], grown["growth"]
+    peak = {"what": "MiB at the peak of loading CIFAR-10", "beside": "its bytes", "theirs": images, "ours": growth}
+    rows.append({**peak, "ratio": growth / images, "reach": None})
+    store.write("data_throughput", f"Training images per second, median of {rounds}, and memory", rows)
+    print(tables.TABLES["data_throughput"]())
 
 
 if __name__ == "__main__":

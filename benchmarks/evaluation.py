@@ -11,10 +11,12 @@ the two taking turns in one process; absolute times mean nothing.
 import argparse
 import gc
 import tracemalloc
-from pathlib import Path
+from collections.abc import Callable
 from statistics import median
 from time import perf_counter
 
+import store
+import tables
 import torch
 
 from parity.coded_model import CodedModel
@@ -23,7 +25,6 @@ from parity.command_line import run_command
 from parity.evaluation import evaluate_base, evaluate_code
 from parity.evaluation.comparison import Candidate, timings
 from parity.experiments import Experiment
-from parity.storage.files import write_text
 
 ROUNDS = 7
 
@@ -36,7 +37,7 @@ def coded(experiment: Experiment, k: int, r: int) -> CodedModel:
     return CodedModel(networks[0], encoder, networks[1:], decoder).eval()
 
 
-def evaluation() -> list[str]:
+def evaluation() -> list[store.Row]:
     """Time the evaluation of (4, 2) and of its base model, in turn."""
     experiment = Experiment("MNIST", "mlp_k4_linear_r2")
     datamodule = experiment.get_datamodule(batch_size=experiment.larger_batches)
@@ -49,14 +50,12 @@ def evaluation() -> list[str]:
         evaluate_code(model, loader, task, default)
         times.append((between - begun, perf_counter() - between))
     base, code = (median(column) for column in zip(*times, strict=True))
-    return [
-        "| | base model alone | (4, 2), 64 patterns | ratio | reach |",
-        "| --- | --- | --- | --- | --- |",
-        f"| seconds for 10,000 images, median of {ROUNDS} | {base:.3f} | {code:.3f} | {code / base:.2f} | 5 |",
-    ]
+    what = f"seconds for 10,000 images, median of {ROUNDS}"
+    sides = {"beside": "base model alone", "theirs": base, "ours": code}
+    return [{"what": what, **sides, "ratio": code / base, "reach": 5}]
 
 
-def memory() -> list[str]:
+def memory() -> list[store.Row]:
     """Compare the peak of Python's and torch's results by the number of patterns, in bytes that outlive a pattern."""
     rows = []
     for k, r in ((4, 1), (4, 2), (4, 3)):
@@ -73,11 +72,11 @@ def memory() -> list[str]:
             if event.name() == "[memory]":
                 running += event.nbytes()
                 peak = max(peak, running)
-        rows.append(f"| ({k}, {r}) | {2 ** (k + r)} | {peak / 2**20:.1f} |")
-    return ["| code | patterns | peak of tensors, MiB |", "| --- | --- | --- |", *rows]
+        rows.append({"code": f"({k}, {r})", "patterns": 2 ** (k + r), "mib": peak / 2**20})
+    return rows
 
 
-def decoding() -> list[str]:
+def decoding() -> list[store.Row]:
     """Time one group's encoding and decoding beside one query's pass."""
     experiment = Experiment("MNIST", "mlp_k2_add")
     lines = timings(
@@ -85,24 +84,33 @@ def decoding() -> list[str]:
         lambda k: experiment.get_datamodule(k=k).loader("test"),
         rounds=200,
     )
-    rows = [
-        f"| {line['G']} | {line['encode_ms'] * 1e3:.1f} | {line['decode_ms'] * 1e3:.1f} | "
-        f"{line['forward_ms'] * 1e3:.1f} | {(line['encode_ms'] + line['decode_ms']) / line['forward_ms']:.2f} |"
+    return [
+        {
+            "G": line["G"],
+            "encode": line["encode_ms"] * 1e3,
+            "decode": line["decode_ms"] * 1e3,
+            "forward": line["forward_ms"] * 1e3,
+            "ratio": (line["encode_ms"] + line["decode_ms"]) / line["forward_ms"],
+        }
         for line in lines
     ]
-    head = "| G | encode, µs a group | decode, µs a group | one query's pass, µs | (encode + decode) / pass |"
-    return [head, "| --- | --- | --- | --- | --- |", *rows]
 
 
-def main(args: argparse.Namespace) -> None:
-    """Measure, print, and keep the tables."""
+MEASURES: dict[str, tuple[Callable[[], list[store.Row]], str]] = {
+    "evaluation": (evaluation, "Evaluation of all 64 patterns of a (4, 2) code on MNIST beside the base model alone"),
+    "evaluation_memory": (memory, "Peak memory of tensors while all patterns are evaluated, by their number"),
+    "evaluation_decoding": (decoding, "Encoding and decoding of a group beside one query's pass, MNIST's MLP, k = 2"),
+}
+
+
+def main(_: argparse.Namespace) -> None:
+    """Measure, keep and print."""
     torch.set_num_threads(1)
-    text = "\n".join([*evaluation(), "", *memory(), "", *decoding()])
-    print(text)
-    write_text(args.results / "evaluation.md", text + "\n")
+    for name, (measure, about) in MEASURES.items():
+        store.write(name, about, measure())
+        print(tables.TABLES[name](), end="\n\n")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     raise SystemExit(run_command(main, parser.parse_args()))

@@ -19,9 +19,10 @@ import time
 from pathlib import Path
 
 import psutil
+import store
+import tables
 
 ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).with_name("results") / "study_jobs.md"
 GRID = (
     "--widths", "32", "64", "--lr", "0.003", "0.01", "0.03", "0.1", "0.3", "--state_lr", "0.03", "--seeds", "5",
     "--epochs", "6",
@@ -56,21 +57,17 @@ def _processor_seconds(process: psutil.Popen) -> dict[int, float]:
 
 
 def main() -> None:
-    """Measure, print and write the table."""
+    """Measure, print and keep it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=1)
     rounds = [(study(1), study(2)) for _ in range(parser.parse_args().rounds)]
     (one, cpu_one), (two, cpu_two) = min(rounds, key=lambda pair: pair[1][0] / pair[0][0])
-    text = "\n".join(
-        [
-            f"| {TRIALS} trials on two moons | --jobs 1 | --jobs 2 | ratio | reach |",
-            "| --- | --- | --- | --- | --- |",
-            f"| seconds | {one:.0f} | {two:.0f} | {two / one:.2f} | {REACH} |",
-            f"| cores | {cpu_one / one:.2f} | {cpu_two / two:.2f} | | |",
-        ]
-    )
-    print(text)
-    RESULTS.write_text(text + "\n")
+    rows = [
+        {"what": "seconds", "one": one, "two": two, "ratio": two / one, "reach": REACH},
+        {"what": "cores", "one": cpu_one / one, "two": cpu_two / two, "ratio": None, "reach": None},
+    ]
+    store.write("study_jobs", f"A study of {TRIALS} trials on two moons in one and in two processes", rows)
+    print(tables.TABLES["study_jobs"]())
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Where things lie on this machine: environment variables, read once, at import, and paths as users write them.
 
-``DATA_ROOT``           folder of the data sets (default ``./data``)
-``IMAGENET_PATH``       folder of ImageNet, if there is one
-``PARITY_EXPERIMENTS``  folders with a user's own experiments, separated as in ``PATH``
+- ``DATA_ROOT``: folder of the data sets (default ``./data``)
+- ``IMAGENET_PATH``: folder of ImageNet, if there is one
+- ``PARITY_EXPERIMENTS``: folders with a user's own experiments, separated as in ``PATH``
 """
 
 import os

@@ -4,16 +4,20 @@ import importlib.metadata
 import platform
 import subprocess
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("parity", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "numpy", "wandb")
+from parity import __version__
+
+_PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "numpy", "wandb")
 _ROOT = Path(__file__).parents[1]
 
 
+@cache  # the code that runs is what was imported, whatever is changed on disk since
 def code_version() -> dict[str, Any]:
     """Return what code runs: versions, and the git commit where the package lies in a checkout of its own."""
-    version: dict[str, Any] = {"python": platform.python_version()}
+    version: dict[str, Any] = {"python": platform.python_version(), "parity": __version__}
     for name in _PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
             version[name] = importlib.metadata.version(name)

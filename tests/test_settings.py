@@ -35,7 +35,7 @@ def test_the_command_that_trains_a_run_has_all_that_makes_it(tmp_path: Path) -> 
         overrides={"trainer.max_epochs": 3, "optimizer.lr": "0.1"},
     )  # fmt: skip
     assert run.command() == (
-        f"python train.py --dataset Digits --experiment_name mlp_base --base_directory '{tmp_path}/my runs' "
+        f"python -m parity train --dataset Digits --experiment_name mlp_base --base_directory '{tmp_path}/my runs' "
         "--seed 5 --run_name mine --set trainer.max_epochs=3 optimizer.lr=0.1"
     )
     assert Experiment("Digits", "mlp_base", seed=5).command().endswith("mlp_base --seed 5")

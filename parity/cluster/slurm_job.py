@@ -94,7 +94,7 @@ def run(folder: str) -> int:
     deadline = time.monotonic() + _WAIT_FOR_PICKLE
     while not path.exists():
         if time.monotonic() > deadline:
-            sys.stderr.write(f"error: {path}, which run_with_submitit.py writes on submission, is not there.\n")
+            sys.stderr.write(f"error: {path}, which parity submit writes on submission, is not there.\n")
             return 1
         time.sleep(0.2)
     status: int = DelayedSubmission.load(path).result()

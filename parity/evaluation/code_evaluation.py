@@ -66,7 +66,7 @@ class CodeEvaluation:
         return float(self.default[:, 0].mean() / self.groups)
 
     def degraded(self, erased: int, measure: str | None = None, against: str = "overall") -> float:
-        """Return A_d(e), or reconstruction accuracy, as the README defines them.
+        """Return A_d(e), or reconstruction accuracy, as docs/concepts.md defines them.
 
         The mean over patterns of exactly ``erased`` unavailable outputs that hit at least one prediction, of the mean
         over the predictions that the decoder has to rebuild.

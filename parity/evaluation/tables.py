@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from parity import terminal
+from parity.evaluation import unavailability
 from parity.evaluation.report.tables import code_in_words, loss_in_words
 
 
@@ -42,6 +43,7 @@ def show(results: dict[str, Any], console: Console | None = None) -> None:
             table.add_column(f"f = {f}", justify="right")
         table.add_row(*(f"{value:.4f}" for value in code["A_o"].values()))
         console.print(table)
+    console.print(Text(unavailability.text(results["unavailability"])), soft_wrap=True)
 
 
 def _degraded_table(code: dict[str, Any]) -> Table:

@@ -2,21 +2,21 @@
 
 Keys of a config; any other is refused before training (parity/experiments/check.py):
 
-``data``          arguments of the data set's datamodule: ``batch_size`` (coding groups, per device), ...
-``model``         ``network``, a constructor called with (query_shape, prediction_shape), and its further arguments
-``optimizer``     factory, called with the parameters
-``schedule``      optional: factory of the learning rate's schedule, called with (optimizer, number of steps)
-``policies``      optional: values that change with time, by keyword, ``dict(lr=Exponential(...))``; docs/training.md
-``averaging``     optional: ``EMA(decay=0.999)`` keeps a running mean of what is trained, beside it
-``loss``          what is minimised
-``trainer``       arguments of Lightning's Trainer: ``max_epochs``, ``precision``, ``gradient_clip_val``, ...
-``base``          parity experiments: the base model, by its experiment's name or as a file of weights
-``code``          parity experiments: ``k``, ``r``, ``encoder`` and ``decoder``, constructors called with (k, r, shape)
-``trained``       parity experiments: which of 'encoder', 'parity_models', 'decoder' are trained; by default the parity
-                  models. Parity models that are not are the base model itself
-``parity_init``   parity experiments: called with each parity model before training; None leaves the network's own
-``parity_start``  optional, parity experiments: called with each parity model and the trained base model, e.g.
-                  ``FromBaseModel()``, which starts from that one's weights
+- ``data``: arguments of the data set's datamodule: ``batch_size`` (coding groups, per device), ...
+- ``model``: ``network``, a constructor called with (query_shape, prediction_shape), and its further arguments
+- ``optimizer``: factory, called with the parameters
+- ``schedule``: optional: factory of the learning rate's schedule, called with (optimizer, number of steps)
+- ``policies``: optional: values that change with time, by keyword, ``dict(lr=Exponential(...))``; docs/training.md
+- ``averaging``: optional: ``EMA(decay=0.999)`` keeps a running mean of what is trained, beside it
+- ``loss``: what is minimised
+- ``trainer``: arguments of Lightning's Trainer: ``max_epochs``, ``precision``, ``gradient_clip_val``, ...
+- ``base``: parity experiments: the base model, by its experiment's name or as a file of weights
+- ``code``: parity experiments: ``k``, ``r``, ``encoder`` and ``decoder``, constructors called with (k, r, shape)
+- ``trained``: parity experiments: which of 'encoder', 'parity_models', 'decoder' are trained; by default the parity
+  models. Parity models that are not are the base model itself
+- ``parity_init``: parity experiments: called with each parity model before training; None leaves the network's own
+- ``parity_start``: optional, parity experiments: called with each parity model and the trained base model, e.g.
+  ``FromBaseModel()``, which starts from that one's weights
 """
 
 import ast

@@ -245,7 +245,7 @@ class Experiment:
             options += ["--run_name", self.run_name]
         if self.overrides:
             options += ["--set", *(f"{path}={value}" for path, value in self.overrides.items())]
-        return f"python train.py {shlex.join(options)}"
+        return f"python -m parity train {shlex.join(options)}"
 
     def load_trained_model(self, reload: str = "best", ema: bool = False) -> nn.Module:
         """Make the model and load what was trained, in eval mode.

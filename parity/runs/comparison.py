@@ -55,7 +55,7 @@ def run_comparison(
         ParityError: an experiment is not trained, they do not share a base model, or nothing is to be compared.
     """
     if not experiments:
-        raise ParityError("name the experiments to compare; train.py --list shows what there is.")
+        raise ParityError("name the experiments to compare; parity train --list shows what there is.")
     base = experiments[0] if experiments[0].is_base else experiments[0].base_experiment or experiments[0]
     trained_ks = {experiment.config["code"]["k"] for experiment in experiments if not experiment.is_base}
     device = make_trainer(Hardware(accelerator), logger=False, enable_checkpointing=False).strategy.root_device

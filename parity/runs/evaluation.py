@@ -7,7 +7,7 @@ import pandas as pd
 
 from parity.coded_model import CodedModel
 from parity.errors import ParityError
-from parity.evaluation import evaluate_base, evaluate_code
+from parity.evaluation import evaluate_base, evaluate_code, unavailability
 from parity.evaluation.report.frame import frame_of
 from parity.experiments.experiment import Experiment
 from parity.models import load_into, read_weights
@@ -39,7 +39,8 @@ def run_evaluation(
 
     Returns:
         'dataset', 'experiment_name', 'weights', 'split', 'base' (every query: queries, top-k or IoU, 'in_words'), and
-        for parity experiments 'code' (``CodeEvaluation.summary``).
+        for parity experiments 'code' (``CodeEvaluation.summary``) and
+        'unavailability' (``unavailability.lines``).
 
     Raises:
         ParityError: the checkpoint or the data is missing, or they do not fit.
@@ -67,7 +68,7 @@ def run_evaluation(
     }
     if isinstance(model, CodedModel):
         evaluation = evaluate_code(model, loader, datamodule.task, datamodule.default_prediction())
-        results["code"] = evaluation.summary()
+        results |= {"code": evaluation.summary(), "unavailability": unavailability.lines(evaluation)}
     return results
 
 

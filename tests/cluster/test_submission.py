@@ -18,6 +18,7 @@ from parity.cluster import slurm_job
 from parity.cluster.slurm_job import REQUEUE_ME, TrainingJob
 from parity.cluster.submission import Job, Resources, Submission
 from parity.command_line import run_command
+from parity.commands import train
 from parity.errors import ParityError, Stopped
 from tests.conftest import ROOT, _script
 
@@ -213,7 +214,7 @@ def test_what_is_submitted_is_the_training_command(
     assert (base.args.seed, base.args.overrides) == (None, [])  # as a parity experiment would train it
     run = runs / "mlp_k3_add-seed=5"
     job = DelayedSubmission.load(run / "slurm_logs" / "8_1" / "8_1_submitted.pkl").function  # through a link
-    assert job.main is sys.modules["train"].main
+    assert job.main is train.main
     assert job.save_dir == run.absolute()
     assert job.args.experiment_name == ["mlp_k3_add"]
     assert (job.args.devices, job.args.num_nodes, job.args.distributed) == ("2", 3, True)

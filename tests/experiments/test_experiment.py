@@ -58,7 +58,7 @@ def test_a_notebook_gets_everything_from_a_run(runs: Path) -> None:
 
 def test_the_base_model_is_trained_first_and_used(tmp_path: Path) -> None:
     parity = experiment(tmp_path, epochs=1)
-    with pytest.raises(ParityError, match="the base model mlp_base is not trained: train it first, with python train"):
+    with pytest.raises(ParityError, match="mlp_base is not trained: train it first, with python -m parity train"):
         run_training(parity, RunOptions(hardware=Hardware("cpu"), train_base=False))
     assert not list(tmp_path.iterdir())
     base = Experiment("Digits", "mlp_base", base_directory=tmp_path)

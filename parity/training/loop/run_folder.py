@@ -27,9 +27,11 @@ from parity.training.loop.checkpoints import (
     stopped_early,
 )
 from parity.training.loop.lit_module import BurstModule
+from parity.versions import code_version
 
 CONFIG_FILE = "config.json"
 TRAINING_FILE = "training.json"
+MADE_WITH = "made_with"
 METRICS_FILE = "metrics.csv"
 TEST_FILE = "test_metrics.json"
 
@@ -59,7 +61,7 @@ class Identity:
     def differences(self, stored: dict[str, Any]) -> list[str]:
         """Return what keeps a run of stored settings from being resumed, a line each: 'code.k: 2 -> 3'."""
         old = completed(stored, self.settings, self.defaults)
-        found = changes(old, self.plain(), {"version", *self.not_compared})
+        found = changes(old, self.plain(), {"version", MADE_WITH, *self.not_compared})
         return [str(change) for change in found if change.path != self.epochs or not self._is_longer(*change[1:])]
 
     def _is_longer(self, old: object, new: int) -> bool:
@@ -220,7 +222,7 @@ class RunFolder:
         if restart:
             self._clear()
         if self.identity_file is not None:
-            write_json(self.identity_file, identity.plain())
+            write_json(self.identity_file, identity.plain() | {MADE_WITH: code_version()})
         if self.test_file is not None:
             self.test_file.unlink(missing_ok=True)  # it is of a shorter run
 

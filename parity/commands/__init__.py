@@ -1,0 +1,1 @@
+"""The command lines: a module each, with ``get_parser`` and ``main``; its name is the command's."""

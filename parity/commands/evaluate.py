@@ -1,0 +1,199 @@
+"""Evaluate what was trained, or compare codes on the base model that they share.
+
+parity evaluate --dataset MNIST --experiment_name mlp_k2_add
+parity evaluate --dataset MNIST --compare 'mlp_k*_add' mlp_k2_concat --baselines --report comparison
+"""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from parity.command_line import add_experiment_arguments, asked_seeds, parse_overrides
+from parity.errors import ParityError
+
+if TYPE_CHECKING:
+    from parity.experiments import Experiment
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the parser of all options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_experiment_arguments(parser)
+    parser.add_argument("--experiment_name", metavar="NAME", help="name of the experiment to evaluate")
+    parser.add_argument(
+        "--reload", default="best", metavar="NAME", help="checkpoint: best, last or epoch_<N> (default: %(default)s)"
+    )
+    parser.add_argument("--ema", action="store_true", help="evaluate the averaged weights of that checkpoint")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="evaluate these weights instead of the run's")
+    parser.add_argument(
+        "--split", choices=("test", "val"), default="test", help="split to evaluate (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch_size", type=int, metavar="N", help="number of coding groups in a batch (default: 4 times the config's)"
+    )
+    parser.add_argument("--accelerator", default="auto", help="auto, cpu, gpu, cuda or mps (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file too")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+    comparison = parser.add_argument_group("comparison")
+    comparison.add_argument(
+        "--compare", nargs="+", metavar="NAME",
+        help="compare these trained experiments, names or globs, or runs, folders or their names; a base model with "
+        "--baselines alone",
+    )  # fmt: skip
+    comparison.add_argument(
+        "--report", type=Path, metavar="DIR", help="write tables, figures and a page to this folder"
+    )
+    comparison.add_argument(
+        "--format", nargs="+", default=[], metavar="FORMAT",
+        help="further formats of the report: svg and pdf of figures, latex, json and parquet of the table",
+    )  # fmt: skip
+    comparison.add_argument(
+        "--baselines", action="store_true",
+        help="add the codes without training: replication, ApproxIFER, NeRCC, no redundancy",
+    )  # fmt: skip
+    comparison.add_argument("--backup", metavar="NAME", help="add a smaller trained network as a backup of each query")
+    comparison.add_argument(
+        "--k", type=int, nargs="+", metavar="K", help="group sizes of the baselines (default: the experiments')"
+    )
+    comparison.add_argument(
+        "--unavailable", type=float, nargs="+", metavar="F",
+        help="probabilities f of A_o(f) (default: 0 0.01 0.05 0.1 0.2)",
+    )  # fmt: skip
+    comparison.add_argument(
+        "--paired", action="store_true", help="let workers fail in pairs: outputs 2i and 2i + 1 together"
+    )
+    comparison.add_argument(
+        "--default_class", type=int, metavar="C", help="class to predict where nothing can be rebuilt"
+    )
+    comparison.add_argument(
+        "--wandb_logger", action="store_true", help="log the report to Weights & Biases; needs --wandb_project"
+    )
+    comparison.add_argument("--wandb_project", metavar="NAME", help="W&B project")
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Evaluate or compare, print, and write if asked."""
+    from parity.experiments import catalogue
+
+    for folder in args.experiments_path:
+        catalogue.add_experiments_path(folder)
+    if not args.dataset:
+        raise ParityError("name a --dataset, e.g. --dataset MNIST.")
+    if bool(args.experiment_name) == bool(args.compare):
+        raise ParityError("name one --experiment_name to evaluate, or several to --compare.")
+    if args.experiment_name and (args.seeds or args.sweep):
+        args.compare = [args.experiment_name]
+    if args.compare:
+        compare(args)
+    else:
+        evaluate(args)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Evaluate one experiment."""
+    from parity.evaluation.tables import show
+    from parity.evaluation.unavailability import write_png
+    from parity.runs.evaluation import run_evaluation
+    from parity.runs.naming import named_run
+    from parity.storage.files import check_writable, write_json
+    from parity.terminal import print_line
+
+    experiment = named_run(args, args.experiment_name)
+    if args.json:
+        args.json = args.json.resolve()  # else a link would be replaced, /dev/stdout among them
+        if not (args.json.is_file() if args.json.exists() else args.json.parent.is_dir()):
+            raise ParityError(f"--json {args.json}: that is a folder or a device, or its folder does not exist.")
+        check_writable(args.json.parent)
+    results: dict[str, Any] = run_evaluation(
+        experiment,
+        reload=args.reload,
+        ema=args.ema,
+        weights=args.weights,
+        split=args.split,
+        batch_size=args.batch_size,
+        accelerator=args.accelerator,
+    )
+    show(results)
+    if args.weights is None:
+        path = experiment.save_dir / f"evaluation_{args.split}_{args.reload}{'_ema' * args.ema}.json"
+        write_json(path, results)
+        if "unavailability" in results:
+            write_png(results["unavailability"], path.with_suffix(".png"))
+            print_line(f"as a picture: {path.with_suffix('.png')}")
+    if args.json:
+        write_json(args.json, results)
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Compare several experiments."""
+    from parity.evaluation.evaluate import UNAVAILABLE
+    from parity.evaluation.report.files import check_formats
+    from parity.evaluation.report.report import plain, write_report
+    from parity.evaluation.report.wandb_report import log_report
+    from parity.evaluation.tables import show_comparison
+    from parity.runs.comparison import run_comparison
+    from parity.runs.naming import named_run
+    from parity.storage.files import check_writable, write_json
+    from parity.wandb_server import check_wandb_project
+
+    if args.wandb_logger:
+        check_wandb_project(args.wandb_project)
+        if args.report is None:
+            raise ParityError("--wandb_logger uploads the report: name its folder with --report DIR.")
+    if args.report:
+        check_writable(args.report)
+        check_formats(args.format)
+    experiments = [experiment for name in args.compare for experiment in _found(args, name)]
+    experiments = list({experiment.save_dir.resolve(): experiment for experiment in experiments}.values())
+    trained = [experiment for experiment in experiments if experiment.available_checkpoints()]
+    for experiment in experiments:
+        if experiment not in trained and (experiment.experiment_name in args.compare or args.seeds):
+            experiment.checkpoint(args.reload)  # raises: it was named, and is not trained
+    results = run_comparison(
+        trained,
+        baselines=args.baselines,
+        backup=named_run(args, args.backup) if args.backup else None,
+        ks=args.k,
+        unavailable=args.unavailable or UNAVAILABLE,
+        paired=args.paired,
+        default_class=args.default_class,
+        split=args.split,
+        reload=args.reload,
+        ema=args.ema,
+        accelerator=args.accelerator,
+        together=bool(args.seeds),
+    )
+    show_comparison(results)
+    if args.json:
+        write_json(args.json, plain(results))
+    if args.report:
+        files = write_report(results, args.report, args.format)
+        print(f"written to {args.report}: open {args.report / 'report.html'}")
+        if args.wandb_logger:
+            log_report(files, args.wandb_project, f"{args.dataset} {args.split}")
+
+
+def _found(args: argparse.Namespace, name: str) -> list["Experiment"]:
+    """Return what a name, a glob, a run's folder or its name is of, with every seed and point of a sweep."""
+    from parity.experiments import catalogue
+    from parity.experiments.variants import is_in_catalogue, run_by_name, sweep_points, variants
+    from parity.runs.naming import named_run
+
+    if not is_in_catalogue(args.dataset, name, args.collection):
+        run = run_by_name(args.dataset, name, args.base_directory)
+        if run is not None:
+            return [run]
+    names = catalogue.matching(args.dataset, [name], args.collection)
+    if not args.seeds and not args.sweep:
+        return [named_run(args, found) for found in names]
+    return [
+        experiment
+        for found in names
+        for experiment in variants(
+            args.dataset, found, collection=args.collection, base_directory=args.base_directory,
+            run_name=args.run_name, seeds=asked_seeds(args), points=sweep_points(args.sweep),
+            overrides=parse_overrides(args.overrides),
+        )
+    ]  # fmt: skip
