@@ -131,7 +131,7 @@ def lines(medians: pd.DataFrame, seeds: int) -> list[str]:
         spread = f"{row['p99.9 from']:.0f} to {row['p99.9 to']:.0f}" if seeds > 1 else ""
         shares = f"{row['rebuilt']:8.1%} {row['hedged']:7.1%} {row['failed']:7.1%}"
         found.append(
-            f"{row['policy']:<17} {row['all_workers']:7.0f} {latencies} {spread:>13} {shares} {row['work']:11.2f}"
+            f"{row['policy']:<17} {row['all_workers']:7.0f} {latencies} {spread:>14} {shares} {row['work']:11.2f}"
         )
     return found
 
