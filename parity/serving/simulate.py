@@ -10,7 +10,6 @@ several values, every combination is simulated. --save writes the rows, that tab
 
 import argparse
 import logging
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,11 +20,11 @@ import pandas as pd
 
 from parity.command_line import run_command
 from parity.errors import ParityError
+from parity.serving.disturbances import Damaged, Disturbance, Frozen, Killed, Lost, Slow, Tenant, Transfers
+from parity.serving.service_times import Lognormal, ServiceTimes, Trace
 from parity.serving.simulation import choice, figures, sweep
 from parity.serving.simulation.arms import Setting, arms
 from parity.serving.simulation.cluster import Cluster
-from parity.serving.simulation.disturbances import Disturbance, Frozen, Killed, Slow, Tenant, Transfers
-from parity.serving.simulation.service_times import Lognormal, ServiceTimes, Trace
 from parity.storage.files import check_writable, write_text
 from parity.terminal import progress
 
@@ -40,6 +39,8 @@ FAULTS: dict[str, tuple[Callable[[argparse.Namespace, float], Disturbance | None
     "slow_pairs": (lambda args, faulty: Slow(faulty, args.every, args.factor), 2),
     "frozen": (lambda args, faulty: Frozen(faulty, args.every, args.freeze), 1),
     "killed": (lambda args, faulty: Killed(faulty, args.every, args.restart), 1),
+    "lost": (lambda args, faulty: Lost(faulty, args.every), 1),
+    "damaged": (lambda args, faulty: Damaged(faulty, args.every), 1),
     "transfers": (lambda args, faulty: Transfers(faulty, args.bandwidth, args.sharing), 3),
     "tenant": (lambda args, faulty: Tenant(faulty, args.tenant_load), 1 / 9),
 }
@@ -84,13 +85,13 @@ def get_parser() -> argparse.ArgumentParser:
     cluster.add_argument("--tenant_load", type=float, default=0.05, help="of a second service (default: %(default)s)")
 
     policy = parser.add_argument_group("policy; times in service times")
-    policy.add_argument("--patience", type=float, default=1.5, help="with the own answer (default: %(default)s)")
+    policy.add_argument("--patience", type=float, default=1.5, help="for the own answer (default: %(default)s)")
     policy.add_argument("--group_timeout", type=float, default=1.0, help="(default: %(default)s)")
     policy.add_argument(
         "--hedge_delay", type=float, help="(default: the one with the lowest p99, found on runs of its own)"
     )
     policy.add_argument("--hedge_budget", type=float, default=0.1, help="hedges per query (default: %(default)s)")
-    policy.add_argument("--deadline", type=float, help="seconds after which a query fails (default: never)")
+    policy.add_argument("--deadline", type=float, default=100.0, help="of a query (default: %(default)s)")
     policy.add_argument("--most_waiting", type=int, default=1_000_000, help="queries (default: %(default)s)")
     return parser
 
@@ -108,7 +109,7 @@ def cells(args: argparse.Namespace) -> list[sweep.Cell]:
         group_timeout=args.group_timeout,
         hedge_delay=1.5 if args.hedge_delay is None else args.hedge_delay,
         hedge_budget=args.hedge_budget,
-        deadline=math.inf if args.deadline is None else args.deadline,
+        deadline=args.deadline,
         most_waiting=args.most_waiting,
         workers=args.k[0],
         k=args.k[0],

@@ -14,20 +14,16 @@ import pytest
 from parity.errors import ParityError
 from parity.serving import simulate as command
 from parity.serving.commands import Reason, Source
+from parity.serving.disturbances import Damaged, Frozen, Killed, Lost, Slow, Tenant, Transfers
 from parity.serving.policy import Policy
 from parity.serving.simulation import (
     Arm,
     Cluster,
     CountingCode,
-    Frozen,
-    Killed,
     Lognormal,
     Result,
     Setting,
-    Slow,
-    Tenant,
     Trace,
-    Transfers,
     arms,
     choice,
     simulate,
@@ -93,7 +89,7 @@ def test_work_per_query_is_what_redundancy_costs() -> None:
 
 
 def test_every_query_is_counted_once() -> None:
-    for result in simulated("--fault", "frozen", "--deadline", "0.15", "--most_waiting", "9", "--load", "0.9").values():
+    for result in simulated("--fault", "frozen", "--deadline", "1.5", "--most_waiting", "9", "--load", "0.9").values():
         assert result.sources.total() + result.failures.total() == result.queries
         assert len(result.latencies) == result.sources.total()
         assert max(result.latencies) <= 0.15 + 1e-9
@@ -206,6 +202,20 @@ def test_a_killed_workers_task_is_sent_again_and_the_worker_comes_back() -> None
     assert result.percentile(99) > without.percentile(99) + 1
 
 
+@pytest.mark.parametrize(("fault", "rebuilt"), [(Lost(every=3.1), True), (Damaged(every=3.1), False)])
+def test_an_answer_that_is_lost_is_rebuilt_and_one_that_is_damaged_asked_for_again(fault: Lost, rebuilt: bool) -> None:
+    arm = Arm(Policy(deadline=20.0, patience=2.5, group_timeout=0.1), CountingCode(2, 1), (8, 4))
+    result = simulate(arm, Cluster(Lognormal(1.0, sigma=0), fault), rate=1.0, queries=200)
+    assert (result.sources[Source.REBUILT] > 0) == rebuilt
+    assert result.percentile(95) == pytest.approx(2.5 if rebuilt else 1.0, abs=0.2)
+    assert set(result.failures) == ({Reason.LATE} if rebuilt else set())  # both outputs of some groups are lost
+
+
+def test_a_positional_code_needs_no_other_own_answer() -> None:
+    code = CountingCode(4, 1, needed=1)
+    assert [len(code.rebuildable(arrived)) for arrived in ({4}, {0, 1}, {0, 1, 2, 3}, set())] == [4, 0, 4, 0]
+
+
 class Noted:
     """Workers that note what is done to them."""
 
@@ -224,6 +234,10 @@ class Noted:
     def freeze(self, now: float, worker: int, until: float) -> None: ...
 
     def kill(self, now: float, worker: int, until: float) -> None: ...
+
+    def lose(self, worker: int) -> None: ...
+
+    def damage(self, worker: int) -> None: ...
 
 
 def test_transfers_slow_random_pairs_and_always_as_many_are_running() -> None:

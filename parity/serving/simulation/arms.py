@@ -24,7 +24,7 @@ class Setting:
         group_timeout: the time that a group may take to fill.
         hedge_delay: the time after which a query is hedged.
         hedge_budget: hedges for each query.
-        deadline: seconds after which a query fails.
+        deadline: the time after which a query fails; answers that are lost would else be waited for without end.
         most_waiting: queries that may wait.
 
     Raises:
@@ -39,7 +39,7 @@ class Setting:
     group_timeout: float = 1.0
     hedge_delay: float = 1.5
     hedge_budget: float = 0.1
-    deadline: float = math.inf
+    deadline: float = 100.0
     most_waiting: int = 1_000_000
 
     def __post_init__(self) -> None:
@@ -56,7 +56,7 @@ class Setting:
             patience=self.patience * self.service,
             hedge_delay=hedge_delay * self.service,
             hedge_budget=hedge_budget,
-            deadline=self.deadline,
+            deadline=self.deadline * self.service,
             most_waiting=self.most_waiting,
         )
 
@@ -75,6 +75,7 @@ def arms(setting: Setting) -> dict[str, Arm]:
         "hedged": Arm(hedged, uncoded, (total,)),
         "backup": Arm(plain, CountingCode(1, 1), (m, total - m), costs=(1.0, (total - m) / m)),
         "coded": Arm(plain, coded, pools),
+        "positional": Arm(plain, CountingCode(k, r, needed=1), pools),
         "coded_hedged": Arm(hedged, coded, pools),
         "nonsystematic": Arm(plain, CountingCode(k, r, systematic=False), (total,)),
     }

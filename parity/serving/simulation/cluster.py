@@ -5,20 +5,28 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from parity.serving.commands import BASE
+from parity.serving.disturbances import Disturbance
 from parity.serving.policy import Policy
-from parity.serving.simulation.disturbances import Disturbance
-from parity.serving.simulation.service_times import Lognormal, ServiceTimes
+from parity.serving.service_times import Lognormal, ServiceTimes
 
 _USUAL = Lognormal()
 
 
 class CountingCode:
-    """A code without queries and predictions: any k outputs suffice, and what is rebuilt is None."""
+    """A code without queries and predictions: what is rebuilt is None.
+
+    Args:
+        k: queries in a coding group.
+        r: parity queries of a group.
+        systematic: whether workers are asked the queries themselves.
+        needed: how many outputs suffice if one is of a parity model: k, or 1 with a positional code.
+    """
 
     blank: None = None
 
-    def __init__(self, k: int, r: int, systematic: bool = True) -> None:
+    def __init__(self, k: int, r: int, systematic: bool = True, needed: int | None = None) -> None:
         self.k, self.n, self.systematic = k, k + r, systematic
+        self._needed = k if needed is None else needed
         self._all, self._none = frozenset(range(k)), frozenset[int]()
 
     def pool(self, worker: int) -> int:
@@ -30,8 +38,9 @@ class CountingCode:
         return [None] * (self.n - self.k if self.systematic else self.n)
 
     def rebuildable(self, arrived: AbstractSet[int]) -> frozenset[int]:
-        """Any k outputs suffice for all predictions."""
-        return self._all if len(arrived) >= self.k else self._none
+        """Any k outputs suffice for all predictions, or fewer with one of a parity model."""
+        enough = len(arrived) >= self.k or (len(arrived) >= self._needed and max(arrived) >= self.k)
+        return self._all if enough else self._none
 
     def decode(self, outputs: Mapping[int, None]) -> list[None]:
         """Return k predictions."""

@@ -69,6 +69,7 @@ class _Simulation:
         self._ends = [0.0] * len(self._pools)  # of what a worker has; an event at another time is out of date
         self._frozen_until = [0.0] * len(self._pools)
         self._factors = [1.0] * len(self._pools)
+        self._lost, self._damaged = [0] * len(self._pools), [0] * len(self._pools)  # answers to come, by worker
         self._shared: dict[int, float] = {}  # the load of another service, by worker
         self._events: list[tuple[float, int]] = []
         self._arrived: dict[int, float] = {}
@@ -125,13 +126,21 @@ class _Simulation:
         if task != _NOTHING:
             self._carry_out(now, self._core.failed(now, task))
 
+    def lose(self, worker: int) -> None:
+        """Lose a worker's next answer."""
+        self._lost[worker] += 1
+
+    def damage(self, worker: int) -> None:
+        """Let a worker's next task fail when it is done."""
+        self._damaged[worker] += 1
+
     def _happen(self, now: float, worker: int) -> None:
         if worker == _DISTURBANCE:
             self._disturb()
         elif self._ends[worker] == now:
             task, self._tasks[worker] = self._tasks[worker], _NOTHING
             if task != _NOTHING:
-                self._carry_out(now, self._core.done(now, task, None))
+                self._report(now, worker, task)
             pool = self._pools[worker]
             if self._queues[pool]:
                 task = next(iter(self._queues[pool]))
@@ -139,6 +148,15 @@ class _Simulation:
                 self._begin(now, worker, task)
             else:
                 self._idle[pool].append(worker)
+
+    def _report(self, now: float, worker: int, task: int) -> None:
+        if self._lost[worker]:
+            self._lost[worker] -= 1
+        elif self._damaged[worker]:
+            self._damaged[worker] -= 1
+            self._carry_out(now, self._core.failed(now, task))
+        else:
+            self._carry_out(now, self._core.done(now, task, None))
 
     def _disturb(self) -> None:
         """Let the disturbance do what is due, and come back when it wants to be resumed."""

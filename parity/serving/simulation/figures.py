@@ -13,7 +13,7 @@ from parity.storage.files import written_whole
 _STYLE = "seaborn-v0_8-whitegrid"
 _COLOURS = {
     "none": "tab:gray", "equal": "tab:brown", "replicated": "tab:pink", "hedged": "tab:orange", "backup": "tab:green",
-    "coded": "tab:blue", "coded_hedged": "tab:purple", "nonsystematic": "tab:cyan",
+    "coded": "tab:blue", "positional": "tab:olive", "coded_hedged": "tab:purple", "nonsystematic": "tab:cyan",
 }  # fmt: skip
 _MOST = 6.0
 """Medians up to which latencies are drawn; an overloaded policy would flatten all others."""

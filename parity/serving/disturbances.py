@@ -1,6 +1,6 @@
-"""What happens to workers: faults, and the background loads of the ParM paper (SOSP 2019, section 5).
+"""What happens to workers, simulated or real: faults, and the ParM paper's background loads (SOSP 2019, section 5).
 
-Each is a generator that changes workers and yields the time at which it is to be resumed.
+Each is a generator that changes workers and yields the time at which it is to be resumed; a seed makes a schedule.
 """
 
 import heapq
@@ -14,7 +14,7 @@ from parity.errors import ParityError
 
 
 class Workers(Protocol):
-    """What can be done to simulated workers, by number."""
+    """What can be done to workers, by index."""
 
     def __len__(self) -> int: ...
 
@@ -28,6 +28,14 @@ class Workers(Protocol):
 
     def kill(self, now: float, worker: int, until: float) -> None:
         """Fail what a worker has; another takes its part from ``until`` on."""
+        ...
+
+    def lose(self, worker: int) -> None:
+        """Lose a worker's next answer."""
+        ...
+
+    def damage(self, worker: int) -> None:
+        """Damage a worker's next answer, so that it is not a prediction."""
         ...
 
     def share(self, worker: int, load: float) -> None:
@@ -128,6 +136,50 @@ class Killed(_Checked):
         while True:
             for worker in random.sample(range(len(workers)), how_many(self.faulty, len(workers))):
                 workers.kill(now, worker, now + self.restart)
+            now += self.every
+            yield now
+
+
+@dataclass(frozen=True)
+class Lost(_Checked):
+    """Some random workers' next answers are lost.
+
+    Args:
+        faulty: how many at a time; below 1, as a share of all workers.
+        every: seconds between two draws.
+    """
+
+    faulty: float = 1
+    every: float = 1.5
+
+    def disturb(self, workers: Workers, random: random.Random) -> Iterator[float]:
+        """Draw workers again and again."""
+        now = 0.0
+        while True:
+            for worker in random.sample(range(len(workers)), how_many(self.faulty, len(workers))):
+                workers.lose(worker)
+            now += self.every
+            yield now
+
+
+@dataclass(frozen=True)
+class Damaged(_Checked):
+    """Some random workers' next answers are damaged.
+
+    Args:
+        faulty: how many at a time; below 1, as a share of all workers.
+        every: seconds between two draws.
+    """
+
+    faulty: float = 1
+    every: float = 1.5
+
+    def disturb(self, workers: Workers, random: random.Random) -> Iterator[float]:
+        """Draw workers again and again."""
+        now = 0.0
+        while True:
+            for worker in random.sample(range(len(workers)), how_many(self.faulty, len(workers))):
+                workers.damage(worker)
             now += self.every
             yield now
 
