@@ -1,20 +1,22 @@
 """A code as a service: answers on time although a worker is slow or dead."""
 
 from parity.serving.commands import Reason, Source
-from parity.serving.faults import ThreadFaults
 from parity.serving.policy import Policy
-from parity.serving.pools import ThreadPool, WorkerPool
-from parity.serving.server import CodedServer, Reply, Unanswered, thread_pool
+from parity.serving.pools import ENGINES, Batching, Supervision, WorkerHealth, WorkerPool, WorkerState, make_pool
+from parity.serving.server import CodedServer, Reply, Unanswered
 
 __all__ = [
+    "ENGINES",
+    "Batching",
     "CodedServer",
     "Policy",
     "Reason",
     "Reply",
     "Source",
-    "ThreadFaults",
-    "ThreadPool",
+    "Supervision",
     "Unanswered",
+    "WorkerHealth",
     "WorkerPool",
-    "thread_pool",
+    "WorkerState",
+    "make_pool",
 ]

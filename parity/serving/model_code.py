@@ -1,10 +1,10 @@
-"""A ``CodedModel`` taken apart for serving: its code for the core, its networks for the workers."""
+"""A ``CodedModel`` taken apart for serving: its code for the core, the sizes of its pools."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from parity.coded_model import CodedModel
 from parity.errors import ParityError
@@ -70,23 +70,6 @@ class ModelCode:
         missing = torch.zeros(tuple(shape))
         found = [outputs.get(worker, missing) for worker in workers]
         return torch.stack(found)[None] if found else torch.zeros(1, 0, *shape)
-
-
-class Network:
-    """A network as a worker's function: one query (*Q) -> its output, without gradients."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self._network = network
-
-    @torch.inference_mode()
-    def __call__(self, query: Tensor) -> Tensor:
-        return self._network(query[None])[0]
-
-
-def networks(model: CodedModel) -> list[Callable[[Tensor], Tensor]]:
-    """Return what the workers of each pool do: the base model first, then the parity models."""
-    model.eval()
-    return [Network(model.base_model), *(Network(network) for network in model.parity_models)]
 
 
 def pool_sizes(model: CodedModel, workers: int) -> list[int]:

@@ -15,10 +15,9 @@ from parity.coded_model import CodedModel
 from parity.errors import ParityError
 from parity.serving.commands import Answer, Cancel, Command, Fail, Reason, Send, Source
 from parity.serving.core import Core
-from parity.serving.faults import ThreadFaults
-from parity.serving.model_code import ModelCode, networks, pool_sizes
+from parity.serving.model_code import ModelCode
 from parity.serving.policy import Policy
-from parity.serving.pools import ThreadPool, WorkerPool
+from parity.serving.pools import WorkerPool
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ class CodedServer:
     Args:
         coded_model: the code, whose networks the pool runs.
         policy: times, budgets and bounds.
-        pool: the workers; see ``thread_pool``.
+        pool: the workers; see ``make_pool``.
         default: the prediction (*P) for queries that get no other; by default these raise ``Unanswered``.
 
     Raises:
@@ -156,7 +155,7 @@ class CodedServer:
         for command in commands:
             match command:
                 case Send(task, pool, payload):
-                    self._pool.submit(task, pool, payload)
+                    self._pool.submit(task, pool, payload, group=task)
                 case Cancel(task):
                     self._pool.abandon(task)
                 case Answer(query, value, source):
@@ -201,14 +200,3 @@ class _LoopListener:
     def _pass_on(self, task: int, output: Tensor | None) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
             self._loop.call_soon_threadsafe(self._server._hear, task, output)
-
-
-def thread_pool(
-    coded_model: CodedModel, workers: int, faults: ThreadFaults | None = None
-) -> ThreadPool[Tensor, Tensor]:
-    """Return a pool of threads for a coded model: ``workers`` of the base model, 1 / k of them for each parity model.
-
-    Raises:
-        ParityError: fewer than 1 worker.
-    """
-    return ThreadPool(networks(coded_model), pool_sizes(coded_model, workers), faults)

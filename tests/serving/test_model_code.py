@@ -19,7 +19,7 @@ from parity.coders import (
 )
 from parity.errors import ParityError
 from parity.serving.commands import BASE
-from parity.serving.model_code import ModelCode, networks, pool_sizes
+from parity.serving.model_code import ModelCode, pool_sizes
 
 QUERY, PREDICTION = (1, 4, 4), (3,)
 
@@ -47,11 +47,12 @@ def coded_models() -> dict[str, CodedModel]:
 @pytest.mark.parametrize("name", coded_models())
 def test_what_is_rebuilt_is_what_the_coded_model_rebuilds(name: str) -> None:
     model = coded_models()[name].eval()
-    code, work = ModelCode(model), networks(model)
+    code, work = ModelCode(model), [model.base_model, *model.parity_models]
     queries = [torch.randn(QUERY) for _ in range(code.k)]
     coded = [*(queries if code.systematic else []), *code.encode(queries)]
     assert len(coded) == code.n
-    outputs = {worker: work[code.pool(worker)](asked) for worker, asked in enumerate(coded)}
+    with torch.inference_mode():
+        outputs = {worker: work[code.pool(worker)](asked[None])[0] for worker, asked in enumerate(coded)}
     for lost in range(code.n):
         arrived = {worker: output for worker, output in outputs.items() if worker != lost}
         if code.rebuildable(arrived.keys()) != frozenset(range(code.k)):
@@ -64,8 +65,8 @@ def test_what_is_rebuilt_is_what_the_coded_model_rebuilds(name: str) -> None:
 
 def test_a_backup_rebuilds_a_query_whose_neighbour_has_lost_both_outputs() -> None:
     model = coded_models()["backup"]
-    code, work = ModelCode(model), networks(model)
-    backup = work[1](torch.randn(QUERY))
+    code, work = ModelCode(model), [model.base_model, *model.parity_models]
+    backup = work[1](torch.randn(1, *QUERY))[0]
     assert code.rebuildable({2}) == {0}
     assert code.decode({2: backup})[0].equal(backup)
 

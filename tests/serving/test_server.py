@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from parity.coded_model import CodedModel
 from parity.coders import BerrutDecoder, BerrutEncoder, LinearDecoder, LinearEncoder
 from parity.errors import ParityError
-from parity.serving import CodedServer, Policy, Reason, Source, ThreadFaults, Unanswered, thread_pool
+from parity.serving import CodedServer, Policy, Reason, Source, Supervision, Unanswered, make_pool
 from parity.serving.pools import Listener
 
 QUERY, PREDICTION = (3,), (2,)
@@ -43,7 +43,7 @@ class ByHand:
     def start(self, listener: Listener[Tensor]) -> None:
         self.listener = listener
 
-    def submit(self, task: int, pool: int, payload: Tensor) -> None:
+    def submit(self, task: int, pool: int, payload: Tensor, group: int) -> None:
         self.tasks[task] = pool, payload
 
     def abandon(self, task: int) -> None:
@@ -63,12 +63,14 @@ class ByHand:
 
 def test_stalled_base_workers_queries_are_rebuilt_as_the_base_model_would_have_answered() -> None:
     async def test() -> None:
-        model, faults = coded_model(k=2, r=2), ThreadFaults()
-        faults.stall(0)
-        async with CodedServer(model, Policy(deadline=SOON), thread_pool(model, 1, faults)) as server:
+        model = coded_model(k=2, r=2)
+        pool = make_pool("threads", model, 1, supervision=Supervision(silent_after=SOON))
+        async with CodedServer(model, Policy(deadline=SOON), pool) as server:
+            await server.ask(torch.randn(3))
+            pool.faults.stall(0)
             queries = torch.randn(8, 3)
             replies = await asyncio.gather(*(server.ask(query) for query in queries))
-            faults.release(0)
+            pool.faults.release(0)
         expected = model.base_model(queries)
         torch.testing.assert_close(torch.stack([reply.prediction for reply in replies]), expected)
         assert {reply.source for reply in replies} == {Source.REBUILT}
@@ -98,7 +100,9 @@ def test_a_code_that_is_not_systematic_serves() -> None:
     async def test() -> None:
         base = nn.Linear(3, 2)
         model = CodedModel(base, BerrutEncoder(2, 1, QUERY), [], BerrutDecoder(2, 1, PREDICTION))
-        async with CodedServer(model, Policy(group_timeout=SOON, patience=SOON), thread_pool(model, 3)) as server:
+        async with CodedServer(
+            model, Policy(group_timeout=SOON, patience=SOON), make_pool("threads", model, 3)
+        ) as server:
             queries = torch.randn(2, 3)
             replies = await asyncio.gather(*(server.ask(query) for query in queries))
         with torch.inference_mode():
@@ -131,7 +135,7 @@ def test_a_worker_that_raises_loses_its_query_and_no_other() -> None:
 
     async def test() -> None:
         model = CodedModel(Sensitive(), LinearEncoder(2, 1, QUERY), [Sensitive()], LinearDecoder(2, 1, PREDICTION))
-        async with CodedServer(model, Policy(group_timeout=SOON), thread_pool(model, 2)) as server:
+        async with CodedServer(model, Policy(group_timeout=SOON), make_pool("threads", model, 2)) as server:
             poison, harmless = await asyncio.gather(
                 server.ask(torch.full((3,), 1000.0)), server.ask(torch.ones(3)), return_exceptions=True
             )
@@ -211,7 +215,7 @@ def test_a_deadline_that_is_none_is_refused(deadline: float) -> None:
 def test_closing_answers_what_waits_and_refuses_what_comes() -> None:
     async def test() -> None:
         model = coded_model()
-        server = CodedServer(model, Policy(), thread_pool(model, 2))
+        server = CodedServer(model, Policy(), make_pool("threads", model, 2))
         asked = [asyncio.create_task(server.ask(torch.randn(3))) for _ in range(5)]
         await asyncio.sleep(0)
         assert await server.close(SOON)
