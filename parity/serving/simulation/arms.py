@@ -48,6 +48,8 @@ class Setting:
                 "k must divide the workers of the base pool, and all be at least 1, "
                 f"not {self.workers} workers, k = {self.k} and r = {self.r}."
             )
+        if not 0 < self.service < math.inf:
+            raise ParityError(f"service must be more than 0 seconds, not {self.service}.")
 
     def policy(self, hedge_delay: float = math.inf, hedge_budget: float = 0.0) -> Policy:
         """Return a policy with this setting's times, in seconds; the hedge delay is given in service times."""
