@@ -7,13 +7,10 @@ python evaluate.py --dataset MNIST --compare 'mlp_k*_add' mlp_k2_concat --baseli
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from parity.command_line import add_experiment_arguments, parse_overrides, run_command
+from parity.command_line import add_experiment_arguments, run_command
 from parity.errors import ParityError
-
-if TYPE_CHECKING:
-    from parity.experiments import Experiment
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -89,9 +86,10 @@ def evaluate(args: argparse.Namespace) -> None:
     """Evaluate one experiment."""
     from parity.evaluation.tables import show
     from parity.runs.evaluation import run_evaluation
+    from parity.runs.naming import named_run
     from parity.storage.files import write_json
 
-    experiment = _find(args, args.experiment_name)
+    experiment = named_run(args, args.experiment_name)
     if args.json and (args.json.is_dir() or not args.json.resolve().parent.is_dir()):
         raise ParityError(f"--json {args.json}: that is a folder, or its folder does not exist.")
     results: dict[str, Any] = run_evaluation(
@@ -117,6 +115,7 @@ def compare(args: argparse.Namespace) -> None:
     from parity.evaluation.tables import show_comparison
     from parity.experiments import catalogue
     from parity.runs.comparison import UNAVAILABLE, run_comparison
+    from parity.runs.naming import named_run
     from parity.storage.files import check_writable
     from parity.wandb_server import check_wandb_project
 
@@ -127,7 +126,7 @@ def compare(args: argparse.Namespace) -> None:
     if args.report:
         check_writable(args.report)
     names = catalogue.matching(args.dataset, args.compare, args.collection)
-    experiments = [_find(args, name) for name in names]
+    experiments = [named_run(args, name) for name in names]
     trained = [experiment for experiment in experiments if experiment.available_checkpoints()]
     for experiment in experiments:
         if experiment not in trained and experiment.experiment_name in args.compare:
@@ -135,7 +134,7 @@ def compare(args: argparse.Namespace) -> None:
     results = run_comparison(
         trained,
         baselines=args.baselines,
-        backup=_find(args, args.backup) if args.backup else None,
+        backup=named_run(args, args.backup) if args.backup else None,
         ks=args.k,
         unavailable=args.unavailable or UNAVAILABLE,
         paired=args.paired,
@@ -151,22 +150,6 @@ def compare(args: argparse.Namespace) -> None:
         print(f"written to {args.report}: open {args.report / 'report.html'}")
         if args.wandb_logger:
             log_report(files, args.wandb_project, f"{args.dataset} {args.split}")
-
-
-def _find(args: argparse.Namespace, name: str) -> "Experiment":
-    from parity.experiments import Experiment
-
-    overrides = parse_overrides(args.overrides)
-    experiment = Experiment(
-        args.dataset, name, collection=args.collection, base_directory=args.base_directory,
-        run_name=args.run_name, seed=args.seed, overrides=overrides,
-    )  # fmt: skip
-    if not experiment.folder.has_identity():
-        return experiment
-    run = Experiment(experiment.save_dir, overrides=overrides)  # with the overrides that the run was started with
-    if run.experiment_name != experiment.experiment_name or args.seed not in (None, run.seed):
-        raise ParityError(f"{run.save_dir} is a run of {run.experiment_name} with seed {run.seed}.")
-    return run
 
 
 if __name__ == "__main__":

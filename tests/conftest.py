@@ -83,6 +83,13 @@ def evaluate() -> Command:
     return lambda *args: run_command(script.main, script.get_parser().parse_args(["--accelerator", "cpu", *args]))
 
 
+@pytest.fixture
+def serve() -> Command:
+    """serve.py in this process; one that serves does not return."""
+    script = _script("serve")
+    return lambda *args: run_command(script.main, script.get_parser().parse_args(args))
+
+
 @pytest.fixture(scope="session")
 def trained_digits_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base directory in which Digits' base model is trained, shortly; to be copied, not written to."""

@@ -23,6 +23,14 @@ class Source(StrEnum):
     DEFAULT = "default"
 
 
+class Accept(StrEnum):
+    """The worst source that a query's client accepts."""
+
+    OWN = "own"  # its own answer or a hedge's
+    REBUILT = "rebuilt"
+    DEFAULT = "default"
+
+
 class Reason(StrEnum):
     """Why a query gets no answer."""
 
@@ -32,11 +40,16 @@ class Reason(StrEnum):
 
 
 class Send(NamedTuple, Generic[Q]):
-    """Have a worker of a pool answer a payload; report the output, or the failure, under the task's number."""
+    """Have a worker of a pool answer a payload; report the output, or the failure, under the task's number.
+
+    No two tasks of one group, a query and its hedge included, belong into one batch of a worker: they would be lost
+    together.
+    """
 
     task: int
     pool: int
     payload: Q
+    group: int
 
 
 class Cancel(NamedTuple):

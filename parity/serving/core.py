@@ -6,20 +6,21 @@ commands that each call returns. The same core so runs under asyncio and threads
 
 import itertools
 from collections.abc import Hashable
-from typing import Generic
+from typing import Generic, cast
 
 from parity.errors import ParityError
 from parity.serving.code import Code
-from parity.serving.commands import BASE, Answer, Cancel, Command, Fail, P, Q, Reason, Send, Source
-from parity.serving.group import BLANKS, Group, Member, Task
+from parity.serving.commands import BASE, Accept, Answer, Cancel, Command, Fail, P, Q, Reason, Send, Source
+from parity.serving.group import Group, Member, Task
 from parity.serving.policy import HedgeBudget, Policy
+from parity.serving.statistics import Statistics
 from parity.serving.timers import Timers
 
 
 class Core(Generic[Q, P]):
     """Answers every query exactly once, with whichever comes first: its own answer or a reconstruction.
 
-    A group is k consecutive queries in arrival order. A systematic code's queries go to the base pool as they arrive,
+    The policy's grouping deals queries out to groups. A systematic code's queries go to the base pool as they arrive,
     everything else of a group when it is full or its timeout is over. Times must not decrease from call to call.
 
     All payloads of a core are answered by one version of the models: a service with a new version makes a new core.
@@ -27,27 +28,39 @@ class Core(Generic[Q, P]):
     Args:
         policy: times, budgets and bounds.
         code: encoding and decoding.
-        default: the prediction for queries that get no other; with None these fail.
+        blank: the base model's prediction for the code's blank: decoding a partial group subtracts it. It is known from
+            the start, for a group that had to ask for it could not lose r outputs. Codes of k = 1 have no use for it.
+        default: the prediction for queries that get no other and accept it; with None these fail.
+        statistics: where to count; by default its own.
 
     Raises:
         ParityError: the policy hedges, and the code has no own answers.
     """
 
-    def __init__(self, policy: Policy, code: Code[Q, P], default: P | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        code: Code[Q, P],
+        blank: P | None = None,
+        default: P | None = None,
+        statistics: Statistics | None = None,
+    ) -> None:
         if policy.hedges and not code.systematic:
             raise ParityError(
                 "a non-systematic code cannot be hedged, as no worker is asked a query itself: leave hedge_delay out."
             )
         self._policy = policy
         self._code = code
+        self._blank = cast(P, blank)  # None is a prediction too, in the simulator
         self._default = default
+        self.statistics = statistics or Statistics()
         self._budget = HedgeBudget(policy.hedge_budget)
         self._timers = Timers()
         self._numbers = itertools.count()
         self._waiting: dict[Hashable, Member[Q, P]] = {}
         self._tasks: dict[int, Task[Q, P]] = {}
-        self._open: Group[Q, P] | None = None
-        self._blank: list[P] = []  # the base model's prediction for the blank, once it is known
+        self._accepted, self._groups = itertools.count(), itertools.count()
+        self._open: dict[int, Group[Q, P]] = {}  # by slot of the grouping
         self._commands: list[Command[Q, P]] = []
 
     @property
@@ -64,7 +77,14 @@ class Core(Generic[Q, P]):
         """Return the time at which ``tick`` is to be called, if nothing else happens before."""
         return self._timers.next_time()
 
-    def arrive(self, now: float, query: Hashable, payload: Q, deadline: float | None = None) -> list[Command[Q, P]]:
+    def arrive(
+        self,
+        now: float,
+        query: Hashable,
+        payload: Q,
+        deadline: float | None = None,
+        accept: Accept = Accept.DEFAULT,
+    ) -> list[Command[Q, P]]:
         """A query arrived.
 
         Args:
@@ -72,16 +92,30 @@ class Core(Generic[Q, P]):
             query: the driver's name for it.
             payload: what is encoded and sent.
             deadline: seconds from now; by default the policy's.
+            accept: the worst source of its answer. One that accepts only its own waits for that until its deadline.
 
         Raises:
-            ParityError: a query of this name is waiting.
+            ParityError: a query of this name is waiting, or it accepts only its own answer and the code has none.
         """
         if query in self._waiting:
             raise ParityError(f"query {query!r} is waiting already: give every query a name of its own.")
+        if accept is Accept.OWN and not self._code.systematic:
+            raise ParityError("with this code every prediction is rebuilt, so that none can be accepted as 'own' only.")
         if len(self._waiting) >= self._policy.most_waiting:
-            self._commands.append(Fail(query, Reason.REFUSED))
+            self._report(query, Reason.REFUSED)
         else:
-            self._accept(now, query, payload, self._policy.deadline if deadline is None else deadline)
+            self._accept(now, query, payload, self._policy.deadline if deadline is None else deadline, accept)
+        return self.tick(now)
+
+    def drop(self, now: float, query: Hashable) -> list[Command[Q, P]]:
+        """Nobody waits for a query's answer any more; one that is answered is ignored.
+
+        Its own output is still waited for where it may rebuild another of its group.
+        """
+        if (member := self._waiting.get(query)) is not None:
+            self.statistics.dropped += 1
+            self._leave(member)
+            self._settle(now, member.group)
         return self.tick(now)
 
     def done(self, now: float, task: int, output: P) -> list[Command[Q, P]]:
@@ -89,11 +123,14 @@ class Core(Generic[Q, P]):
         if (known := self._take(task)) is not None:
             self._receive(known, output)
             self._settle(now, known.group)
+        else:
+            self.statistics.late += 1
         return self.tick(now)
 
     def failed(self, now: float, task: int) -> list[Command[Q, P]]:
         """A worker failed, or died with the task; what was cancelled is ignored."""
         if (known := self._take(task)) is not None:
+            self.statistics.failed += 1
             known.group.failed = True
             if known.attempt < self._policy.retries and self._is_needed(known):
                 self._send(known.group, known.worker, known.pool, known.payload, known.source, known.attempt + 1)
@@ -106,10 +143,11 @@ class Core(Generic[Q, P]):
         commands, self._commands = self._commands, []
         return commands
 
-    def _accept(self, now: float, query: Hashable, payload: Q, deadline: float) -> None:
-        policy, group = self._policy, self._open or self._open_group(now)
+    def _accept(self, now: float, query: Hashable, payload: Q, deadline: float, accept: Accept) -> None:
+        policy, slot = self._policy, self._policy.grouping.slot(next(self._accepted))
+        group = self._open.get(slot) or self._open_group(now, slot)
         late_at = now + deadline
-        member = Member(query, len(group.members), group, min(now + policy.patience, late_at), late_at)
+        member = Member(query, len(group.members), group, min(now + policy.patience, late_at), late_at, accept)
         self._waiting[query] = member
         group.members.append(member)
         group.queries.append(payload)
@@ -123,41 +161,37 @@ class Core(Generic[Q, P]):
         if len(group.members) == self._code.k:
             self._close(now, group)
 
-    def _open_group(self, now: float) -> Group[Q, P]:
-        group: Group[Q, P] = Group()
-        self._open = group
+    def _open_group(self, now: float, slot: int) -> Group[Q, P]:
+        group: Group[Q, P] = Group(next(self._groups), slot, now)
+        self._open[slot] = group
         if self._code.k > 1:
             self._timers.add(now + self._policy.group_timeout, self._close, group)
         return group
 
     def _close(self, now: float, group: Group[Q, P]) -> None:
         """Send what is made of the whole group, unless nobody waits for it."""
-        self._open, group.over = None, True
+        del self._open[group.slot]
+        group.over = True
+        code, blanks = self._code, self._code.k - len(group.members)
+        if code.k > 1:
+            self.statistics.fill.observe(now - group.opened)
+            self.statistics.partial += blanks > 0
         if group.unanswered:
-            code, blanks = self._code, self._code.k - len(group.members)
-            if blanks and code.systematic and code.n > code.k:
-                self._predict_blanks(group)
+            if code.systematic:
+                group.outputs.update(dict.fromkeys(range(len(group.members), code.k), self._blank))
             coded = code.encode(group.queries + [code.blank] * blanks)
             for worker, payload in enumerate(coded, start=code.n - len(coded)):
                 self._send(group, worker, code.pool(worker), payload)
         self._settle(now, group)
-
-    def _predict_blanks(self, group: Group[Q, P]) -> None:
-        """Make the base model's prediction for the blank known to a partial group: decoding subtracts it."""
-        if self._blank:
-            self._fill_blanks(group, self._blank[0])
-        else:
-            self._send(group, BLANKS, BASE, self._code.blank)
-
-    def _fill_blanks(self, group: Group[Q, P], prediction: P) -> None:
-        group.outputs.update(dict.fromkeys(range(len(group.members), self._code.k), prediction))
 
     def _send(
         self, group: Group[Q, P], worker: int, pool: int, payload: Q, source: Source = Source.OWN, attempt: int = 0
     ) -> None:
         number = next(self._numbers)
         self._tasks[number] = group.outstanding[number] = Task(group, worker, pool, payload, source, attempt)
-        self._commands.append(Send(number, pool, payload))
+        self._commands.append(Send(number, pool, payload, group.number))
+        self.statistics.sent[pool] += 1
+        self.statistics.hedges += source is Source.HEDGE and attempt == 0
 
     def _take(self, number: int) -> Task[Q, P] | None:
         task = self._tasks.pop(number, None)
@@ -168,14 +202,11 @@ class Core(Generic[Q, P]):
     def _cancel(self, number: int) -> None:
         self._take(number)
         self._commands.append(Cancel(number))
+        self.statistics.abandoned += 1
 
     def _receive(self, task: Task[Q, P], output: P) -> None:
         """Keep an output, and answer the query whose own it is."""
         group, worker, code = task.group, task.worker, self._code
-        if worker == BLANKS:
-            self._blank = [output]
-            self._fill_blanks(group, output)
-            return
         group.outputs[worker] = output
         for twin in [number for number, other in group.outstanding.items() if other.worker == worker]:
             self._cancel(twin)
@@ -189,7 +220,7 @@ class Core(Generic[Q, P]):
         group, worker = task.group, task.worker
         if group.awaits(worker):
             return False
-        asks_a_query = self._code.systematic and 0 <= worker < self._code.k
+        asks_a_query = self._code.systematic and worker < self._code.k
         return not group.members[worker].over if asks_a_query else group.unanswered > 0
 
     def _settle(self, now: float, group: Group[Q, P]) -> None:
@@ -205,7 +236,11 @@ class Core(Generic[Q, P]):
 
     def _rebuild(self, now: float, group: Group[Q, P]) -> None:
         ready = self._code.rebuildable(group.outputs.keys())
-        due = [member for member in group.waiting() if member.index in ready and self._takes_rebuilt(now, member)]
+        due = [
+            member
+            for member in group.waiting()
+            if member.index in ready and member.accept is not Accept.OWN and self._takes_rebuilt(now, member)
+        ]
         if due:
             rebuilt = self._code.decode(group.outputs)
             for member in due:
@@ -229,10 +264,11 @@ class Core(Generic[Q, P]):
     def _fail_lost(self, group: Group[Q, P]) -> None:
         """Fail the members that no output which may still come can answer."""
         code = self._code
-        hoped = group.hoped_for(code.k)
-        possible = code.rebuildable(hoped) | (hoped if code.systematic else frozenset())
+        hoped = group.hoped_for()
+        own = hoped if code.systematic else frozenset[int]()
+        possible = code.rebuildable(hoped) | own
         for member in list(group.waiting()):
-            if member.index not in possible:
+            if member.index not in (own if member.accept is Accept.OWN else possible):
                 self._fail(member, Reason.LOST)
 
     def _hedge(self, now: float, member: Member[Q, P]) -> None:
@@ -251,11 +287,15 @@ class Core(Generic[Q, P]):
         self._commands.append(Answer(member.query, value, source))
 
     def _fail(self, member: Member[Q, P], reason: Reason) -> None:
-        if self._default is not None:
+        if self._default is not None and member.accept is Accept.DEFAULT:
             self._answer(member, self._default, Source.DEFAULT)
         else:
             self._leave(member)
-            self._commands.append(Fail(member.query, reason))
+            self._report(member.query, reason)
+
+    def _report(self, query: Hashable, reason: Reason) -> None:
+        self._commands.append(Fail(query, reason))
+        self.statistics.failures[reason] += 1
 
     def _leave(self, member: Member[Q, P]) -> None:
         member.over = True

@@ -4,10 +4,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic
 
-from parity.serving.commands import P, Q, Source
-
-BLANKS = -1
-"""The worker index of the one task that stands for all blanks of a partial group."""
+from parity.serving.commands import Accept, P, Q, Source
 
 
 @dataclass(slots=True, eq=False)
@@ -20,6 +17,7 @@ class Member(Generic[Q, P]):
         group: which it is a member of.
         impatient_at: from then on a reconstruction is as good as its own answer.
         late_at: from then on there is no answer.
+        accept: the worst source of an answer.
         over: it is answered, or has failed.
     """
 
@@ -28,6 +26,7 @@ class Member(Generic[Q, P]):
     group: "Group[Q, P]"
     impatient_at: float
     late_at: float
+    accept: Accept
     over: bool = False
     waits_for_patience: bool = False
 
@@ -37,7 +36,7 @@ class Task(Generic[Q, P]):
     """A payload that a worker was sent.
 
     Attributes:
-        worker: index of the output in the group, or ``BLANKS``.
+        worker: index of the output in the group.
         source: what an answer with its output is called.
         attempt: how many times it has failed before.
     """
@@ -55,6 +54,9 @@ class Group(Generic[Q, P]):
     """A coding group.
 
     Attributes:
+        number: a name for it, which its tasks carry.
+        slot: of the grouping.
+        opened: when its first query arrived.
         queries: the members' payloads, in arrival order.
         members: the queries of it, answered or not.
         outputs: what arrived, by worker index.
@@ -65,6 +67,9 @@ class Group(Generic[Q, P]):
         failed: a task of it has failed, so that members may be lost.
     """
 
+    number: int
+    slot: int
+    opened: float
     queries: list[Q] = field(default_factory=list)
     members: list[Member[Q, P]] = field(default_factory=list)
     outputs: dict[int, P] = field(default_factory=dict)
@@ -82,13 +87,9 @@ class Group(Generic[Q, P]):
         """Return whether a task for this worker's output is outstanding."""
         return any(task.worker == worker for task in self.outstanding.values())
 
-    def hoped_for(self, k: int) -> frozenset[int]:
+    def hoped_for(self) -> frozenset[int]:
         """Return the workers of which an output arrived or may still arrive."""
-        hoped = {task.worker for task in self.outstanding.values()} | self.outputs.keys()
-        if BLANKS in hoped:
-            hoped.remove(BLANKS)
-            hoped.update(range(len(self.members), k))
-        return frozenset(hoped)
+        return frozenset({task.worker for task in self.outstanding.values()} | self.outputs.keys())
 
     def forget(self) -> None:
         """Let go of all payloads and outputs: a timer may hold the group for a while."""

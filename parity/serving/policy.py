@@ -1,9 +1,10 @@
 """What a service does about workers that are late: times, budgets and bounds, whichever the code is."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from parity.errors import ParityError
+from parity.serving.grouping import Consecutive, Grouping
 
 # A budget that was not spent is kept for as many queries: a burst of stragglers may use it, a calm day is no reserve.
 _BUDGET_KEPT_FOR = 100
@@ -26,6 +27,7 @@ class Policy:
         deadline: the time after which a query gets the default prediction or fails, unless it brings its own.
         most_waiting: queries that may wait for an answer; further ones are refused.
         retries: the number of times that a failed task is sent again.
+        grouping: which queries form a group.
 
     Raises:
         ParityError: a value is out of range.
@@ -38,6 +40,7 @@ class Policy:
     deadline: float = 10.0
     most_waiting: int = 1000
     retries: int = 1
+    grouping: Grouping = field(default_factory=Consecutive)
 
     def __post_init__(self) -> None:
         for name in ("group_timeout", "patience", "hedge_delay", "hedge_budget"):

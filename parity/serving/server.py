@@ -1,67 +1,47 @@
-"""The asyncio driver: ``await server.ask(query)`` over a coded model and a pool of workers."""
+"""The server: ``await server.ask(query)`` over a coded model and a pool of workers."""
 
 import asyncio
-import contextlib
-import itertools
 import logging
 import math
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+import time
+from types import TracebackType
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from parity.coded_model import CodedModel
 from parity.errors import ParityError
-from parity.serving.commands import Answer, Cancel, Command, Fail, Reason, Send, Source
-from parity.serving.core import Core
-from parity.serving.model_code import ModelCode
+from parity.serving.commands import BASE, Accept
+from parity.serving.encoding import INLINE
+from parity.serving.generation import Generation
 from parity.serving.policy import Policy
-from parity.serving.pools import WorkerPool
+from parity.serving.pools import WorkerHealth, WorkerPool, WorkerState
+from parity.serving.replies import Reply, Unavailable
+from parity.serving.statistics import Statistics
 
 _log = logging.getLogger(__name__)
-
-_WHY = {
-    Reason.REFUSED: "too many queries are waiting: ask again later",
-    Reason.LATE: "no answer within the deadline: ask again, or allow more time",
-    Reason.LOST: "every worker that could have answered has failed: ask again",
-}
-
-
-class Unanswered(ParityError):
-    """A query gets no answer.
-
-    Args:
-        reason: why.
-    """
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(f"{_WHY[reason]}.")
-        self.reason = reason
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What ``ask`` returns: a prediction (*P), and where it comes from."""
-
-    prediction: Tensor
-    source: Source
 
 
 class CodedServer:
     """Serves a coded model: every query is answered on time although a worker is slow or dead.
 
-    All calls are made from one event loop; workers may be threads, or elsewhere. The server is an asynchronous context
-    manager that closes at the end.
+    All calls are made from one event loop; workers may be threads, processes or on other machines. The server is an
+    asynchronous context manager that starts at the beginning and closes at the end.
 
     Args:
         coded_model: the code, whose networks the pool runs.
         policy: times, budgets and bounds.
         pool: the workers; see ``make_pool``.
-        default: the prediction (*P) for queries that get no other; by default these raise ``Unanswered``.
+        default: the prediction (*P) for queries that get no other and accept it; without one these raise
+            ``Unanswered``.
+        inline: seconds that an encoder may take in the event loop; a slower one runs in threads.
 
     Raises:
         ParityError: the policy does not suit the code.
+
+    Attributes:
+        statistics: counts since the server was made, over all versions.
     """
 
     def __init__(
@@ -70,40 +50,108 @@ class CodedServer:
         policy: Policy,
         pool: WorkerPool[Tensor, Tensor],
         default: Tensor | None = None,
+        inline: float = INLINE,
     ) -> None:
-        self._core: Core[Tensor, Tensor] = Core(policy, ModelCode(coded_model), default)
-        self._query_shape = coded_model.encoder.query_shape
-        self._pool = pool
-        self._numbers = itertools.count()
-        self._replies: dict[int, asyncio.Future[Reply]] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._closing = False
+        self.statistics = Statistics()
+        self.policy, self._default, self._inline = policy, default, inline
+        self._now = self._generation(coded_model, pool)
+        self._retiring: dict[Generation, asyncio.Task[bool]] = {}
+        self._changing = asyncio.Lock()
+        self._ready = self._closing = False
 
-    async def __aenter__(self) -> "CodedServer":
+    async def __aenter__(self) -> Self:
+        await self.start()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         await self.close()
 
-    async def ask(self, query: Tensor, deadline: float | None = None) -> Reply:
-        """Return the prediction for a query.
+    @property
+    def query_shape(self) -> tuple[int, ...]:
+        """Shape Q of a query."""
+        return self._now.query_shape
+
+    @property
+    def waiting(self) -> int:
+        """Queries that wait for an answer."""
+        return sum(generation.waiting for generation in (self._now, *self._retiring))
+
+    async def start(self) -> None:
+        """Start the workers; return when every one has answered its warm-up query and queries are taken.
+
+        Raises:
+            ParityError: no worker of a pool can start.
+        """
+        try:
+            await self._now.start()
+        except BaseException:
+            await self._now.close(0.0)
+            raise
+        self._ready = True
+
+    async def ask(self, query: Tensor, deadline: float | None = None, accept: Accept = Accept.DEFAULT) -> Reply:
+        """Return the prediction for a query. A caller that is cancelled drops it; the others of its group are unharmed.
 
         Args:
             query: (*Q), finite floating-point numbers on the CPU, preprocessed as the base model expects it.
             deadline: seconds from now; by default the policy's.
+            accept: the worst source of the prediction. With ``own`` its own is waited for until the deadline.
 
         Raises:
-            ParityError: a query of another shape or type, a deadline that is not a positive number, or the server is
-                closed.
+            ParityError: a query of another shape or type, a deadline that is not a positive number, or a code that has
+                no answers of their own.
+            Unavailable: the server is not started, or it is closed.
             Unanswered: refused, late, or lost.
         """
+        if (refusal := self.refusal()) is not None:
+            raise Unavailable(refusal)
         self._check(query, deadline)
-        loop = self._start()
-        number = next(self._numbers)
-        reply = self._replies[number] = loop.create_future()
-        self._carry_out(self._core.arrive(loop.time(), number, query, deadline))
-        return await reply
+        asked = time.monotonic()
+        reply = await self._now.ask(query, deadline, accept)
+        self.statistics.latencies[reply.source].observe(time.monotonic() - asked)
+        return reply
+
+    async def replace(self, coded_model: CodedModel, pool: WorkerPool[Tensor, Tensor], timeout: float = 10.0) -> None:
+        """Serve another version: start its workers beside the old ones, then send all new queries to them.
+
+        It returns once new queries go to the new version. The old one answers the queries that it has accepted, and
+        ends: a coding group is of one version. For that time there are workers of both. If the new version cannot
+        start, the old one stays.
+
+        Args:
+            coded_model: of the same query shape.
+            pool: its workers.
+            timeout: seconds that the old workers get to finish once every query is answered.
+
+        Raises:
+            ParityError: it cannot be started, or takes other queries.
+        """
+        new = self._generation(coded_model, pool)
+        if new.query_shape != self.query_shape:
+            raise ParityError(
+                f"the new version takes queries of shape {new.query_shape}, and this service's have "
+                f"{self.query_shape}: start a service of its own for it."
+            )
+        async with self._changing:
+            await asyncio.gather(*self._retiring.values())
+            try:
+                await new.start()
+                if (refusal := self.refusal()) is not None:
+                    raise Unavailable(refusal)
+            except BaseException:
+                await new.close(0.0)
+                raise
+            old, self._now = self._now, new
+            self._retiring[old] = asyncio.create_task(self._retire(old, timeout))
+
+    async def _retire(self, old: Generation, timeout: float) -> bool:
+        ended = await old.close(timeout)
+        if not ended:
+            _log.warning("a worker of the old version did not end within %g s.", timeout)
+        del self._retiring[old]
+        return ended
 
     async def close(self, timeout: float = 10.0) -> bool:
         """Accept no further queries, answer those that wait, and end the workers.
@@ -114,89 +162,46 @@ class CodedServer:
         Returns:
             Whether all workers ended; one that hangs does not.
         """
+        self.drain()
+        return all(await asyncio.gather(self._now.close(timeout), *self._retiring.values()))
+
+    def drain(self) -> None:
+        """Accept no further queries; those that wait are answered."""
         self._closing = True
-        if self._replies:
-            await asyncio.wait(list(self._replies.values()))
-        if self._timer is not None:
-            self._timer.cancel()
-        return await asyncio.to_thread(self._pool.drain, timeout)
+
+    def refusal(self) -> str | None:
+        """Return why queries are refused now, in a sentence; None if they are taken."""
+        if self._closing:
+            return "this server is closed or about to close: ask another one."
+        if not self._ready:
+            workers = self.health()
+            warm = sum(worker.state in (WorkerState.IDLE, WorkerState.BUSY) for worker in workers)
+            return f"this server is starting, {warm} of {len(workers)} workers are warm: ask again soon."
+        return None
+
+    def problem(self) -> str | None:
+        """Return why no answers are to be expected now, in a sentence; None if they are."""
+        base = [worker.state for worker in self.health() if worker.pool == BASE]
+        if base and all(state in (WorkerState.DEAD, WorkerState.STARTING) for state in base):
+            return self.refusal() or "all workers of the base model are dead and being replaced: ask again soon."
+        return self.refusal()
+
+    def health(self) -> list[WorkerHealth]:
+        """Return the state of every worker of the version that takes queries."""
+        return self._now.pool.health()
+
+    def queued(self) -> list[int]:
+        """Return how many tasks wait in each pool of the version that takes queries."""
+        return self._now.pool.queued()
+
+    def _generation(self, coded_model: CodedModel, pool: WorkerPool[Tensor, Tensor]) -> Generation:
+        return Generation(coded_model, self.policy, pool, self._default, self.statistics, self._inline)
 
     def _check(self, query: Tensor, deadline: float | None) -> None:
-        if self._closing:
-            raise ParityError("this server is closed: make another one.")
-        if not isinstance(query, Tensor) or not query.is_floating_point() or query.shape != self._query_shape:
+        if not isinstance(query, Tensor) or not query.is_floating_point() or query.shape != self.query_shape:
             got = f"{query.dtype} {tuple(query.shape)}" if isinstance(query, Tensor) else type(query).__name__
-            raise ParityError(f"a query is a floating-point tensor of shape {self._query_shape}, not {got}.")
+            raise ParityError(f"a query is a floating-point tensor of shape {self.query_shape}, not {got}.")
         if not torch.isfinite(query).all():
             raise ParityError("a query has finite numbers only, but this one has NaN or infinity in it.")
         if deadline is not None and not (deadline > 0 and math.isfinite(deadline)):
             raise ParityError(f"deadline is a number of seconds above 0, not {deadline}.")
-
-    def _start(self) -> asyncio.AbstractEventLoop:
-        """Start the workers with the first query, when the event loop is there."""
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-            self._pool.start(_LoopListener(self, loop))
-        return loop
-
-    def _hear(self, task: int, output: Tensor | None) -> None:
-        assert self._loop is not None
-        now = self._loop.time()
-        commands = self._core.failed(now, task) if output is None else self._core.done(now, task, output)
-        self._carry_out(commands)
-
-    def _tick(self) -> None:
-        assert self._loop is not None
-        self._timer = None
-        self._carry_out(self._core.tick(self._loop.time()))
-
-    def _carry_out(self, commands: Sequence[Command[Tensor, Tensor]]) -> None:
-        for command in commands:
-            match command:
-                case Send(task, pool, payload):
-                    self._pool.submit(task, pool, payload, group=task)
-                case Cancel(task):
-                    self._pool.abandon(task)
-                case Answer(query, value, source):
-                    self._reply(query, Reply(value, source))
-                case Fail(query, reason):
-                    self._reply(query, Unanswered(reason))
-        self._set_timer()
-
-    def _reply(self, query: Hashable, end: Reply | Unanswered) -> None:
-        assert isinstance(query, int)
-        reply = self._replies.pop(query)
-        if reply.done():
-            return  # the client has hung up
-        if isinstance(end, Unanswered):
-            reply.set_exception(end)
-        else:
-            reply.set_result(end)
-
-    def _set_timer(self) -> None:
-        """Wake up at the core's next tick, and at no other time."""
-        at = self._core.next_tick()
-        if self._timer is not None and self._timer.when() == at:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = None if at is None or self._loop is None else self._loop.call_at(at, self._tick)
-
-
-class _LoopListener:
-    """Passes on, into the event loop, what a pool reports from its threads."""
-
-    def __init__(self, server: CodedServer, loop: asyncio.AbstractEventLoop) -> None:
-        self._server, self._loop = server, loop
-
-    def done(self, task: int, output: Tensor) -> None:
-        self._pass_on(task, output)
-
-    def failed(self, task: int, error: BaseException) -> None:
-        _log.warning("task %d failed: %s: %s", task, type(error).__name__, error)
-        self._pass_on(task, None)
-
-    def _pass_on(self, task: int, output: Tensor | None) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-            self._loop.call_soon_threadsafe(self._server._hear, task, output)

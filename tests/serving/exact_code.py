@@ -4,7 +4,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from fractions import Fraction
 
-from parity.serving.commands import BASE, Answer, Cancel, Command, Fail, Reason, Send, Source
+from parity.serving.commands import BASE, Accept, Answer, Cancel, Command, Fail, Reason, Send, Source
 from parity.serving.core import Core
 from parity.serving.policy import Policy
 
@@ -74,7 +74,7 @@ class Harness:
     """Drives a core and holds every command against what it must be."""
 
     def __init__(self, policy: Policy, code: ExactCode, default: Fraction | None = None) -> None:
-        self.core: Core[Payload, Fraction] = Core(policy, code, default)
+        self.core: Core[Payload, Fraction] = Core(policy, code, predict(BLANK), default)
         self.policy, self.code = policy, code
         self.now = 0.0
         self.arrived = 0
@@ -82,13 +82,23 @@ class Harness:
         self.outstanding: dict[int, Send] = {}
         self.cancelled: list[int] = []
         self.ended: dict[Hashable, Answer | Fail] = {}
+        self.accepts: dict[int, Accept] = {}
+        self.dropped: set[int] = set()
+        self.groups: dict[int, int] = {}
         self.hedges = 0
 
-    def arrive(self, deadline: float | None = None) -> int:
+    def arrive(self, deadline: float | None = None, accept: Accept = Accept.DEFAULT) -> int:
         """Let the next query arrive; its number is its name, and its prediction differs from all others."""
         self.arrived += 1
-        self._carry_out(self.core.arrive(self.now, self.arrived, query(self.arrived), deadline))
+        self.accepts[self.arrived] = accept
+        self._carry_out(self.core.arrive(self.now, self.arrived, query(self.arrived), deadline, accept))
         return self.arrived
+
+    def drop(self, number: int) -> None:
+        """Let the client of a query hang up, also of one that is answered."""
+        if number not in self.ended:
+            self.dropped.add(number)
+        self._carry_out(self.core.drop(self.now, number))
 
     def done(self, task: int) -> None:
         """Answer a task, also one that is cancelled."""
@@ -134,29 +144,35 @@ class Harness:
                     self.cancelled.append(task)
                 case Answer():
                     assert command.query not in self.ended, "a query is answered twice"
+                    assert command.query not in self.dropped, "a query is answered whose client hung up"
                     self._check_answer(command, done)
                     self.ended[command.query] = command
                 case Fail():
                     assert command.query not in self.ended, "a query fails that is answered"
+                    assert command.query not in self.dropped, "a query fails whose client hung up"
                     self.ended[command.query] = command
 
     def _check_send(self, send: Send) -> None:
         assert send.task not in self.sent, "a task's number is used twice"
-        asked = {number for _, number in send.payload}
-        assert asked - self.ended.keys() - {BLANK} or send.payload == query(BLANK), "sent for answered queries only"
+        asked = {number for _, number in send.payload} - {BLANK}
+        assert asked - self.ended.keys() - self.dropped, "sent for answered queries only"
+        assert {self.groups.setdefault(number, send.group) for number in asked} == {send.group}, "two groups"
+        assert list(self.groups.values()).count(send.group) <= self.code.k
         if self.code.systematic and send.pool == BASE:
             assert len(send.payload) == 1
             twins = [task for task in self.tasks(BASE) if self.sent[task].payload == send.payload]
-            if twins and send.payload != query(BLANK):
+            if twins:
                 self.hedges += 1
-            assert len(twins) < 2 or send.payload == query(BLANK)
+            assert len(twins) < 2
 
     def _check_answer(self, answer: Answer, done: int | None) -> None:
         number = answer.query
         assert isinstance(number, int)
         if answer.source is Source.DEFAULT:
             assert answer.value == DEFAULT
+            assert self.accepts[number] is Accept.DEFAULT
             return
+        assert answer.source is not Source.REBUILT or self.accepts[number] is not Accept.OWN
         assert answer.value == predict(number)
         asking = [task for task, send in self.sent.items() if send.pool == BASE and send.payload == query(number)]
         own = self.code.systematic and done in asking

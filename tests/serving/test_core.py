@@ -5,9 +5,10 @@ import math
 import pytest
 
 from parity.errors import ParityError
-from parity.serving.commands import BASE, Reason, Source
+from parity.serving.commands import BASE, Accept, Reason, Source
+from parity.serving.grouping import AcrossBatches
 from parity.serving.policy import Policy
-from tests.serving.exact_code import BLANK, DEFAULT, ExactCode, Harness, query
+from tests.serving.exact_code import DEFAULT, ExactCode, Harness, query
 
 UNCODED = ExactCode(1, 0)
 
@@ -78,42 +79,26 @@ def test_a_deadline_before_the_end_of_patience_takes_the_reconstruction() -> Non
     assert service.source(slow) is Source.REBUILT
 
 
-@pytest.mark.parametrize("blank_first", [True, False])
-def test_a_partial_group_is_rebuilt_exactly_with_the_blanks_prediction(blank_first: bool) -> None:
+def test_a_partial_group_is_rebuilt_exactly_with_the_blanks_prediction() -> None:
     """The base model's prediction for the blank is 7: taken for zero, the answer would be wrong."""
     service = Harness(Policy(group_timeout=1), ExactCode(3, 1))
     stalled, other = service.arrive(), service.arrive()
     service.wait(1)
-    blank, parity = service.task_of(BLANK), service.tasks(1)[0]
     service.done(service.task_of(other))
-    for task in (blank, parity) if blank_first else (parity, blank):
-        assert service.source(stalled) is None
-        service.done(task)
-    assert service.source(stalled) is Source.REBUILT
-
-
-def test_the_blanks_prediction_is_asked_for_once() -> None:
-    service = Harness(Policy(group_timeout=1), ExactCode(3, 1))
-    service.arrive()
-    service.wait(1)
-    service.done(service.task_of(BLANK))
-    stalled = service.arrive()
-    service.wait(1)
-    assert sum(send.payload == query(BLANK) for send in service.sent.values()) == 1
-    service.done(service.tasks(1)[-1])
-    assert service.source(stalled) is Source.REBUILT
-
-
-def test_a_lost_prediction_of_the_blank_is_asked_for_by_the_next_partial_group() -> None:
-    service = Harness(Policy(group_timeout=1, deadline=5), ExactCode(2, 1))
-    service.arrive()
-    service.wait(6)
-    assert service.source(1) is Reason.LATE
-    stalled = service.arrive()
-    service.wait(1)
-    service.done(service.task_of(BLANK))
+    assert service.source(stalled) is None
     service.done(service.tasks(1)[0])
     assert service.source(stalled) is Source.REBUILT
+
+
+def test_the_first_partial_group_survives_the_loss_of_r_outputs() -> None:
+    """It asks nobody for the blank's prediction, which could be lost beside them."""
+    service = Harness(Policy(group_timeout=1), ExactCode(3, 2))
+    lost, other = service.arrive(), service.arrive()
+    service.wait(1)
+    assert len(service.outstanding) == 4
+    service.done(service.tasks(1)[0])
+    service.done(service.tasks(2)[0])
+    assert service.source(lost) is service.source(other) is Source.REBUILT
 
 
 def test_no_parity_query_is_sent_for_a_group_that_is_answered() -> None:
@@ -309,6 +294,111 @@ def test_two_waiting_queries_of_one_name_are_refused() -> None:
     service.core.arrive(0, "a", query(1))
     with pytest.raises(ParityError, match="name of its own"):
         service.core.arrive(0, "a", query(2))
+
+
+def test_a_query_that_accepts_only_its_own_answer_waits_for_it_beside_a_reconstruction() -> None:
+    service = Harness(Policy(deadline=5), ExactCode(2, 1))
+    strict, other = service.arrive(accept=Accept.OWN), service.arrive()
+    own = service.task_of(strict)
+    service.done(service.task_of(other))
+    service.done(service.tasks(1)[0])
+    service.wait(4)
+    assert service.source(strict) is None
+    service.done(own)
+    assert service.source(strict) is Source.OWN
+
+
+def test_a_query_that_accepts_only_its_own_answer_is_late_although_it_could_be_rebuilt() -> None:
+    service = Harness(Policy(deadline=5), ExactCode(2, 1), DEFAULT)
+    strict, other = service.arrive(accept=Accept.OWN), service.arrive()
+    service.done(service.task_of(other))
+    service.done(service.tasks(1)[0])
+    service.wait(5)
+    assert service.source(strict) is Reason.LATE
+
+
+def test_a_query_that_accepts_only_its_own_answer_is_lost_with_its_worker() -> None:
+    service = Harness(Policy(retries=0), ExactCode(2, 1))
+    strict, other = service.arrive(accept=Accept.OWN), service.arrive()
+    service.failed(service.task_of(strict))
+    assert service.source(strict) is Reason.LOST
+    assert service.source(other) is None
+
+
+def test_a_code_without_own_answers_refuses_queries_that_accept_no_other() -> None:
+    service = Harness(Policy(), ExactCode(2, 1, systematic=False))
+    with pytest.raises(ParityError, match="every prediction is rebuilt"):
+        service.arrive(accept=Accept.OWN)
+    assert service.core.waiting == 0
+
+
+def test_a_query_that_accepts_no_default_fails_where_another_gets_it() -> None:
+    service = Harness(Policy(deadline=2), UNCODED, default=DEFAULT)
+    strict, easy = service.arrive(accept=Accept.REBUILT), service.arrive(accept=Accept.DEFAULT)
+    service.wait(2)
+    assert (service.source(strict), service.source(easy)) == (Reason.LATE, Source.DEFAULT)
+
+
+def test_a_client_that_hangs_up_leaves_its_group_unharmed() -> None:
+    """Its own output is what the other member is rebuilt with."""
+    service = Harness(Policy(), ExactCode(2, 1))
+    leaving, stalled = service.arrive(), service.arrive()
+    service.drop(leaving)
+    service.done(service.task_of(leaving))
+    service.done(service.tasks(1)[0])
+    assert service.source(stalled) is Source.REBUILT
+    assert service.source(leaving) is None
+    assert service.core.waiting == 0
+
+
+def test_nothing_is_worked_on_for_a_group_whose_clients_all_hung_up() -> None:
+    service = Harness(Policy(), ExactCode(2, 1))
+    for number in [service.arrive(), service.arrive()]:
+        service.drop(number)
+    assert len(service.cancelled) == 3
+    assert not service.outstanding
+    assert service.core.next_tick() is None
+
+
+def test_groups_across_batches_take_item_i_of_k_consecutive_batches() -> None:
+    service = Harness(Policy(grouping=AcrossBatches(3)), ExactCode(2, 1))
+    for _ in range(6):
+        service.arrive()
+    assert [service.sent[task].payload for task in service.tasks(1)] == [
+        ((1, 1), (1, 4)), ((1, 2), (1, 5)), ((1, 3), (1, 6)),
+    ]  # fmt: skip
+    stalled, other = 2, 5
+    service.done(service.task_of(other))
+    service.done(service.tasks(1)[1])
+    assert service.source(stalled) is Source.REBUILT
+
+
+def test_every_open_group_across_batches_has_a_timeout_of_its_own() -> None:
+    service = Harness(Policy(group_timeout=1, grouping=AcrossBatches(2)), ExactCode(2, 1))
+    service.arrive()
+    service.wait(0.5)
+    service.arrive()
+    service.wait(0.5)
+    assert len(service.tasks(1)) == 1
+    service.wait(0.5)
+    assert len(service.tasks(1)) == 2
+
+
+def test_statistics_count_groups_and_tasks() -> None:
+    service = Harness(Policy(group_timeout=1, hedge_delay=3, hedge_budget=1, retries=0), ExactCode(2, 1))
+    slow, other, lone = service.arrive(), service.arrive(), service.arrive()
+    late = service.task_of(slow)
+    service.done(service.task_of(other))
+    service.done(service.tasks(1)[0])
+    service.done(late)
+    service.wait(1)
+    service.failed(service.task_of(lone))
+    service.wait(2)
+    service.drop(lone)
+    counts = service.core.statistics
+    assert (counts.sent[0], counts.sent[1], counts.hedges, counts.failed) == (4, 2, 1, 1)
+    assert (counts.abandoned, counts.late, counts.dropped) == (3, 1, 1)
+    assert (counts.fill.total, counts.fill.sum, counts.partial) == (2, 1.0, 1)
 
 
 def test_a_non_systematic_code_is_not_hedged() -> None:

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parity.serving.commands import Answer, Fail, Reason, Source
+from parity.serving.commands import Accept, Answer, Fail, Reason, Source
+from parity.serving.grouping import AcrossBatches, Consecutive
 from parity.serving.policy import Policy
-from tests.serving.exact_code import BLANK, DEFAULT, ExactCode, Harness, query
+from tests.serving.exact_code import DEFAULT, ExactCode, Harness
 
 CODES = {
     "uncoded": ExactCode(1, 0),
@@ -37,11 +38,14 @@ policies = st.fixed_dictionaries(
         deadline=st.sampled_from([3.0, 10.0, math.inf]),
         most_waiting=st.sampled_from([2, 5, 1000]),
         retries=st.sampled_from([0, 1, 2]),
+        grouping=st.sampled_from([Consecutive(), AcrossBatches(1), AcrossBatches(3)]),
     )
 )
 # What happens, and a number that chooses to whom; a task that nothing happens to is stalled.
 events = st.lists(
-    st.tuples(st.sampled_from(["arrive", "arrive", "done", "done", "failed", "late", "wait"]), st.integers(0, 9)),
+    st.tuples(
+        st.sampled_from(["arrive", "arrive", "done", "done", "failed", "late", "wait", "drop"]), st.integers(0, 9)
+    ),
     max_size=40,
 )
 
@@ -51,7 +55,10 @@ def play(service: Harness, happenings: list[tuple[str, int]]) -> None:
         tasks = list(service.outstanding)
         match what:
             case "arrive":
-                service.arrive(deadline=None if number else 1.0)
+                accepts = list(Accept) if service.code.systematic else [Accept.REBUILT, Accept.DEFAULT]
+                service.arrive(None if number else 1.0, accepts[number % len(accepts)])
+            case "drop" if service.arrived:
+                service.drop(1 + number % service.arrived)
             case "wait":
                 service.wait(number / 4)
             case "late" if service.cancelled:
@@ -63,7 +70,8 @@ def play(service: Harness, happenings: list[tuple[str, int]]) -> None:
 
 
 def assert_nothing_is_left(service: Harness) -> None:
-    assert service.ended.keys() == set(range(1, service.arrived + 1))
+    assert service.ended.keys() | service.dropped == set(range(1, service.arrived + 1))
+    assert not service.ended.keys() & service.dropped
     assert service.core.waiting == service.core.outstanding == 0
     assert not service.outstanding
     assert service.core.next_tick() is None
@@ -81,7 +89,9 @@ def test_every_query_is_answered_once_although_workers_stall_for_ever(
     service.wait(100)
     assert_nothing_is_left(service)
     if default is not None:
-        assert all(isinstance(end, Answer) or end.reason is Reason.REFUSED for end in service.ended.values())
+        failures = {number: end.reason for number, end in service.ended.items() if isinstance(end, Fail)}
+        refused = [number for number, reason in failures.items() if reason is Reason.REFUSED]
+        assert all(service.accepts[number] is not Accept.DEFAULT for number in failures.keys() - set(refused))
 
 
 @pytest.mark.parametrize(("code", "hedge"), ARMS)
@@ -116,10 +126,7 @@ def test_a_group_whose_outputs_suffice_is_answered_in_full_with_the_others_stall
         service.arrive()
     service.wait(1)
     tasks = list(service.outstanding)
-    # One task stands for all blanks, so its loss is that of several outputs: it may come late, but comes.
-    blank = query(BLANK)
-    losable = [task for task in tasks if service.sent[task].payload != blank]
-    losses = stalled.draw(st.sets(st.sampled_from(losable), max_size=coder.n - coder.k))
+    losses = stalled.draw(st.sets(st.sampled_from(tasks), max_size=coder.n - coder.k))
     for task in stalled.draw(st.permutations([task for task in tasks if task not in losses])):
         if task in service.outstanding:
             service.done(task)

@@ -7,11 +7,11 @@ from parity.serving.pools.protocol import (
     Faults,
     Listener,
     Supervision,
-    WorkerFailed,
     WorkerHealth,
     WorkerPool,
     WorkerState,
 )
+from parity.workers.work import WorkerFailed
 
 __all__ = [
     "ENGINES",

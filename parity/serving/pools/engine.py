@@ -1,19 +1,14 @@
 """What a pool needs of an engine: workers that are started, given batches, stopped and killed."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from parity.errors import cause
-from parity.serving.commands import P, Q
-from parity.serving.pools.protocol import WorkerFailed
+from parity.serving.commands import P
+from parity.workers.work import WorkerFailed
 
 Q_in = TypeVar("Q_in", contravariant=True)
 P_in = TypeVar("P_in", contravariant=True)
 P_out = TypeVar("P_out", covariant=True)
-
-Work = Callable[[Sequence[Q]], Sequence[P]]
-"""What a worker does: a batch of payloads in, an output for each out."""
 
 
 class Reports(Protocol[P_in]):
@@ -66,23 +61,6 @@ class Engine(Protocol[Q_in, P_out]):
     def close(self) -> None:
         """Let go of whatever the workers had in common."""
         ...
-
-
-def attempt(work: Work[Q, P], payloads: Sequence[Q], slowness: float) -> list[P] | WorkerFailed:
-    """Do a worker's work: the outputs, or what went wrong, for all payloads alike.
-
-    ``SystemExit`` of a network must not end the worker in silence.
-    """
-    started = time.perf_counter()
-    try:
-        outputs = list(work(payloads))
-    except (Exception, SystemExit) as error:
-        return WorkerFailed(cause(error))
-    if len(outputs) != len(payloads):
-        return WorkerFailed(f"{len(outputs)} outputs for {len(payloads)} queries")
-    if slowness > 1:
-        time.sleep((slowness - 1) * (time.perf_counter() - started))
-    return outputs
 
 
 class Outputs(Protocol[P]):

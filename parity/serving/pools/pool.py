@@ -14,8 +14,9 @@ from parity.errors import ParityError, cause
 from parity.serving.commands import P, Q
 from parity.serving.pools.engine import Engine, Handle, Outputs
 from parity.serving.pools.faults import PoolFaults
-from parity.serving.pools.protocol import Batching, Listener, Supervision, WorkerFailed, WorkerHealth, WorkerState
+from parity.serving.pools.protocol import Batching, Listener, Supervision, WorkerHealth, WorkerState
 from parity.serving.pools.queues import Queued, TaskQueue
+from parity.workers.work import WorkerFailed
 
 _log = logging.getLogger(__name__)
 

@@ -16,8 +16,10 @@ from signal import SIGCONT, SIGSTOP
 from typing import Generic
 
 from parity.serving.commands import P, Q
-from parity.serving.pools.engine import Reports, Work
-from parity.serving.pools.wire import pack, ship, unpack
+from parity.serving.pools.engine import Reports
+from parity.workers.shipping import ship
+from parity.workers.wire import pack, unpack
+from parity.workers.work import Work
 
 
 class ProcessEngine(Generic[Q, P]):
@@ -51,7 +53,7 @@ class _Process(Generic[Q, P]):
         self._pipe, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "parity.serving.pools.child", str(theirs.fileno()), str(threads)],
+                [sys.executable, "-m", "parity.workers.child", str(theirs.fileno()), str(threads)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env={

@@ -11,10 +11,6 @@ P_in = TypeVar("P_in", contravariant=True)
 P_out = TypeVar("P_out", covariant=True)
 
 
-class WorkerFailed(Exception):
-    """A worker raised, died, or put out something that is not a prediction; the message names which."""
-
-
 class WorkerState(StrEnum):
     """What a worker is at."""
 

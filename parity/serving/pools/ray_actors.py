@@ -22,8 +22,11 @@ from typing import Any, Generic
 
 from parity.errors import ParityError, cause
 from parity.serving.commands import P, Q
-from parity.serving.pools.engine import Reports, Work, attempt
-from parity.serving.pools.wire import Shipped, pack, ship, unpack
+from parity.serving.pools.engine import Reports
+from parity.workers.actor import Actor, send_signal
+from parity.workers.shipping import ship
+from parity.workers.wire import pack, unpack
+from parity.workers.work import Work
 
 _log = logging.getLogger(__name__)
 
@@ -37,36 +40,6 @@ _LOCAL = {
     "RAY_memory_monitor_refresh_ms": "0",  # it kills workers, and Ray's own, when others fill the machine
 }
 """The environment in which Ray is started on this machine."""
-
-
-class Actor:
-    """What runs in the actor's process.
-
-    Args:
-        shipped: the work.
-        threads: that torch computes with.
-    """
-
-    def __init__(self, shipped: bytes, threads: int) -> None:
-        self._work = Shipped(shipped, threads)
-
-    def where(self) -> tuple[str, int]:
-        """Return the node and the number of this process."""
-        return import_ray().get_runtime_context().get_node_id(), os.getpid()
-
-    def answer(self, batch: bytes) -> bytes:
-        """Answer a batch."""
-        payloads, slowness = unpack(batch)
-        return pack(attempt(self._work, payloads, slowness))
-
-    def watch(self) -> None:
-        """Never return: the call fails when the actor dies."""
-        threading.Event().wait()
-
-
-def send_signal(process: int, signum: int) -> None:
-    """Send a signal to a process of this machine; Ray does not take ``os.kill`` itself."""
-    os.kill(process, signum)
 
 
 def import_ray() -> ModuleType:

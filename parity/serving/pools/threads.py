@@ -8,7 +8,8 @@ from typing import Generic
 import torch
 
 from parity.serving.commands import P, Q
-from parity.serving.pools.engine import Reports, Work, attempt
+from parity.serving.pools.engine import Reports
+from parity.workers.work import Work, attempt
 
 
 class ThreadEngine(Generic[Q, P]):

@@ -1,12 +1,13 @@
-"""The process of one worker: ``python -m parity.serving.pools.child FILE_DESCRIPTOR THREADS``."""
+"""The process of one worker: ``python -m parity.workers.child FILE_DESCRIPTOR THREADS``."""
 
 import signal
 import sys
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-from parity.serving.pools.engine import attempt
-from parity.serving.pools.wire import Shipped, pack, unpack
+from parity.workers.shipping import Shipped
+from parity.workers.wire import pack, unpack
+from parity.workers.work import attempt
 
 
 def serve(pipe: Connection, threads: int) -> None:

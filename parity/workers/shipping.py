@@ -1,7 +1,6 @@
-"""What passes between the frontend and workers in other processes, as bytes."""
+"""How work gets to workers in other processes."""
 
 import contextlib
-import io
 import pickle
 import site
 import sys
@@ -12,40 +11,9 @@ from types import ModuleType
 from typing import Any
 
 import cloudpickle
-import torch
-from torch import Tensor
 
 import parity
 from parity.errors import ParityError, cause
-
-
-def pack(value: object) -> bytes:
-    """Return a value as bytes; tensors in it are their own bytes, which is quicker than torch's pickling.
-
-    Only for traffic with one's own workers: ``unpack`` runs what the bytes name.
-    """
-    stream = io.BytesIO()
-    _Packer(stream, protocol=5).dump(value)
-    return stream.getvalue()
-
-
-def unpack(data: bytes) -> Any:
-    """Return what was packed; tensors may be written to."""
-    return pickle.loads(data)
-
-
-class _Packer(pickle.Pickler):
-    def reducer_override(self, value: object) -> Any:
-        if type(value) is not Tensor:
-            return NotImplemented
-        data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        return _tensor, (data, value.dtype, tuple(value.shape))
-
-
-def _tensor(data: bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    if not data:
-        return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
 
 
 def ship(work: object) -> bytes:
@@ -110,6 +78,7 @@ class Shipped:
     def __call__(self, payloads: Sequence[Any]) -> Any:
         """Do it."""
         if self._work is None:
-            torch.set_num_threads(self._threads)
             self._work = pickle.loads(self._data)
+            if "torch" in sys.modules:
+                sys.modules["torch"].set_num_threads(self._threads)
         return self._work(payloads)

@@ -1,0 +1,51 @@
+"""An experiment's run turned into a code that is ready to be served."""
+
+import torch
+from torch.nn import functional
+
+from parity.coded_model import CodedModel
+from parity.data import GroupDataModule, TensorDataModule
+from parity.errors import ParityError
+from parity.experiments.experiment import Experiment
+from parity.models.weights import fingerprint
+from parity.serving import Servable
+
+
+def load_servable(
+    experiment: Experiment, *, reload: str = "best", ema: bool = False, default_class: int | None = None
+) -> Servable:
+    """Return what an experiment has trained, with the preprocessing of its data set.
+
+    Args:
+        experiment: whose run.
+        reload: 'best', 'last' or 'epoch_<N>'.
+        ema: serve the averaged weights of that checkpoint.
+        default_class: the class that is predicted where there is no other prediction; by default there is none.
+
+    Raises:
+        ParityError: it is a base model, or not trained; the data is not there, or has no such class.
+    """
+    model = experiment.load_trained_model(reload, ema)
+    if not isinstance(model, CodedModel):
+        raise ParityError(f"{experiment.experiment_name} is a base model, and has no code to serve: name one that has.")
+    datamodule = experiment.get_datamodule()
+    stored = _stored(datamodule)
+    return Servable(
+        model,
+        datamodule.scaling(stored),
+        stored,
+        name=f"{experiment.dataset} {experiment.run_name}",
+        version=fingerprint(model),
+        default=None if default_class is None else _one_hot(default_class, model.decoder.prediction_shape),
+    )
+
+
+def _stored(datamodule: GroupDataModule) -> torch.dtype:
+    """Return the type of the data set's queries, which only the data itself shows; image files are read as uint8."""
+    return datamodule.load(train=False)[0].dtype if isinstance(datamodule, TensorDataModule) else torch.uint8
+
+
+def _one_hot(number: int, prediction_shape: tuple[int, ...]) -> torch.Tensor:
+    if len(prediction_shape) != 1 or not 0 <= number < prediction_shape[0]:
+        raise ParityError(f"--default_class is one of the classes of predictions {prediction_shape}, not {number}.")
+    return functional.one_hot(torch.tensor(number), prediction_shape[0]).float()

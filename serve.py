@@ -1,0 +1,133 @@
+#!/usr/bin/env python
+"""Serve a code that was trained, over HTTP: predictions on time although a worker is slow or dead.
+
+python serve.py --dataset MNIST --experiment_name mlp_k4_cells_kl --workers 8
+python serve.py experiments/MNIST/original/mlp_k2_add --workers 8 --engine processes --patience 0.02
+"""
+
+import argparse
+import importlib.util
+import math
+from functools import partial
+from pathlib import Path
+
+from parity.command_line import add_experiment_arguments, run_command
+from parity.errors import ParityError
+
+_NEEDED = ("fastapi", "prometheus_client", "uvicorn")
+_WAITING_PER_WORKER = 2  # so that what is accepted waits for about two others
+_LEAST_WAITING = 8
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the parser of all options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", nargs="?", type=Path, metavar="FOLDER", help="folder of the run, instead of its names")
+    add_experiment_arguments(parser)
+    parser.add_argument("--experiment_name", metavar="NAME", help="name of the experiment to serve")
+    parser.add_argument(
+        "--reload", default="best", metavar="NAME", help="checkpoint: best, last or epoch_<N> (default: %(default)s)"
+    )
+    parser.add_argument("--ema", action="store_true", help="serve the averaged weights of that checkpoint")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=8000,
+        metavar="N",
+        help="port to listen on; 0 takes a free one (default: %(default)s)",
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+    workers = parser.add_argument_group("workers")
+    workers.add_argument(
+        "--engine", default="threads", metavar="NAME", help="threads, processes or ray (default: %(default)s)"
+    )
+    workers.add_argument(
+        "--address", metavar="ADDRESS", help="Ray cluster to join, or 'auto' (default: one is started on this machine)"
+    )
+    workers.add_argument(
+        "--workers", type=int, default=8, metavar="N",
+        help="base workers; each parity model gets 1 / k of them (default: %(default)s)",
+    )  # fmt: skip
+    workers.add_argument(
+        "--max_batch_size", type=int, default=1, metavar="N",
+        help="the most queries that a worker takes at once (default: %(default)s)",
+    )  # fmt: skip
+    workers.add_argument(
+        "--batch_wait", type=float, default=0.0, metavar="S",
+        help="seconds that an idle worker waits for a fuller batch (default: %(default)s)",
+    )  # fmt: skip
+
+    policy = parser.add_argument_group("policy, times in seconds")
+    policy.add_argument(
+        "--patience", type=float, default=0.0, metavar="S",
+        help="time that a query's own prediction is waited for while a rebuilt one is there (default: %(default)s)",
+    )  # fmt: skip
+    policy.add_argument(
+        "--group_timeout", type=float, default=0.05, metavar="S",
+        help="time that a coding group may take to fill (default: %(default)s)",
+    )  # fmt: skip
+    policy.add_argument(
+        "--hedge_delay", type=float, default=math.inf, metavar="S",
+        help="time after which a second worker gets a query too (default: never)",
+    )  # fmt: skip
+    policy.add_argument(
+        "--hedge_budget", type=float, default=0.1, metavar="F",
+        help="the most such copies for each query (default: %(default)s)",
+    )  # fmt: skip
+    policy.add_argument(
+        "--deadline", type=float, default=10.0, metavar="S",
+        help="time after which a query has failed; clients may ask for less (default: %(default)s)",
+    )  # fmt: skip
+    policy.add_argument(
+        "--most_waiting", type=int, metavar="N",
+        help="queries that may wait, further ones get 503 "
+        f"(default: {_WAITING_PER_WORKER} for each base worker and item of its batch, at least {_LEAST_WAITING})",
+    )  # fmt: skip
+    policy.add_argument(
+        "--default_class", type=int, metavar="C",
+        help="class to predict where there is no prediction, for clients that accept it (default: none)",
+    )  # fmt: skip
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Serve until a signal comes."""
+    import asyncio
+
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ParityError(f"serving needs {missing[0]}, which is not installed: pip install 'parity[serve]'.")
+    from parity.experiments import Experiment, catalogue
+    from parity.runs.naming import named_run
+    from parity.runs.serving import load_servable
+    from parity.serving import Batching, Policy, Service, make_pool
+    from parity.serving.listening import listen, serve_http
+
+    for folder in args.experiments_path:
+        catalogue.add_experiments_path(folder)
+    if bool(args.run) == bool(args.dataset and args.experiment_name):
+        raise ParityError("name a --dataset and an --experiment_name to serve, or the folder of a run.")
+    batching = Batching(args.max_batch_size, args.batch_wait)
+    most_waiting = args.most_waiting
+    if most_waiting is None:
+        most_waiting = max(_WAITING_PER_WORKER * args.workers * args.max_batch_size, _LEAST_WAITING)
+    policy = Policy(
+        group_timeout=args.group_timeout,
+        patience=args.patience,
+        hedge_delay=args.hedge_delay,
+        hedge_budget=args.hedge_budget,
+        deadline=args.deadline,
+        most_waiting=most_waiting,
+    )
+    experiment = Experiment(args.run) if args.run else named_run(args, args.experiment_name)
+    load = partial(load_servable, experiment, reload=args.reload, ema=args.ema, default_class=args.default_class)
+    pool = partial(make_pool, args.engine, workers=args.workers, batching=batching, address=args.address)
+    with listen(args.host, args.port) as listening:
+        asyncio.run(serve_http(Service(load, pool, policy), listening))
+
+
+if __name__ == "__main__":
+    arguments = get_parser().parse_args()
+    raise SystemExit(run_command(main, arguments))
