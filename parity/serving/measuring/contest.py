@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,33 +74,36 @@ class Outcome:
         return {**self.record.summary(), "right": right, "work": self.work, "accuracy": sum(right.values()) / queries}
 
 
-async def measure(contender: Contender, load: Load, outcome: Outcome) -> Outcome:
-    """Start a service, offer it the load, and close it.
+async def at_once(contenders: dict[str, Contender], load: Load, outcomes: dict[str, Outcome]) -> None:
+    """Measure all at the same time: whatever else the machine does, it does to each of them.
 
     Raises:
-        ParityError: it cannot be started, or the load does not suit it.
+        ParityError: one cannot be started, or the load does not suit it.
     """
-    workers = len(contender.pool.health())
-    server = CodedServer(contender.model, contender.policy, contender.pool)
-    async with server, disturbed(load.disturbance, contender.pool.faults, workers, load.seed):
-        await offer(in_process(server, load.queries, _judge(load, outcome)), load.due, outcome.record)
-    costs = contender.costs
-    sent = server.statistics.sent.items()
-    outcome.work = sum(count * costs[pool if pool < len(costs) else 0] for pool, count in sent) / len(load.due)
-    return outcome
-
-
-async def at_once(contenders: dict[str, Contender], load: Load, outcomes: dict[str, Outcome]) -> None:
-    """Measure all at the same time: whatever else the machine does, it does to each of them."""
-    async with asyncio.TaskGroup() as tasks:
-        for name, contender in contenders.items():
-            tasks.create_task(measure(contender, load, outcomes[name]))
+    async with AsyncExitStack() as stack:
+        # All are warm before any is asked: starting one holds up the others.
+        servers = {name: await stack.enter_async_context(_server(found)) for name, found in contenders.items()}
+        async with asyncio.TaskGroup() as tasks:
+            for name, contender in contenders.items():
+                tasks.create_task(_measure(servers[name], contender, load, outcomes[name]))
 
 
 async def in_turn(contenders: dict[str, Contender], load: Load, outcomes: dict[str, Outcome]) -> None:
     """Measure one after the other: for workers that compute, and would take each other's cores."""
     for name, contender in contenders.items():
-        await measure(contender, load, outcomes[name])
+        await at_once({name: contender}, load, outcomes)
+
+
+def _server(contender: Contender) -> CodedServer:
+    return CodedServer(contender.model, contender.policy, contender.pool)
+
+
+async def _measure(server: CodedServer, contender: Contender, load: Load, outcome: Outcome) -> None:
+    workers = len(contender.pool.health())
+    async with disturbed(load.disturbance, contender.pool.faults, workers, load.seed):
+        await offer(in_process(server, load.queries, _judge(load, outcome)), load.due, outcome.record)
+    costs, sent = contender.costs, server.statistics.sent.items()
+    outcome.work = sum(count * costs[pool if pool < len(costs) else 0] for pool, count in sent) / len(load.due)
 
 
 def _judge(load: Load, outcome: Outcome) -> Callable[[int, Reply], None] | None:
