@@ -17,6 +17,7 @@ from parity.errors import ParityError
 _NEEDED = ("fastapi", "prometheus_client", "uvicorn")
 _WAITING_PER_WORKER = 2  # so that what is accepted waits for about two others
 _LEAST_WAITING = 8
+_RELATIVE_PATIENCE = 1.5
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -61,8 +62,9 @@ def get_parser() -> argparse.ArgumentParser:
 
     policy = parser.add_argument_group("policy, times in seconds")
     policy.add_argument(
-        "--patience", type=float, default=0.0, metavar="S",
-        help="time that a query's own prediction is waited for while a rebuilt one is there (default: %(default)s)",
+        "--patience", type=float, metavar="S",
+        help="time that a query's own prediction is waited for while a rebuilt one is there "
+        f"(default: {_RELATIVE_PATIENCE} times what own predictions typically take)",
     )  # fmt: skip
     policy.add_argument(
         "--group_timeout", type=float, default=0.05, metavar="S",
@@ -115,7 +117,8 @@ def main(args: argparse.Namespace) -> None:
         most_waiting = max(_WAITING_PER_WORKER * args.workers * args.max_batch_size, _LEAST_WAITING)
     policy = Policy(
         group_timeout=args.group_timeout,
-        patience=args.patience,
+        patience=args.patience or 0.0,
+        relative_patience=_RELATIVE_PATIENCE if args.patience is None else 0.0,
         hedge_delay=args.hedge_delay,
         hedge_budget=args.hedge_budget,
         deadline=args.deadline,

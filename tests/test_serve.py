@@ -94,6 +94,9 @@ def test_a_service_under_twice_its_load_drops_nothing_that_it_accepted_through_r
 
     asyncio.run(asyncio.wait_for(test(), 240))
     assert process.wait(60) == 0
+    assert process.stdout is not None
+    reloads = [line.partition(",")[0] for line in process.stdout.read().splitlines() if "serving" in line]
+    assert reloads == ["not loaded", "serving Digits mlp_k2_add"]
     assert all(len(response.json()["prediction"]) == 10 for response in answered)
     assert {response.status_code for response in refused} == {503}
     assert all(response.headers["Retry-After"] == "1" for response in refused)

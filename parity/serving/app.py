@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from parity.errors import ParityError
-from parity.serving.bodies import JSON, NPY, SAFETENSORS, BadBody, Question, most_bytes, parse
+from parity.serving.bodies import JSON, NPY, SAFETENSORS, BadBody, Question, most_bytes, parse, write_tensor
 from parity.serving.commands import Accept, Reason
 from parity.serving.metrics import registry
 from parity.serving.replies import Reply, Unanswered, Unavailable
@@ -87,14 +87,7 @@ class _Pages:
         reply = await _unless_hung_up(request.receive, self._ask(question))
         if reply is None:
             return Response(status_code=_HUNG_UP)
-        return JSONResponse(
-            {
-                "prediction": reply.prediction.tolist(),
-                "source": reply.source,
-                "request_id": request.state.request_id,
-                "latency_ms": round(1000 * (time.monotonic() - arrived), 3),
-            }
-        )
+        return _answer(request, reply, round(1000 * (time.monotonic() - arrived), 3))
 
     async def _ask(self, question: Question) -> Reply:
         try:
@@ -124,6 +117,22 @@ class _Pages:
     async def metrics(self) -> Response:
         """Return counts for Prometheus."""
         return Response(generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _answer(request: Request, reply: Reply, latency_ms: float) -> Response:
+    wanted = request.headers.get("accept", "")
+    for kind in (NPY, SAFETENSORS):
+        if kind in wanted:
+            headers = {"X-Source": reply.source, "X-Latency-Ms": str(latency_ms)}
+            return Response(write_tensor(reply.prediction, kind), headers=headers, media_type=kind)
+    return JSONResponse(
+        {
+            "prediction": reply.prediction.tolist(),
+            "source": reply.source,
+            "request_id": request.state.request_id,
+            "latency_ms": latency_ms,
+        }
+    )
 
 
 def _unanswered(problem: Unanswered) -> HTTPException:
@@ -205,13 +214,16 @@ def _problem(request: Request, status: int, sentence: str, headers: Any) -> Resp
     return JSONResponse({"error": sentence, "request_id": request_id}, status, headers)
 
 
-_PROBLEM = {"content": {JSON: {"example": {"error": "one sentence that says what is wrong", "request_id": "7f3a"}}}}
+_TENSOR = {"schema": {"type": "string", "format": "binary"}}
+_PROBLEM = {"content": {JSON: {"example": {"error": "one sentence about what is wrong", "request_id": "7f3a"}}}}
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The prediction, and its source: own, hedge, rebuilt or default.",
         "content": {
-            JSON: {"example": {"prediction": [0.1, 2.3], "source": "own", "request_id": "7f3a", "latency_ms": 9.8}}
+            JSON: {"example": {"prediction": [0.1, 2.3], "source": "own", "request_id": "7f3a", "latency_ms": 9.8}},
+            NPY: _TENSOR,
+            SAFETENSORS: _TENSOR,
         },
     },
     **{
@@ -240,5 +252,5 @@ def _request_body(service: Service) -> dict[str, Any]:
         "accept": {"type": "string", "enum": list(Accept), "default": Accept.REBUILT},
     }
     schema = {"type": "object", "properties": properties, "required": ["query"]}
-    tensor = {"schema": {"type": "string", "format": "binary"}}
-    return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}, NPY: tensor, SAFETENSORS: tensor}}}
+    content = {JSON: {"schema": schema}, NPY: _TENSOR, SAFETENSORS: _TENSOR}
+    return {"requestBody": {"required": True, "content": content}}

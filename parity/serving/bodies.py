@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.lib import format as npy
 from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from parity.errors import ParityError
@@ -25,7 +26,7 @@ _FIELDS = ("query", "deadline_ms", "accept")
 
 
 class BadBody(ParityError):
-    """A request that is none.
+    """A request that cannot be understood.
 
     Args:
         status: of the response.
@@ -77,6 +78,15 @@ def parse(body: bytes, content_type: str, parameters: Mapping[str, str], longest
         raise BadBody(415, f"a query is posted as {', '.join(TYPES)}, not as '{kind[:100]}'.")
     query = _npy(body) if kind == NPY else _safetensors(body)
     return Question(query, _deadline(_number(parameters.get("deadline_ms")), longest), _accept(parameters))
+
+
+def write_tensor(tensor: Tensor, kind: str) -> bytes:
+    """Return a tensor as ``NPY`` or ``SAFETENSORS``, there under the name 'prediction'."""
+    if kind == SAFETENSORS:
+        return save_safetensors({"prediction": tensor.contiguous()})
+    stream = io.BytesIO()
+    npy.write_array(stream, tensor.numpy(), allow_pickle=False)
+    return stream.getvalue()
 
 
 def _json(body: bytes) -> dict[str, Any]:

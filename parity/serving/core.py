@@ -15,6 +15,7 @@ from parity.serving.group import Group, Member, Task
 from parity.serving.policy import HedgeBudget, Policy
 from parity.serving.statistics import Statistics
 from parity.serving.timers import Timers
+from parity.serving.typical import RunningMedian
 
 
 class Core(Generic[Q, P]):
@@ -56,6 +57,7 @@ class Core(Generic[Q, P]):
         self.statistics = statistics or Statistics()
         self._budget = HedgeBudget(policy.hedge_budget)
         self._timers = Timers()
+        self._typical = RunningMedian()
         self._numbers = itertools.count()
         self._waiting: dict[Hashable, Member[Q, P]] = {}
         self._tasks: dict[int, Task[Q, P]] = {}
@@ -121,7 +123,7 @@ class Core(Generic[Q, P]):
     def done(self, now: float, task: int, output: P) -> list[Command[Q, P]]:
         """A worker answered; what was cancelled is ignored."""
         if (known := self._take(task)) is not None:
-            self._receive(known, output)
+            self._receive(now, known, output)
             self._settle(now, known.group)
         else:
             self.statistics.late += 1
@@ -147,7 +149,8 @@ class Core(Generic[Q, P]):
         policy, slot = self._policy, self._policy.grouping.slot(next(self._accepted))
         group = self._open.get(slot) or self._open_group(now, slot)
         late_at = now + deadline
-        member = Member(query, len(group.members), group, min(now + policy.patience, late_at), late_at, accept)
+        patience = policy.patience + policy.relative_patience * self._typical.value
+        member = Member(query, len(group.members), group, now, min(now + patience, late_at), late_at, accept)
         self._waiting[query] = member
         group.members.append(member)
         group.queries.append(payload)
@@ -204,10 +207,12 @@ class Core(Generic[Q, P]):
         self._commands.append(Cancel(number))
         self.statistics.abandoned += 1
 
-    def _receive(self, task: Task[Q, P], output: P) -> None:
+    def _receive(self, now: float, task: Task[Q, P], output: P) -> None:
         """Keep an output, and answer the query whose own it is."""
         group, worker, code = task.group, task.worker, self._code
         group.outputs[worker] = output
+        if task.pool == BASE and task.source is Source.OWN:
+            self._typical.observe(now - (group.members[worker].arrived if code.systematic else group.opened))
         for twin in [number for number, other in group.outstanding.items() if other.worker == worker]:
             self._cancel(twin)
         if not code.systematic or worker >= code.k:

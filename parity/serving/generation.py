@@ -83,7 +83,7 @@ class Generation:
             ParityError: no worker of a pool can start, or none of the base pool answers.
         """
         self._loop = asyncio.get_running_loop()
-        self.pool.start(_LoopListener(self, self._loop))
+        await asyncio.to_thread(self.pool.start, _LoopListener(self, self._loop))  # another version may be serving
         while not self._is_warm():
             await asyncio.sleep(_LOOK_EVERY)
         blank = await self._ask_blank()

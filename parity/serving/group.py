@@ -15,6 +15,7 @@ class Member(Generic[Q, P]):
         query: the driver's name for it.
         index: in its group.
         group: which it is a member of.
+        arrived: when it did.
         impatient_at: from then on a reconstruction is as good as its own answer.
         late_at: from then on there is no answer.
         accept: the worst source of an answer.
@@ -24,6 +25,7 @@ class Member(Generic[Q, P]):
     query: Hashable
     index: int
     group: "Group[Q, P]"
+    arrived: float
     impatient_at: float
     late_at: float
     accept: Accept

@@ -22,6 +22,8 @@ class Policy:
         patience: the time from its arrival during which a query is not answered with a reconstruction while its own
             answer may still come; of a non-systematic code, while further outputs of its group may. 0 takes whatever
             comes first.
+        relative_patience: more patience, as a multiple of the time in which predictions of the base pool typically
+            arrive: 1.5 suits any network and follows the load.
         hedge_delay: the time after which a query that is not answered goes to a second worker of the base pool.
         hedge_budget: the most hedges for each query that arrives, e.g. 0.1.
         deadline: the time after which a query gets the default prediction or fails, unless it brings its own.
@@ -35,6 +37,7 @@ class Policy:
 
     group_timeout: float = 0.05
     patience: float = 0.0
+    relative_patience: float = 0.0
     hedge_delay: float = math.inf
     hedge_budget: float = 0.1
     deadline: float = 10.0
@@ -43,7 +46,7 @@ class Policy:
     grouping: Grouping = field(default_factory=Consecutive)
 
     def __post_init__(self) -> None:
-        for name in ("group_timeout", "patience", "hedge_delay", "hedge_budget"):
+        for name in ("group_timeout", "patience", "relative_patience", "hedge_delay", "hedge_budget"):
             if not getattr(self, name) >= 0:
                 raise ParityError(f"{name} must be at least 0, not {getattr(self, name)}.")
         if not self.deadline > 0:

@@ -129,14 +129,10 @@ class CodedServer:
             ParityError: it cannot be started, or takes other queries.
         """
         new = self._generation(coded_model, pool)
-        if new.query_shape != self.query_shape:
-            raise ParityError(
-                f"the new version takes queries of shape {new.query_shape}, and this service's have "
-                f"{self.query_shape}: start a service of its own for it."
-            )
         async with self._changing:
             await asyncio.gather(*self._retiring.values())
             try:
+                self._check_shape(new)
                 await new.start()
                 if (refusal := self.refusal()) is not None:
                     raise Unavailable(refusal)
@@ -196,6 +192,13 @@ class CodedServer:
 
     def _generation(self, coded_model: CodedModel, pool: WorkerPool[Tensor, Tensor]) -> Generation:
         return Generation(coded_model, self.policy, pool, self._default, self.statistics, self._inline)
+
+    def _check_shape(self, new: Generation) -> None:
+        if new.query_shape != self.query_shape:
+            raise ParityError(
+                f"the new version takes queries of shape {new.query_shape}, and this service's have "
+                f"{self.query_shape}: start a service of its own for it."
+            )
 
     def _check(self, query: Tensor, deadline: float | None) -> None:
         if not isinstance(query, Tensor) or not query.is_floating_point() or query.shape != self.query_shape:

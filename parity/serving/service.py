@@ -54,6 +54,7 @@ class Service:
             ParityError: it cannot be loaded or started; what was served before stays.
         """
         servable = await asyncio.to_thread(self._load)
-        await self.server.replace(servable.model, self._make_pool(servable.model))
+        pool = await asyncio.to_thread(self._make_pool, servable.model)
+        await self.server.replace(servable.model, pool)
         self.servable = servable  # in the same step of the event loop as the replacement
         _log.info("serving %s, version %s", servable.name, servable.version[:12])

@@ -1,8 +1,10 @@
 """The service over HTTP, in this process: answers, what bad input gets, and what others need to know of it."""
 
 import asyncio
+import contextlib
 import io
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +16,7 @@ import torch
 from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
@@ -67,7 +70,7 @@ class App:
 
 
 @asynccontextmanager
-async def running(policy: Policy = Policy(), **of_servable: Any) -> AsyncIterator[App]:
+async def running(policy: Policy = Policy(patience=SOON), **of_servable: Any) -> AsyncIterator[App]:
     app = App(policy, **of_servable)
     async with app.service.server, app.client:
         yield app
@@ -118,6 +121,21 @@ def test_a_query_may_be_an_array_or_a_tensor(dtype: type) -> None:
                     "/predict?deadline_ms=500&accept=own", content=body, headers={"Content-Type": kind}
                 )
                 assert response.json()["prediction"] == pytest.approx(expected(PIXELS), rel=1e-5)
+
+    run(test)
+
+
+def test_a_prediction_may_be_an_array_or_a_tensor() -> None:
+    async def test() -> None:
+        async with running() as app:
+            for kind, read in (
+                (NPY, lambda content: np.load(io.BytesIO(content), allow_pickle=False)),
+                (SAFETENSORS, lambda content: load_safetensors(content)["prediction"]),
+            ):
+                response = await app.client.post("/predict", json={"query": PIXELS}, headers={"Accept": kind})
+                assert response.headers["Content-Type"] == kind
+                assert response.headers["X-Source"] == "own"
+                assert read(response.content).tolist() == pytest.approx(expected(PIXELS), rel=1e-5)
 
     run(test)
 
@@ -396,6 +414,52 @@ def test_overload_is_refused_at_once_with_a_time_to_ask_again() -> None:
             app.pools[0].faults.release(1)
             assert [(await task).status_code for task in accepted] == [200] * 3
             assert (await app.post()).status_code == 200
+
+    run(test)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_in_a_storm_of_faults_and_clients_every_query_is_answered_once_and_rightly(seed: int) -> None:
+    chance = random.Random(seed)
+
+    async def ask(app: App) -> None:
+        pixels = [[[chance.randrange(256) for _ in range(2)] for _ in range(2)]]
+        await asyncio.sleep(chance.random() / 5)
+        kind = chance.choice(["well", "well", "well", "hurried", "broken", "leaving"])
+        if kind == "leaving":
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(app.post(query=pixels), 0.003)
+        elif kind == "broken":
+            assert (await app.post(query=[1])).status_code == 422
+        else:
+            response = await app.post(query=pixels, **({"deadline_ms": 5} if kind == "hurried" else {}))
+            assert response.status_code in ((200,) if kind == "well" else (200, 502, 504))
+            if response.status_code == 200:
+                assert response.json()["prediction"] == pytest.approx(expected(pixels), rel=1e-3, abs=1e-4)
+
+    async def harm(pool: Pool[Tensor, Tensor]) -> None:
+        """One fault at a time, of one of the two workers."""
+        while True:
+            worker, faults = chance.randrange(2), pool.faults
+            match chance.choice(["stall", "slow", "damage"]):
+                case "stall":
+                    faults.stall(worker)
+                case "slow":
+                    faults.slow(worker, 8)
+                case "damage":
+                    faults.damage(worker)
+            await asyncio.sleep(0.02)
+            faults.release(worker)
+            faults.slow(worker, 1)
+
+    async def test() -> None:
+        async with running(Policy(group_timeout=0.002, deadline=SOON, retries=3)) as app:
+            harming = asyncio.create_task(harm(app.pools[0]))
+            await asyncio.gather(*(ask(app) for _ in range(150)))
+            harming.cancel()
+            assert app.service.server.waiting == 0
+            await app.service.server.close()
+            assert app.service.server.queued() == [0, 0]
 
     run(test)
 

@@ -8,6 +8,7 @@ from parity.errors import ParityError
 from parity.serving.commands import BASE, Accept, Reason, Source
 from parity.serving.grouping import AcrossBatches
 from parity.serving.policy import Policy
+from parity.serving.typical import RunningMedian
 from tests.serving.exact_code import DEFAULT, ExactCode, Harness, query
 
 UNCODED = ExactCode(1, 0)
@@ -59,6 +60,33 @@ def test_patience_ends() -> None:
     service.done(service.tasks(1)[0])
     service.wait(3)
     assert service.source(slow) is Source.REBUILT
+
+
+def test_relative_patience_is_a_multiple_of_the_time_that_own_predictions_take() -> None:
+    service = Harness(Policy(relative_patience=2), ExactCode(2, 1))
+    for _ in range(2):
+        first, second = service.arrive(), service.arrive()
+        service.wait(3)
+        service.done(service.task_of(first))
+        service.done(service.task_of(second))
+    slow, other = service.arrive(), service.arrive()
+    service.done(service.tasks(1)[0])
+    service.wait(3)
+    service.done(service.task_of(other))
+    service.wait(2.5)
+    assert service.source(slow) is None
+    service.wait(0.5)
+    assert service.source(slow) is Source.REBUILT
+
+
+def test_a_typical_time_follows_the_median_and_not_the_stragglers() -> None:
+    typical = RunningMedian()
+    for number in range(500):
+        typical.observe(80.0 if number % 10 == 0 else 1.0 + number % 3)
+    assert typical.value == pytest.approx(2, rel=0.1)
+    for _ in range(200):
+        typical.observe(20.0)
+    assert typical.value == pytest.approx(20, rel=0.1)
 
 
 def test_nobody_is_patient_with_a_worker_that_failed() -> None:

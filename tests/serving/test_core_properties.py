@@ -35,6 +35,7 @@ policies = st.fixed_dictionaries(
     dict(
         group_timeout=st.sampled_from([0.0, 0.5, 2.0]),
         patience=st.sampled_from([0.0, 1.5, 20.0]),
+        relative_patience=st.sampled_from([0.0, 1.5]),
         deadline=st.sampled_from([3.0, 10.0, math.inf]),
         most_waiting=st.sampled_from([2, 5, 1000]),
         retries=st.sampled_from([0, 1, 2]),

@@ -396,8 +396,10 @@ def test_a_version_that_cannot_start_or_takes_other_queries_leaves_the_old_one_s
                 await server.replace(model, broken)
             assert broken.drained
             other = CodedModel(nn.Linear(4, 2), LinearEncoder(2, 1, (4,)), [nn.Linear(4, 2)], model.decoder)
+            unused = ByHand(other)
             with pytest.raises(ParityError, match="queries of shape"):
-                await server.replace(other, threads(other, 1))
+                await server.replace(other, unused)
+            assert unused.drained
             assert (await server.ask(torch.randn(3))).source is Source.OWN
 
     run(test)

@@ -34,7 +34,7 @@ _WATCH = "watch"  # the concurrency group of the call that never returns
 
 _STARTS = 3  # Ray gives its processes 30 s to start, which a machine that is busy may not do at once
 
-_LOCAL = {
+LOCAL_RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",  # workers would run at nice 15, behind whatever else this machine does
     "RAY_memory_monitor_refresh_ms": "0",  # it kills workers, and Ray's own, when others fill the machine
@@ -217,7 +217,7 @@ class _Connection:
             if ray.is_initialized():
                 self._check_address(ray, address)
             else:
-                with _as_it_was():
+                with _as_it_was(ray):
                     _initialise(ray, address, cpus)
                 self._opened_here = True
             self._users += 1
@@ -246,7 +246,8 @@ _connection = _Connection()
 def _initialise(ray: ModuleType, address: str | None, cpus: int) -> None:
     options: dict[str, Any] = dict(namespace=f"parity-{uuid.uuid4().hex}", log_to_driver=False, logging_level="ERROR")
     if address is None:
-        options |= dict(address="local", num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1")
+        ray._private.ray_constants.ENABLE_RAY_CLUSTER = False  # all of it then binds to 127.0.0.1, and to nothing else
+        options |= dict(address="local", num_cpus=cpus, include_dashboard=False)
     else:
         options |= dict(address=address)
     for attempts_left in reversed(range(_STARTS if address is None else 1)):
@@ -261,15 +262,17 @@ def _initialise(ray: ModuleType, address: str | None, cpus: int) -> None:
 
 
 @contextmanager
-def _as_it_was() -> Iterator[None]:
+def _as_it_was(ray: ModuleType) -> Iterator[None]:
     """Set the environment that Ray starts in, and undo what ``ray.init`` does to the process: it takes SIGTERM."""
-    before = {name: os.environ.get(name) for name in _LOCAL}
+    before = {name: os.environ.get(name) for name in LOCAL_RAY}
+    clusters = ray._private.ray_constants.ENABLE_RAY_CLUSTER
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
-    os.environ.update(_LOCAL)
+    os.environ.update(LOCAL_RAY)
     try:
         yield
     finally:
+        ray._private.ray_constants.ENABLE_RAY_CLUSTER = clusters
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

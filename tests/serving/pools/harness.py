@@ -67,10 +67,21 @@ class Serving:
         self.wait_for(lambda: all(worker.state is WorkerState.IDLE for worker in self.pool.health()))
 
     def give_work_to(self, worker: int) -> int:
-        """Submit tasks, whose numbers are their payloads, until a stalled worker has one; return that."""
+        """Submit tasks, whose numbers are their payloads, until a stalled worker has one and keeps it; return that.
+
+        A signal to a worker of another machine takes a while.
+        """
         task = 1000
-        while (stuck := self.health(worker).task) is None:
+        while True:
+            self.wait_for(lambda: not any(self.pool.queued()))
             self.pool.submit(task, self.health(worker).pool, task, group=task)
             task += 1
-            time.sleep(0.02)
-        return stuck
+            stuck = self.health(worker).task
+            time.sleep(0.5 if stuck is not None else 0.02)
+            if stuck is not None and stuck == self.health(worker).task:
+                return stuck
+
+    def forget(self) -> None:
+        """Drop what has been heard so far."""
+        while not self.heard.reports.empty():
+            self.heard.reports.get()

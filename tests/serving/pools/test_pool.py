@@ -44,6 +44,7 @@ def test_a_stalled_worker_is_busy_and_the_other_one_takes_the_queue(serving: Ser
 def test_a_batch_holds_one_output_of_a_group_at_most_and_no_task_that_was_abandoned(serving: Serving) -> None:
     serving.pool.faults.stall(2)
     stuck = serving.give_work_to(worker=2)
+    serving.forget()
     for task, group in enumerate([7, 7, 8, 9, 9, 10]):
         serving.pool.submit(task, 1, task, group)
     serving.pool.abandon(3)
@@ -57,6 +58,7 @@ def test_a_batch_holds_one_output_of_a_group_at_most_and_no_task_that_was_abando
 def test_pools_do_not_take_each_others_tasks(serving: Serving) -> None:
     serving.pool.faults.stall(2)
     stuck = serving.give_work_to(worker=2)
+    serving.forget()
     serving.pool.submit(0, 1, 1, group=0)
     serving.pool.submit(1, 0, 1, group=1)
     assert serving.heard.next()[0] == 1
@@ -88,11 +90,11 @@ def test_a_slow_worker_takes_its_factor_times_as_long(serving: Serving) -> None:
 def test_a_worker_that_dies_fails_its_tasks_and_is_replaced(serving: Serving) -> None:
     restarts = serving.health(2).restarts
     serving.pool.faults.stall(2)
-    serving.pool.submit(0, 1, 1, group=0)
-    serving.wait_for(lambda: serving.health(2).task == 0)
+    stuck = serving.give_work_to(worker=2)
+    serving.forget()
     serving.pool.faults.kill(2)
     task, error = serving.heard.next()
-    assert task == 0
+    assert task == stuck
     assert isinstance(error, WorkerFailed)
     serving.wait_for_full_strength()
     health = serving.health(2)
