@@ -20,7 +20,7 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -38,8 +38,9 @@ from parity.runs.training import RunOptions, run_training
 from parity.serving import ENGINES
 from parity.serving.disturbances import Disturbance, Frozen, Killed, Slow, Tenant, Transfers
 from parity.serving.load import linear_networks
-from parity.serving.measuring.contest import Contender, Load, Outcome, at_once, in_turn
-from parity.serving.measuring.open_loop import due_times
+from parity.serving.measuring.contest import Contender, Load, Outcome, apart, in_turn
+from parity.serving.measuring.faults import hush
+from parity.serving.measuring.open_loop import due_times, load_is_offered
 from parity.serving.measuring.services import Networks, service
 from parity.serving.measuring.traced_pool import TracedPool
 from parity.serving.measuring.workers import Computing, Sleeping
@@ -144,48 +145,49 @@ def sleeping(network: nn.Module, cost: float) -> Callable[[Tensor], Tensor]:
     return Sleeping(network, SERVICE * cost, SIGMA)
 
 
-def contenders(engine: str, setting: Setting, names: Sequence[str], networks: Networks) -> dict[str, Contender]:
-    """Return services of the arms."""
-    known, found = arms(setting), {}
-    for name in names:
-        model, pool = service(engine, name, known[name], networks, sleeping)
-        found[name] = Contender(model, known[name].policy, pool, known[name].costs)
-    return found
+@dataclass(frozen=True)
+class Making:
+    """Makes contenders, here or in another process.
 
+    Attributes:
+        engine: of the pools.
+        settings: of each contender, by its name.
+        arms: of each contender, by its name.
+        networks: what workers run.
+    """
 
-def run(services: dict[str, Contender], load: Load, turns: bool) -> dict[str, Outcome]:
-    """Offer the load to all services."""
-    outcomes = {name: Outcome() for name in services}
-    asyncio.run((in_turn if turns else at_once)(services, load, outcomes))
-    return outcomes
+    engine: str
+    settings: dict[str, Setting]
+    arms: dict[str, str]
+    networks: Networks
+
+    def __call__(self, name: str) -> Contender:
+        """Return a contender."""
+        arm = arms(self.settings[name])[self.arms[name]]
+        model, pool = service(self.engine, self.arms[name], arm, self.networks, sleeping)
+        return Contender(model, arm.policy, pool, arm.costs)
+
+    def run(self, load: Load) -> dict[str, Outcome]:
+        """Offer the load to all: at the same time if their workers are threads that sleep, else in turn."""
+        names = list(self.arms)
+        if self.engine == "threads":
+            return apart(self, names, load)
+        outcomes = {name: Outcome() for name in names}
+        asyncio.run(in_turn({name: self(name) for name in names}, load, outcomes))
+        return outcomes
 
 
 def tuned_delay(args: argparse.Namespace, cell: Cell, networks: Networks, queries: Tensor) -> float:
     """Return hedging's best delay, in service times, found by runs of its own with other seeds."""
     file = args.results / args.extent.name / "tuning" / f"{replace(cell, repeat=0).name}.json"
     if not file.exists():
-        load = Load(
-            queries,
-            due_times(cell.load * M / SERVICE, args.extent.tuning_queries, seed=9_000),
-            disturbance=FAULTS[cell.fault],
-            seed=9_000,
-        )
-        p99 = {}
-        for delay in DELAYS:
-            services = contenders(cell.engine, Setting(M, cell.k, hedge_delay=delay), ["hedged"], networks)
-            p99[delay] = (services, load)
-        found = tuning_runs(p99, turns=cell.engine != "threads")
-        write_json(file, {"p99": {str(delay): value for delay, value in found.items()}})
+        due = due_times(cell.load * M / SERVICE, args.extent.tuning_queries, seed=9_000)
+        settings = {str(delay): Setting(M, cell.k, hedge_delay=delay) for delay in DELAYS}
+        making = Making(cell.engine, settings, dict.fromkeys(settings, "hedged"), networks)
+        outcomes = making.run(Load(queries, due, None, FAULTS[cell.fault], 9_000))
+        write_json(file, {"p99": {delay: found.record.all.percentile(99) for delay, found in outcomes.items()}})
     found = json.loads(file.read_text())["p99"]
     return float(min(found, key=found.__getitem__))
-
-
-def tuning_runs(candidates: dict[float, tuple[dict[str, Contender], Load]], turns: bool) -> dict[float, float]:
-    """Return the p99 of each candidate, in seconds."""
-    load = next(iter(candidates.values()))[1]
-    services = {str(delay): found["hedged"] for delay, (found, _) in candidates.items()}
-    outcomes = run(services, load, turns)
-    return {delay: outcomes[str(delay)].record.all.percentile(99) for delay in candidates}
 
 
 def measured(args: argparse.Namespace, cell: Cell) -> None:
@@ -194,13 +196,14 @@ def measured(args: argparse.Namespace, cell: Cell) -> None:
     delay = tuned_delay(args, cell, networks, queries)
     seed = 1 + cell.repeat
     due = due_times(cell.load * M / SERVICE, args.extent.queries, seed)
-    load = Load(queries, due, labels, FAULTS[cell.fault], seed)
-    services = contenders(cell.engine, Setting(M, cell.k, hedge_delay=delay), ARMS, networks)
-    started, cpu = time.monotonic(), time.process_time()
-    outcomes = run(services, load, turns=cell.engine != "threads")
-    busy = (time.process_time() - cpu) / (time.monotonic() - started)
+    settings = dict.fromkeys(ARMS, Setting(M, cell.k, hedge_delay=delay))
+    making = Making(cell.engine, settings, {name: name for name in ARMS}, networks)
+    outcomes = making.run(Load(queries, due, labels, FAULTS[cell.fault], seed))
+    for name, outcome in outcomes.items():
+        if (warning := load_is_offered(outcome.record, len(due) / due[-1])) is not None:
+            _log.warning("%s: %s", name, warning)
     results = {name: outcome.summary() for name, outcome in outcomes.items()}
-    write_json(cell_file(args, cell), {"hedge_delay": delay, "cores_of_this_process": busy, "arms": results})
+    write_json(cell_file(args, cell), {"hedge_delay": delay, "arms": results})
 
 
 def cell_file(args: argparse.Namespace, cell: Cell) -> Path:
@@ -384,7 +387,9 @@ def validated(validation: Validation, queries: int, fault: Disturbance | None, n
         pool: TracedPool[Tensor, Tensor] = TracedPool(workers)
         rate = validation.load * setting.workers / setting.service
         load = Load(asked, due_times(rate, count, seed), None, disturbance, seed)
-        return run({arm: Contender(model, known.policy, pool)}, load, turns=True)[arm], pool
+        outcome = Outcome()
+        asyncio.run(in_turn({arm: Contender(model, known.policy, pool)}, load, {arm: outcome}))
+        return outcome, pool
 
     alone = SERVICE if validation.name == "sleeping" else alone_time(networks)
     setting = Setting(validation.workers, validation.k, service=alone)
@@ -489,6 +494,7 @@ def main(args: argparse.Namespace) -> None:
     args.k = args.k or ([2] if args.quick else [2, 4])
     args.load = args.load or ([0.5] if args.quick else [0.5, 0.7])
     torch.set_num_threads(1)
+    hush()
     if not args.show:
         for part in args.parts or PARTS:
             PARTS[part](args)

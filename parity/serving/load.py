@@ -30,7 +30,7 @@ from parity.command_line import run_command
 from parity.errors import ParityError, did_you_mean
 from parity.serving.disturbances import Damaged, Disturbance, Frozen, Killed, Lost, Slow
 from parity.serving.measuring.asking import in_process, over_http, random_queries
-from parity.serving.measuring.faults import disturbed
+from parity.serving.measuring.faults import disturbed, hush
 from parity.serving.measuring.live import Health, shown, view
 from parity.serving.measuring.open_loop import Ask, due_times, load_is_offered, offer
 from parity.serving.measuring.record import Record
@@ -234,6 +234,8 @@ async def offer_load(args: argparse.Namespace) -> tuple[Record, TracedPool[Tenso
 def main(args: argparse.Namespace) -> None:
     """Offer the load, print the table, write the files."""
     check(args)
+    if args.fault != "none":
+        hush()
     record, pool, workers = asyncio.run(offer_load(args))
     console().print(view(record, args.queries, workers))
     if (warning := load_is_offered(record, rate_of(args))) is not None:

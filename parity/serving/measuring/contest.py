@@ -1,18 +1,24 @@
-"""Services beside each other: the same queries at the same times, the same faults, at once or in turn."""
+"""Services beside each other: the same queries at the same times, the same faults; at once, apart, or in turn."""
 
 import asyncio
+import multiprocessing
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing.synchronize import Barrier
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from parity.coded_model import CodedModel
 from parity.serving import CodedServer, Policy, Reply, Source, WorkerPool
 from parity.serving.disturbances import Disturbance
 from parity.serving.measuring.asking import in_process
-from parity.serving.measuring.faults import disturbed
+from parity.serving.measuring.faults import disturbed, hush
 from parity.serving.measuring.open_loop import offer
 from parity.serving.measuring.record import Record
 
@@ -75,14 +81,24 @@ class Outcome:
 
 
 async def at_once(contenders: dict[str, Contender], load: Load, outcomes: dict[str, Outcome]) -> None:
-    """Measure all at the same time: whatever else the machine does, it does to each of them.
+    """Measure all at the same time in this process: whatever else the machine does, it does to each of them.
 
     Raises:
         ParityError: one cannot be started, or the load does not suit it.
     """
+    await _measure_together(contenders, load, outcomes)
+
+
+async def _measure_together(
+    contenders: dict[str, Contender],
+    load: Load,
+    outcomes: dict[str, Outcome],
+    all_are_warm: Callable[[], object] = lambda: None,
+) -> None:
     async with AsyncExitStack() as stack:
         # All are warm before any is asked: starting one holds up the others.
         servers = {name: await stack.enter_async_context(_server(found)) for name, found in contenders.items()}
+        await asyncio.to_thread(all_are_warm)
         async with asyncio.TaskGroup() as tasks:
             for name, contender in contenders.items():
                 tasks.create_task(_measure(servers[name], contender, load, outcomes[name]))
@@ -92,6 +108,52 @@ async def in_turn(contenders: dict[str, Contender], load: Load, outcomes: dict[s
     """Measure one after the other: for workers that compute, and would take each other's cores."""
     for name, contender in contenders.items():
         await at_once({name: contender}, load, outcomes)
+
+
+def apart(make: Callable[[str], Contender], names: Sequence[str], load: Load) -> dict[str, Outcome]:
+    """Measure all at the same time, each in a process of its own: threads of one would wait for another's.
+
+    Args:
+        make: makes a contender of its name; can be pickled.
+        names: of the contenders.
+        load: begins when all are warm.
+
+    Raises:
+        ParityError: one cannot be started, or the load does not suit it.
+    """
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(len(names))
+    with ProcessPoolExecutor(len(names), context, _begin_process, (barrier, torch.get_num_threads())) as processes:
+        futures = [processes.submit(_alone, make, name, load) for name in names]
+        errors = [error for future in futures if (error := future.exception()) is not None]
+        for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
+            raise error  # what broke the barrier first
+        return {name: future.result() for name, future in zip(names, futures, strict=True)}
+
+
+_barrier: Barrier | None = None
+"""In a process of ``apart``: where it waits for the others."""
+
+_LONGEST_START = 120.0
+
+
+def _begin_process(barrier: Barrier, threads: int) -> None:
+    global _barrier
+    _barrier = barrier
+    torch.set_num_threads(threads)
+    hush()
+
+
+def _alone(make: Callable[[str], Contender], name: str, load: Load) -> Outcome:
+    assert _barrier is not None
+    outcome = Outcome()
+    try:
+        warm = partial(_barrier.wait, _LONGEST_START)
+        asyncio.run(_measure_together({name: make(name)}, load, {name: outcome}, warm))
+    except BaseException:
+        _barrier.abort()
+        raise
+    return outcome
 
 
 def _server(contender: Contender) -> CodedServer:

@@ -1,6 +1,7 @@
 """Faults of real workers by the schedules of ``parity.serving.disturbances``."""
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -54,6 +55,12 @@ class _LiveWorkers:
     def _release(self, worker: int) -> None:
         self._frozen.pop(worker, None)
         self._faults.release(worker)
+
+
+def hush() -> None:
+    """Log no warnings about workers that fail: where that is made to happen, they would drown everything else."""
+    for name in ("pools", "generation"):
+        logging.getLogger(f"parity.serving.{name}").setLevel(logging.ERROR)
 
 
 @asynccontextmanager

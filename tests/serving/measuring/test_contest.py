@@ -9,7 +9,7 @@ from torch import Tensor
 from parity.serving import Source
 from parity.serving.disturbances import Frozen
 from parity.serving.load import linear_networks
-from parity.serving.measuring.contest import Contender, Load, Outcome, at_once, in_turn
+from parity.serving.measuring.contest import Contender, Load, Outcome, apart, at_once, in_turn
 from parity.serving.measuring.services import Networks, service
 from parity.serving.measuring.workers import Sleeping
 from parity.serving.simulation import Setting, arms
@@ -66,3 +66,19 @@ def test_a_frozen_workers_queries_are_rebuilt_where_the_service_is_coded() -> No
     asyncio.run(at_once(services, Load(queries, [i / 100 for i in range(30)], None, frozen, seed=1), outcomes))
     assert outcomes["coded"].record.share(Source.REBUILT) > 0
     assert outcomes["coded"].record.all.max < 5
+
+
+def contender(name: str) -> Contender:
+    """Make a contender, in whichever process."""
+    return contenders(Networks(linear_networks(2, 1)), name)[name]
+
+
+def test_contenders_in_processes_of_their_own_are_asked_the_same() -> None:
+    queries = torch.randn(20, *linear_networks(2, 1).encoder.query_shape)
+    outcomes = apart(contender, ["none", "coded"], Load(queries, [i / 200 for i in range(40)]))
+    assert {name: outcome.record.all.count for name, outcome in outcomes.items()} == {"none": 40, "coded": 40}
+
+
+def test_one_that_cannot_be_made_ends_the_contest_with_its_error() -> None:
+    with pytest.raises(KeyError, match="codde"):
+        apart(contender, ["none", "codde"], Load(torch.zeros(1, 8), [0.0]))
