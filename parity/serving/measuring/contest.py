@@ -121,7 +121,8 @@ def apart(make: Callable[[str], Contender], names: Sequence[str], load: Load) ->
     Raises:
         ParityError: one cannot be started, or the load does not suit it.
     """
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "__main__"])  # imported once, in place of once for each
     barrier = context.Barrier(len(names))
     with ProcessPoolExecutor(len(names), context, _begin_process, (barrier, torch.get_num_threads())) as processes:
         futures = [processes.submit(_alone, make, name, load) for name in names]
