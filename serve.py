@@ -6,13 +6,18 @@ python serve.py experiments/MNIST/original/mlp_k2_add --workers 8 --engine proce
 """
 
 import argparse
+import asyncio
 import importlib.util
 import math
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from parity.command_line import add_experiment_arguments, run_command
+from parity.command_line import add_experiment_arguments, parse_overrides, run_command
 from parity.errors import ParityError
+
+if TYPE_CHECKING:
+    from parity.serving import Policy
 
 _NEEDED = ("fastapi", "prometheus_client", "uvicorn")
 _WAITING_PER_WORKER = 2  # so that what is accepted waits for about two others
@@ -96,26 +101,37 @@ def get_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Serve until a signal comes."""
-    import asyncio
-
+    if bool(args.run) == bool(args.dataset and args.experiment_name):
+        raise ParityError("name a --dataset and an --experiment_name to serve, or the folder of a run.")
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ParityError(f"serving needs {missing[0]}, which is not installed: pip install 'parity[serve]'.")
     from parity.experiments import Experiment, catalogue
     from parity.runs.naming import named_run
     from parity.runs.serving import load_servable
-    from parity.serving import Batching, Policy, Service, make_pool
+    from parity.serving import Batching, Service, make_pool
     from parity.serving.listening import listen, serve_http
 
     for folder in args.experiments_path:
         catalogue.add_experiments_path(folder)
-    if bool(args.run) == bool(args.dataset and args.experiment_name):
-        raise ParityError("name a --dataset and an --experiment_name to serve, or the folder of a run.")
-    batching = Batching(args.max_batch_size, args.batch_wait)
+    policy, batching = _policy(args), Batching(args.max_batch_size, args.batch_wait)
+    if args.run:
+        experiment = Experiment(args.run, overrides=parse_overrides(args.overrides))
+    else:
+        experiment = named_run(args, args.experiment_name)
+    load = partial(load_servable, experiment, reload=args.reload, ema=args.ema, default_class=args.default_class)
+    pool = partial(make_pool, args.engine, workers=args.workers, batching=batching, address=args.address)
+    with listen(args.host, args.port) as listening:
+        asyncio.run(serve_http(Service(load, pool, policy), listening))
+
+
+def _policy(args: argparse.Namespace) -> "Policy":
+    from parity.serving import Policy
+
     most_waiting = args.most_waiting
     if most_waiting is None:
         most_waiting = max(_WAITING_PER_WORKER * args.workers * args.max_batch_size, _LEAST_WAITING)
-    policy = Policy(
+    return Policy(
         group_timeout=args.group_timeout,
         patience=args.patience or 0.0,
         relative_patience=_RELATIVE_PATIENCE if args.patience is None else 0.0,
@@ -124,11 +140,6 @@ def main(args: argparse.Namespace) -> None:
         deadline=args.deadline,
         most_waiting=most_waiting,
     )
-    experiment = Experiment(args.run) if args.run else named_run(args, args.experiment_name)
-    load = partial(load_servable, experiment, reload=args.reload, ema=args.ema, default_class=args.default_class)
-    pool = partial(make_pool, args.engine, workers=args.workers, batching=batching, address=args.address)
-    with listen(args.host, args.port) as listening:
-        asyncio.run(serve_http(Service(load, pool, policy), listening))
 
 
 if __name__ == "__main__":

@@ -70,6 +70,13 @@ def _script(name: str) -> ModuleType:
 
 
 @pytest.fixture
+def serve() -> Command:
+    """serve.py in this process; one that serves does not return."""
+    script = _script("serve")
+    return lambda *args: run_command(script.main, script.get_parser().parse_args(args))
+
+
+@pytest.fixture
 def train() -> Command:
     """train.py in this process, on the CPU: train('--dataset', 'Digits', ...) -> exit status."""
     script = _script("train")
@@ -81,13 +88,6 @@ def evaluate() -> Command:
     """evaluate.py in this process."""
     script = _script("evaluate")
     return lambda *args: run_command(script.main, script.get_parser().parse_args(["--accelerator", "cpu", *args]))
-
-
-@pytest.fixture
-def serve() -> Command:
-    """serve.py in this process; one that serves does not return."""
-    script = _script("serve")
-    return lambda *args: run_command(script.main, script.get_parser().parse_args(args))
 
 
 @pytest.fixture(scope="session")

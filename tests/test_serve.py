@@ -15,8 +15,10 @@ import httpx
 import pytest
 import torch
 
-from parity.experiments import Experiment
+from parity.coded_model import CodedModel
+from parity.experiments import Experiment, catalogue
 from parity.runs.serving import load_servable
+from parity.serving import CodedServer, Policy, make_pool
 
 ROOT = Path(__file__).parents[1]
 Command = Callable[..., int]
@@ -71,6 +73,10 @@ def test_a_service_under_twice_its_load_drops_nothing_that_it_accepted_through_r
             if "closed" in response.text:
                 return
 
+    async def line() -> str:
+        assert process.stdout is not None
+        return await asyncio.to_thread(process.stdout.readline)
+
     async def wait_for(count: int) -> None:
         while len(answered) < count:
             await asyncio.sleep(0.01)
@@ -84,19 +90,17 @@ def test_a_service_under_twice_its_load_drops_nothing_that_it_accepted_through_r
             best.rename(kept := best.with_name("kept"))
             shutil.copy(run.parent / "mlp_base" / "checkpoints" / "best.ckpt", best)
             process.send_signal(signal.SIGHUP)  # which finds another model's weights, and so keeps what it has
-            await wait_for(60)
+            assert (await line()).startswith("not loaded, serving what was there: ")
             assert (await client.get("/version")).json() == before
             kept.replace(best)
             process.send_signal(signal.SIGHUP)
-            await wait_for(90)
+            assert (await line()).startswith("serving Digits mlp_k2_add, version ")
+            await wait_for(len(answered) + 30)
             process.send_signal(signal.SIGTERM)
             await asyncio.gather(*clients)
 
     asyncio.run(asyncio.wait_for(test(), 240))
     assert process.wait(60) == 0
-    assert process.stdout is not None
-    reloads = [line.partition(",")[0] for line in process.stdout.read().splitlines() if "serving" in line]
-    assert reloads == ["not loaded", "serving Digits mlp_k2_add"]
     assert all(len(response.json()["prediction"]) == 10 for response in answered)
     assert {response.status_code for response in refused} == {503}
     assert all(response.headers["Retry-After"] == "1" for response in refused)
@@ -114,6 +118,23 @@ def test_a_served_prediction_is_the_base_models_for_the_query_as_the_data_set_st
     assert servable.default is not None
     assert servable.default.argmax() == 3
     assert len(servable.version) == 64
+
+
+def test_workers_in_other_processes_run_networks_of_a_users_own_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "_added_paths", [])
+    catalogue.add_experiments_path(ROOT / "docs" / "extending")
+    model = Experiment("Digits", "convnet_k2_add").get_model().eval()
+    assert isinstance(model, CodedModel)
+    query = torch.rand(1, 8, 8)
+
+    async def test() -> torch.Tensor:
+        policy = Policy(patience=60, deadline=60)
+        async with CodedServer(model, policy, make_pool("processes", model, workers=1)) as server:
+            return (await server.ask(query)).prediction
+
+    prediction = asyncio.run(asyncio.wait_for(test(), 240))
+    with torch.inference_mode():
+        torch.testing.assert_close(prediction, model.base_model(query[None])[0])
 
 
 @pytest.mark.parametrize(
@@ -152,6 +173,7 @@ def test_what_cannot_be_served_gets_one_sentence(serve: Command, run: Path, caps
             ((str(run), "--port", "0", "--workers", "0"), "at least 1"),
             ((str(run), "--port", "0", "--address", "auto"), "Ray"),
             ((str(run), "--port", "0", "--reload", "epoch_9"), "epoch_9"),
+            ((str(run), "--port", "0", "--deadline", "inf"), "needs a deadline"),
         ):
             assert serve(*arguments) == 1
             error = capsys.readouterr().err

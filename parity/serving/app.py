@@ -1,7 +1,7 @@
 """The service over HTTP, as an ASGI application."""
 
 import asyncio
-import logging
+import math
 import re
 import time
 import uuid
@@ -24,8 +24,6 @@ from parity.serving.replies import Reply, Unanswered, Unavailable
 from parity.serving.service import Service
 from parity.versions import code_version
 
-_log = logging.getLogger(__name__)
-
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _STATUS = {Reason.REFUSED: 503, Reason.LATE: 504, Reason.LOST: 502}
 _AGAIN = {"Retry-After": "1"}
@@ -34,7 +32,13 @@ _HUNG_UP = 499  # nobody reads it; nginx's number in a log
 
 
 def make_app(service: Service) -> FastAPI:
-    """Return the application; whoever runs it starts the service and closes it."""
+    """Return the application; whoever runs it starts the service and closes it.
+
+    Raises:
+        ParityError: the policy has no deadline.
+    """
+    if not math.isfinite(service.server.policy.deadline):
+        raise ParityError("a service over HTTP needs a deadline: clients and signals wait for it at most.")
     code = code_version()
     app = FastAPI(
         title=f"parity: {service.servable.name}",
@@ -211,6 +215,7 @@ async def _explain_own(request: Request, error: Exception) -> Response:
 
 def _problem(request: Request, status: int, sentence: str, headers: Any) -> Response:
     request_id = getattr(request.state, "request_id", "")
+    headers = {**(headers or {}), "X-Request-ID": request_id}
     return JSONResponse({"error": sentence, "request_id": request_id}, status, headers)
 
 

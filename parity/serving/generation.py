@@ -61,7 +61,7 @@ class Generation:
         self._policy, self._default, self._statistics = policy, default, statistics
         self._code = ModelCode(coded_model)
         self._inline = inline
-        Core(policy, self._code)  # raises
+        Core(policy, self._code)  # raises now what it would raise at the start
         self._core: Core[Payload, Tensor] | None = None
         self._executor: ThreadPoolExecutor | None = None
         self._numbers = itertools.count()

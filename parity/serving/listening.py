@@ -87,7 +87,7 @@ class _Running:
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=math.ceil(longest) + 5 if math.isfinite(longest) else None,
+            timeout_graceful_shutdown=math.ceil(longest) + 5,
         )
         server = _Server(config)
         serving = asyncio.create_task(server.serve([self._listening]))

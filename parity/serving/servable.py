@@ -16,8 +16,8 @@ class Servable:
 
     Args:
         model: in eval mode.
-        preprocess: stored queries (B, *Q), floating-point -> what networks see, (B, *Q). It may overwrite them.
-        stored: the type of queries in the data set; of uint8 ones, clients post numbers from 0 to 255.
+        preprocess: stored queries (B, *Q) -> what networks see, (B, *Q). It may overwrite them.
+        stored: the type of queries in the data set; where it is of integers, clients' numbers are rounded to them.
         name: of the run or artefact.
         version: of the weights, as a hash.
         default: the prediction (*P) where there is no other, if the service is to have one.
@@ -43,12 +43,21 @@ class Servable:
         """
         if tuple(query.shape) != self.query_shape:
             raise ParityError(f"a query has shape {list(self.query_shape)}, and this one has {list(query.shape)}.")
-        query = query.to(torch.float32, copy=True)
         if not torch.isfinite(query).all():
             raise ParityError("a query has finite numbers only, but this one has NaN or infinity in it.")
-        if self.stored == torch.uint8 and not (query.min() >= 0 and query.max() <= 255):
+        return self.preprocess(self._stored(query)[None])[0]
+
+    def _stored(self, query: Tensor) -> Tensor:
+        """Convert a query to the type of stored ones, in a copy."""
+        if self.stored.is_floating_point:
+            converted = query.to(self.stored, copy=True)
+            if not torch.isfinite(converted).all():
+                raise ParityError(f"a query has numbers that fit {self.stored}, but this one has others.")
+            return converted
+        limits = torch.iinfo(self.stored)
+        if not (limits.min <= query.min() and query.max() <= limits.max):
             raise ParityError(
-                "a query has numbers from 0 to 255, as the data set stores them, but this one has others: post it "
-                "before preprocessing, which the service does itself."
+                f"a query has numbers from {limits.min} to {limits.max}, as the data set stores them, but this one has "
+                "others: post it before preprocessing, which the service does itself."
             )
-        return self.preprocess(query[None])[0]
+        return query.round().to(self.stored) if query.is_floating_point() else query.to(self.stored, copy=True)

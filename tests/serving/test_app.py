@@ -464,6 +464,24 @@ def test_in_a_storm_of_faults_and_clients_every_query_is_answered_once_and_right
     run(test)
 
 
+def test_an_error_of_the_service_itself_is_a_sentence_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: Any) -> None:
+        raise RuntimeError("secret")
+
+    async def test() -> None:
+        async with running() as app:
+            monkeypatch.setattr(app.service, "ask", fail)
+            transport = httpx.ASGITransport(app.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+                response = await client.post("/predict", json={"query": PIXELS})
+            assert response.status_code == 500
+            assert is_a_sentence(response)
+            assert "secret" not in response.text
+            assert app.service.server.waiting == 0
+
+    run(test)
+
+
 def test_readyz_is_ready_only_between_warm_and_draining() -> None:
     async def test() -> None:
         app = App(Policy())
@@ -538,3 +556,20 @@ def test_the_openapi_page_describes_the_query() -> None:
             assert {"200", "413", "422", "503", "504"} <= described["responses"].keys()
 
     run(test)
+
+
+@pytest.mark.parametrize(
+    ("stored", "posted", "kept"),
+    [(torch.uint8, [[[0.4, 254.6], [255, 1]]], [[[0, 255], [255, 1]]]), (torch.float32, [[[-1e3, 0.5], [2, 3]]], None)],
+)
+def test_a_query_is_preprocessed_in_the_type_of_stored_ones(stored: torch.dtype, posted: Any, kept: Any) -> None:
+    seen: list[Tensor] = []
+
+    def preprocess(query: Tensor) -> Tensor:
+        seen.append(query.clone())
+        return query.float().mul_(0)
+
+    query = torch.tensor(posted, dtype=torch.float64)
+    Servable(coded_model(), preprocess, stored, "a code", "abc").prepared(query)
+    torch.testing.assert_close(seen[0], torch.tensor(kept or posted, dtype=stored)[None])
+    assert query.tolist() == posted
