@@ -152,6 +152,7 @@ class Soak:
         supervision = Supervision(silent_after=0.5, replace_after=1.0, start_timeout=patience)
         self._pool = Recorded(make_pool(engine, self._model, 4, address=address, supervision=supervision))
         self.found = Found()
+        self._victims: list[int] = []
         self._over = False
 
     async def run(self, faults: int) -> Found:
@@ -212,7 +213,7 @@ class Soak:
 
     async def _fault(self, kind: str) -> None:
         """Do it to a worker, and wait for full strength."""
-        faults, victim = self._pool.faults, self._random.choice(self._pool.health())
+        faults, victim = self._pool.faults, self._next_victim()
         self.found.pools["parity" if victim.pool else "base"] += 1
         began = time.monotonic()
         if kind == "killed":
@@ -226,6 +227,12 @@ class Soak:
             await self._wait(lambda workers: workers[victim.worker].restarts > victim.restarts, f"{kind}: not noticed")
         await self._wait(_at_full_strength, f"{kind}: not at full strength")
         self.found.recoveries[kind].append(time.monotonic() - began)
+
+    def _next_victim(self) -> WorkerHealth:
+        """Return one worker after another, in a random order, so that all of them have their turn."""
+        workers = self._pool.health()
+        self._victims = self._victims or self._random.sample(range(len(workers)), len(workers))
+        return workers[self._victims.pop()]
 
     async def _wait(self, condition: Any, otherwise: str) -> None:
         until = time.monotonic() + self._patience

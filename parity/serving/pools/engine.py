@@ -39,11 +39,11 @@ class Handle(Protocol[Q_in]):
         ...
 
     def kill(self) -> None:
-        """Kill it, whatever it is at; its death is reported."""
+        """Kill it, as from outside, whatever it is at; its death is reported."""
         ...
 
     def end(self) -> None:
-        """End it; it is idle."""
+        """End it; it is idle, or has been killed."""
         ...
 
     def ended(self, timeout: float) -> bool:

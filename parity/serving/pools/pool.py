@@ -196,8 +196,8 @@ class Pool(Generic[Q, P]):
             if life != worker.life:
                 return  # of a worker that is replaced already: its tasks have failed
             batch, worker.batch = worker.batch, []
-            if worker.state is WorkerState.STARTING and isinstance(outcome, WorkerFailed):
-                reports = self._bury(worker, f"it does not answer the warm-up query: {outcome}")
+            if worker.state is WorkerState.STARTING and (problem := self._problem(worker, outcome)):
+                reports = self._bury(worker, f"it does not answer the warm-up query: {problem}")
             else:
                 reports = self._judge(worker, batch, outcome)
                 self._rest(worker, _now(), worked=bool(batch))
@@ -205,6 +205,12 @@ class Pool(Generic[Q, P]):
             if self._draining:
                 self._changed.notify_all()
         _tell(reports)
+
+    def _problem(self, worker: _Worker[Q], outcome: Sequence[P] | WorkerFailed) -> str:
+        """Return what is wrong with a worker's answer to the warm-up query; empty if nothing is."""
+        if isinstance(outcome, WorkerFailed):
+            return str(outcome)
+        return self._outputs.problem(worker.pool, outcome[0])
 
     def _rest(self, worker: _Worker[Q], now: float, worked: bool) -> None:
         if worked:
@@ -246,6 +252,7 @@ class Pool(Generic[Q, P]):
         if (handle := worker.handle) is not None:
             self._let_go(worker)
             handle.kill()  # also one that has died already: not every engine knows for certain
+            handle.end()
         worker.failed_starts += worker.state is WorkerState.STARTING
         pause = min(_LONGEST_PAUSE, 2.0**worker.failed_starts) if worker.failed_starts else 0.0
         _log.warning("worker %d is replaced in %.0f s: %s", worker.index, pause, why)

@@ -8,14 +8,12 @@ Ray asks an actor to end itself, which one that is stopped does not do.
 """
 
 import logging
-import os
 import queue
 import signal
 import threading
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from types import ModuleType
 from typing import Any, Generic
@@ -23,6 +21,7 @@ from typing import Any, Generic
 from parity.errors import ParityError, cause
 from parity.serving.commands import P, Q
 from parity.serving.pools.engine import Reports
+from parity.serving.pools.ray_connection import connection, import_ray
 from parity.workers.actor import Actor, send_signal
 from parity.workers.shipping import ship
 from parity.workers.wire import pack, unpack
@@ -31,28 +30,6 @@ from parity.workers.work import Work
 _log = logging.getLogger(__name__)
 
 _WATCH = "watch"  # the concurrency group of the call that never returns
-
-_STARTS = 3  # Ray gives its processes 30 s to start, which a machine that is busy may not do at once
-
-LOCAL_RAY = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_worker_niceness": "0",  # workers would run at nice 15, behind whatever else this machine does
-    "RAY_memory_monitor_refresh_ms": "0",  # it kills workers, and Ray's own, when others fill the machine
-}
-"""The environment in which Ray is started on this machine."""
-
-
-def import_ray() -> ModuleType:
-    """Return the module.
-
-    Raises:
-        ParityError: it is not installed.
-    """
-    try:
-        import ray
-    except ImportError as error:
-        raise ParityError("the engine 'ray' needs Ray: pip install 'parity[serve]'.") from error
-    return ray
 
 
 class RayEngine(Generic[Q, P]):
@@ -73,7 +50,7 @@ class RayEngine(Generic[Q, P]):
         self._ray = import_ray()
         self._threads = threads
         shipped = [ship(each) for each in work]
-        _connection.open(self._ray, address, workers * threads)
+        connection.open(self._ray, address, workers * threads)
         try:
             self._check_size(workers * threads)
             self._shipped = [self._ray.put(data) for data in shipped]
@@ -87,7 +64,7 @@ class RayEngine(Generic[Q, P]):
             )(Actor)
             self._signal_there = self._ray.remote(send_signal)
         except BaseException:
-            _connection.close(self._ray)
+            connection.close(self._ray)
             raise
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         threading.Thread(target=self._run, name="parity-ray", daemon=True).start()
@@ -100,7 +77,7 @@ class RayEngine(Generic[Q, P]):
     def close(self) -> None:
         """Disconnect, and end Ray if it was started here."""
         self._calls.put(None)
-        _connection.close(self._ray)
+        connection.close(self._ray)
 
     def _run(self) -> None:
         """Make the calls one after another: Ray's own threads are not to wait for us, nor is the event loop for Ray."""
@@ -164,10 +141,9 @@ class _Actor(Generic[Q, P]):
 
     def kill(self) -> None:
         self._send(signal.SIGKILL)
-        self._call(partial(self._ray.kill, self._actor))  # also one that is not there yet, or cannot be reached
 
     def end(self) -> None:
-        self.kill()
+        self._call(partial(self._ray.kill, self._actor))  # also one that is not there yet
 
     def ended(self, timeout: float) -> bool:
         return self._dead.wait(timeout)
@@ -194,89 +170,3 @@ class _Actor(Generic[Q, P]):
             self._reports.died(cause(error))
         else:
             self._reports.answered(outcome)
-
-
-class _Connection:
-    """This process's connection to Ray, of which there is one, for all engines that use it.
-
-    It is ended with the last of them, unless it was there before; a cluster that was joined lives on.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._opened_here = False
-
-    def open(self, ray: ModuleType, address: str | None, cpus: int) -> None:
-        """Connect, if this process is not connected.
-
-        Raises:
-            ParityError: it is connected to another cluster, or this one cannot be reached.
-        """
-        with self._lock:
-            if ray.is_initialized():
-                self._check_address(ray, address)
-            else:
-                with _as_it_was(ray):
-                    _initialise(ray, address, cpus)
-                self._opened_here = True
-            self._users += 1
-
-    def close(self, ray: ModuleType) -> None:
-        """Disconnect with the last user."""
-        with self._lock:
-            self._users -= 1
-            if not self._users and self._opened_here:
-                self._opened_here = False
-                ray.shutdown()
-
-    @staticmethod
-    def _check_address(ray: ModuleType, address: str | None) -> None:
-        connected = ray.get_runtime_context().gcs_address
-        if address not in (None, "auto", connected):
-            raise ParityError(
-                f"this process is connected to the Ray cluster {connected}: leave the address {address} out, "
-                f"or call ray.shutdown() before."
-            )
-
-
-_connection = _Connection()
-
-
-def _initialise(ray: ModuleType, address: str | None, cpus: int) -> None:
-    options: dict[str, Any] = dict(namespace=f"parity-{uuid.uuid4().hex}", log_to_driver=False, logging_level="ERROR")
-    if address is None:
-        ray._private.ray_constants.ENABLE_RAY_CLUSTER = False  # all of it then binds to 127.0.0.1, and to nothing else
-        options |= dict(address="local", num_cpus=cpus, include_dashboard=False)
-    else:
-        options |= dict(address=address)
-    for attempts_left in reversed(range(_STARTS if address is None else 1)):
-        try:
-            ray.init(**options)
-            return
-        except Exception as error:
-            ray.shutdown()  # of what had been started
-            if not attempts_left:
-                where = "cannot be started on this machine" if address is None else f"cannot be reached at {address}"
-                raise ParityError(f"Ray {where}: {cause(error)}") from error
-
-
-@contextmanager
-def _as_it_was(ray: ModuleType) -> Iterator[None]:
-    """Set the environment that Ray starts in, and undo what ``ray.init`` does to the process: it takes SIGTERM."""
-    before = {name: os.environ.get(name) for name in LOCAL_RAY}
-    clusters = ray._private.ray_constants.ENABLE_RAY_CLUSTER
-    in_main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGTERM)
-    os.environ.update(LOCAL_RAY)
-    try:
-        yield
-    finally:
-        ray._private.ray_constants.ENABLE_RAY_CLUSTER = clusters
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-        if in_main:
-            signal.signal(signal.SIGTERM, handler)

@@ -1,16 +1,14 @@
 """The engines that the tests of the pools run over."""
 
-import contextlib
-import socket
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
 from parity.serving.pools import Batching, Pool
 from parity.serving.pools.engine import Engine
 from parity.serving.pools.processes import ProcessEngine
-from parity.serving.pools.ray_actors import LOCAL_RAY, RayEngine
+from parity.serving.pools.ray_actors import RayEngine
+from parity.serving.pools.ray_connection import LOCAL_RAY, add_node, local_node
 from parity.serving.pools.threads import ThreadEngine
 from tests.serving.pools.harness import PATIENT, SOON, Outputs, Serving, double
 
@@ -27,45 +25,10 @@ def cluster() -> Iterator[str]:
         cluster = cluster_utils.Cluster()
         try:
             for _ in range(2):
-                _add_node(cluster)
+                add_node(cluster, local_node(cpus=6, object_store_memory=80 << 20))
             yield cluster.address
         finally:
             cluster.shutdown()
-
-
-def _add_node(cluster: Any, attempts: int = 4) -> None:
-    """Add a node; a machine that is busy does not start one within the 30 seconds that Ray gives it."""
-    for left in reversed(range(attempts)):
-        try:
-            cluster.add_node(**_small_node())
-            return
-        except Exception:
-            if not left:
-                raise
-
-
-def _small_node() -> dict[str, object]:
-    """Return a node without what a test does not need; with fixed ports, or it waits for agents that are slow to start.
-
-    Without them its raylet gives up after 15 seconds (ray-project/ray#65983).
-    """
-    ports = ["metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port"]
-    return {
-        "num_cpus": 6,
-        "object_store_memory": 80 << 20,
-        "include_dashboard": False,
-        "include_log_monitor": False,
-        "no_monitor": True,
-        **dict(zip(ports, _free_ports(len(ports)), strict=True)),
-    }
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 @pytest.fixture(scope="module", params=["threads", "processes", "ray"])

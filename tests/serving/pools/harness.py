@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from parity.serving.pools import Pool, Supervision, WorkerHealth, WorkerState
 
-SOON = 300.0  # generous: what is waited for comes at once, on a machine that is not busy
+SOON = 120.0  # generous: what is waited for comes at once, on a machine that is not busy
 
 PATIENT = Supervision(silent_after=SOON, replace_after=SOON, start_timeout=SOON, probe_after=SOON)
 

@@ -9,6 +9,7 @@ import pytest
 from parity.errors import ParityError
 from parity.serving.pools import Batching, Pool, Supervision, WorkerFailed, WorkerState
 from parity.serving.pools.engine import Engine, Reports
+from parity.serving.pools.ray_actors import RayEngine
 from parity.serving.pools.threads import ThreadEngine
 from tests.serving.pools.harness import PATIENT, SOON, Outputs, Serving, double
 
@@ -258,3 +259,28 @@ def test_a_drain_that_takes_too_long_kills_and_fails_what_is_left(by_hand: MakeB
 def test_a_pool_without_workers_is_refused() -> None:
     with pytest.raises(ParityError, match="at least 1"):
         Pool(ThreadEngine([double]), [0], 0, Outputs())
+
+
+def node(numbers: Sequence[int]) -> list[str]:
+    """Return the node of a Ray cluster that this worker is on, for each number."""
+    import ray
+
+    return [ray.get_runtime_context().get_node_id() for _ in numbers]
+
+
+def test_ray_workers_are_spread_over_the_nodes_of_a_cluster_that_outlives_them(cluster: str) -> None:
+    engine: Engine = RayEngine([node], workers=2, address=cluster)
+    serving = Serving(Pool(engine, [2], 0, Outputs(), supervision=PATIENT))
+    serving.wait_for_full_strength()
+    for task in range(2):  # the longest idle worker is the next
+        serving.pool.submit(task, 0, task, group=task)
+        serving.wait_for_full_strength()
+    nodes = {serving.heard.next()[1] for _ in range(2)}
+    assert len(nodes) == 2
+    for worker in range(2):
+        serving.pool.faults.kill(worker)
+        serving.wait_for(lambda worker=worker: serving.health(worker).restarts == 1)
+    serving.wait_for_full_strength()
+    assert serving.pool.drain(SOON)
+    engine = RayEngine([node], workers=1, address=cluster)
+    engine.close()
