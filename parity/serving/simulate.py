@@ -30,7 +30,8 @@ from parity.terminal import progress
 
 _log = logging.getLogger("parity.serving.simulate")
 
-HEADER = "policy            workers     p50     p99   p99.5   p99.9  p99.9 by seed  rebuilt  hedged  failed  work/query"
+HEADER = "policy            workers     p50     p99   p99.5   p99.9{}  rebuilt  hedged  failed  work/query"
+BY_SEED = "  p99.9 by seed"
 
 # What a fault makes of the options, and how many workers it concerns where that is not given.
 FAULTS: dict[str, tuple[Callable[[argparse.Namespace, float], Disturbance | None], float]] = {
@@ -124,16 +125,19 @@ def cells(args: argparse.Namespace) -> list[sweep.Cell]:
     return found
 
 
+def header(seeds: int) -> str:
+    """Return the line above those of a cell."""
+    return HEADER.format(BY_SEED if seeds > 1 else "")
+
+
 def lines(medians: pd.DataFrame, seeds: int) -> list[str]:
-    """Return a cell's lines under ``HEADER``."""
+    """Return a cell's lines under the header."""
     found = []
     for row in medians.to_dict("records"):
         latencies = " ".join(f"{row[name]:7.0f}" for name in ("p50", "p99", "p99.5", "p99.9"))
-        spread = f"{row['p99.9 from']:.0f} to {row['p99.9 to']:.0f}" if seeds > 1 else ""
+        spread = f"{row['p99.9 from']:.0f} to {row['p99.9 to']:.0f}".rjust(len(BY_SEED)) if seeds > 1 else ""
         shares = f"{row['rebuilt']:8.1%} {row['hedged']:7.1%} {row['failed']:7.1%}"
-        found.append(
-            f"{row['policy']:<17} {row['all_workers']:7.0f} {latencies} {spread:>14} {shares} {row['work']:11.2f}"
-        )
+        found.append(f"{row['policy']:<17} {row['all_workers']:7.0f} {latencies}{spread} {shares} {row['work']:11.2f}")
     return found
 
 
@@ -159,7 +163,7 @@ def main(args: argparse.Namespace) -> None:
         results = sweep.run(plan, grid, args.jobs, advance)
     for cell, rows in zip(grid, results, strict=True):
         medians = sweep.over_seeds(sweep.table(rows))
-        for line in (describe(cell, medians), HEADER, *lines(medians, args.seeds)):
+        for line in (describe(cell, medians), header(args.seeds), *lines(medians, args.seeds)):
             _log.info(line)
     rows = sweep.table([row for found in results for row in found])
     if len(args.load) > 1:
