@@ -131,7 +131,11 @@ def small_network(datamodule: GroupDataModule, k: int) -> nn.Module:
     return network.eval()
 
 
-def data_and_networks(args: argparse.Namespace, k: int) -> tuple[Tensor, Tensor, Networks]:
+Served = tuple[Tensor, Tensor, Networks]
+"""Test queries, their classes, and what workers run."""
+
+
+def data_and_networks(args: argparse.Namespace, k: int) -> Served:
     """Return the test queries, their classes, and what workers run."""
     experiment = trained(args, k)
     model = experiment.load_trained_model("best")
@@ -190,9 +194,9 @@ def tuned_delay(args: argparse.Namespace, cell: Cell, networks: Networks, querie
     return float(min(found, key=found.__getitem__))
 
 
-def measured(args: argparse.Namespace, cell: Cell) -> None:
+def measured(args: argparse.Namespace, cell: Cell, served: Served) -> None:
     """Run a cell and keep it."""
-    queries, labels, networks = data_and_networks(args, cell.k)
+    queries, labels, networks = served
     delay = tuned_delay(args, cell, networks, queries)
     seed = 1 + cell.repeat
     due = due_times(cell.load * M / SERVICE, args.extent.queries, seed)
@@ -224,11 +228,12 @@ def grid(args: argparse.Namespace) -> list[Cell]:
 def pools(args: argparse.Namespace) -> None:
     """Measure the cells that are missing."""
     missing = [cell for cell in grid(args) if not cell_file(args, cell).exists()]
+    served = {k: data_and_networks(args, k) for k in sorted({cell.k for cell in missing})}
     for number, cell in enumerate(missing):
         turns = len(ARMS) if cell.engine != "threads" else 1
         left = sum(args.extent.queries / (other.load * M / SERVICE) * turns for other in missing[number:])
         _log.info("%s: cell %d of %d, about %.0f min left", cell.name, number + 1, len(missing), left / 60)
-        measured(args, cell)
+        measured(args, cell, served[cell.k])
 
 
 def medians(args: argparse.Namespace, cell: Cell) -> dict[str, Any] | None:

@@ -81,7 +81,8 @@ def test_what_was_measured_is_not_measured_again(
     keep(comparison, args, "slow", [150.0, 120.0, 130.0])
     keep(comparison, args, "frozen", [190.0])
     measured: list[str] = []
-    monkeypatch.setattr(comparison, "measured", lambda args, cell: measured.append(cell.name))
+    monkeypatch.setattr(comparison, "data_and_networks", lambda args, k: None)
+    monkeypatch.setattr(comparison, "measured", lambda args, cell, served: measured.append(cell.name))
     comparison.pools(args)
     assert measured == ["threads_k2_load50_frozen_1", "threads_k2_load50_frozen_2"]
 
