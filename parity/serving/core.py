@@ -126,7 +126,7 @@ class Core(Generic[Q, P]):
             self._receive(now, known, output)
             self._settle(now, known.group)
         else:
-            pass
+            self.statistics.late += 1
         return self.tick(now)
 
     def failed(self, now: float, task: int) -> list[Command[Q, P]]:

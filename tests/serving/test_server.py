@@ -423,3 +423,34 @@ def test_closing_in_the_middle_of_a_replacement_answers_what_both_versions_accep
         assert (old.result().source, pool.drained) == (Source.OWN, True)
 
     run(test)
+
+
+def test_a_group_that_nobody_waits_for_by_the_time_it_is_encoded_is_not_sent() -> None:
+    class Held(LinearEncoder):
+        def forward(self, queries: Tensor) -> Tensor:
+            if queries.abs().sum() > 0:
+                begun.set()
+                released.wait(SOON)
+            parity_queries = super().forward(queries)
+            if begun.is_set():
+                encoded.set()
+            return parity_queries
+
+    begun, released, encoded = threading.Event(), threading.Event(), threading.Event()
+
+    async def test() -> None:
+        model = coded_model()
+        model.encoder = Held(2, 1, QUERY)
+        pool = ByHand(model)
+        async with CodedServer(model, Policy(), pool, inline=0.0) as server:
+            asked = [asyncio.create_task(server.ask(torch.randn(3))) for _ in range(2)]
+            await asyncio.to_thread(begun.wait, SOON)
+            for task in asked:
+                task.cancel()
+            await asyncio.wait(asked)
+            released.set()
+            await asyncio.to_thread(encoded.wait, SOON)
+            await asyncio.sleep(0.05)  # were it sent, it would be by then
+            assert sorted(pool.tasks) == [0, 1]
+
+    run(test)

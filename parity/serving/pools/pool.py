@@ -35,6 +35,7 @@ class _Worker(Generic[Q]):
     Attributes:
         life: which of them it is now; what is heard of an earlier one is dropped.
         since: when it came into its state; of a dead one, when it is to be replaced.
+        loaded: it has answered the warm-up query once.
         failed_starts: how often in a row it did not get as far as its warm-up query.
         batch: what it is at; empty with the warm-up query.
     """
@@ -45,6 +46,7 @@ class _Worker(Generic[Q]):
     life: int = 0
     state: WorkerState = WorkerState.DEAD
     since: float = 0.0
+    loaded: bool = False
     failed_starts: int = 0
     restarts: int = 0
     error: str = ""
@@ -169,14 +171,22 @@ class Pool(Generic[Q, P]):
         return self._workers[worker].handle
 
     def _start(self, worker: _Worker[Q]) -> list[Report]:
-        """Start a worker, with the warm-up query as its first task; return what there is to report."""
-        worker.state, worker.since = WorkerState.STARTING, _now()
+        """Start a worker; return what there is to report.
+
+        It is asked the warm-up query twice: with the first it loads its network, the second shows how long one takes.
+        """
+        worker.state, worker.loaded = WorkerState.STARTING, False
         try:
             worker.handle = self._engine.start(worker.index, worker.pool, _Life(self, worker))
-            worker.handle.give([self._warm_up], 1.0)
+            self._ask_warm_up(worker)
         except Exception as error:  # no memory, no file descriptors, no cluster: tried again later
             return self._bury(worker, f"it cannot be started: {cause(error)}")
         return []
+
+    def _ask_warm_up(self, worker: _Worker[Q]) -> None:
+        assert worker.handle is not None
+        worker.since = _now()
+        worker.handle.give([self._warm_up], 1.0)
 
     def _dispatch(self, pool: int) -> None:
         """Give idle workers what is due."""
@@ -198,9 +208,12 @@ class Pool(Generic[Q, P]):
             batch, worker.batch = worker.batch, []
             if worker.state is WorkerState.STARTING and (problem := self._problem(worker, outcome)):
                 reports = self._bury(worker, f"it does not answer the warm-up query: {problem}")
+            elif not worker.loaded:
+                worker.loaded, reports = True, []
+                self._ask_warm_up(worker)
             else:
                 reports = self._judge(worker, batch, outcome)
-                self._rest(worker, _now(), worked=bool(batch))
+                self._rest(worker, _now())
                 self._dispatch(worker.pool)
             if self._draining:
                 self._changed.notify_all()
@@ -212,10 +225,9 @@ class Pool(Generic[Q, P]):
             return str(outcome)
         return self._outputs.problem(worker.pool, outcome[0])
 
-    def _rest(self, worker: _Worker[Q], now: float, worked: bool) -> None:
-        if worked:
-            took, average = now - worker.since, self._times[worker.pool]
-            self._times[worker.pool] = average + _NEWEST * (took - average) if average else took
+    def _rest(self, worker: _Worker[Q], now: float) -> None:
+        took, average = now - worker.since, self._times[worker.pool]
+        self._times[worker.pool] = average + _NEWEST * (took - average) if average else took
         worker.state, worker.since, worker.failed_starts = WorkerState.IDLE, now, 0
         self._idle[worker.pool].append(worker)
 

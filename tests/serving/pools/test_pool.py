@@ -11,7 +11,7 @@ from parity.serving.pools import Batching, Pool, Supervision, WorkerFailed, Work
 from parity.serving.pools.engine import Engine, Reports
 from parity.serving.pools.ray_actors import RayEngine
 from parity.serving.pools.threads import ThreadEngine
-from tests.serving.pools.harness import PATIENT, SOON, Outputs, Serving, double
+from tests.serving.pools.harness import PATIENT, SOON, Output, Outputs, Serving, double
 
 MakeEngine = Callable[..., Engine]
 MakeByHand = Callable[..., tuple["ByHand", Serving]]
@@ -165,6 +165,11 @@ class ByHand:
     def close(self) -> None:
         pass
 
+    def warm(self, life: int) -> None:
+        """Answer the warm-up query, both times."""
+        for _ in range(2):
+            self.reports[life].answered([(14, (7,))])
+
     class Worker:
         def __init__(self, engine: "ByHand", number: int) -> None:
             self.engine, self.number = engine, number
@@ -203,7 +208,10 @@ def test_a_worker_is_idle_only_after_its_warm_up_query(by_hand: MakeByHand) -> N
     assert serving.health(0).state is WorkerState.STARTING
     assert engine.given == [(0, [7])]
     engine.reports[0].answered([(14, (7,))])
-    assert engine.given[1:] == [(0, [1])]
+    assert serving.health(0).state is WorkerState.STARTING
+    assert engine.given[1:] == [(0, [7])]  # the first may have loaded the network
+    engine.reports[0].answered([(14, (7,))])
+    assert engine.given[2:] == [(0, [1])]
     assert serving.health(0).state is WorkerState.BUSY
     engine.reports[0].answered([(2, (1,))])
     assert serving.heard.next() == (0, (2, (1,)))
@@ -212,43 +220,55 @@ def test_a_worker_is_idle_only_after_its_warm_up_query(by_hand: MakeByHand) -> N
 
 def test_what_a_worker_answers_after_it_was_replaced_is_dropped(by_hand: MakeByHand) -> None:
     engine, serving = by_hand()
-    engine.reports[0].answered([(14, (7,))])
+    engine.warm(0)
     serving.pool.submit(0, 0, 1, group=0)
     engine.reports[0].died("struck by lightning")
     task, error = serving.heard.next()
     assert (task, str(error)) == (0, "struck by lightning")
     engine.reports[0].answered([(2, (1,))])
     engine.reports[0].died("again")
-    serving.wait_for(lambda: len(engine.given) == 3)
-    assert engine.given[2] == (1, [7])
+    serving.wait_for(lambda: len(engine.given) == 4)
+    assert engine.given[3] == (1, [7])
     assert serving.health(0).restarts == 1
     assert serving.heard.reports.empty()
 
 
 def test_a_worker_that_was_idle_for_long_is_asked_the_warm_up_query(by_hand: MakeByHand) -> None:
     engine, serving = by_hand(supervision=Supervision(probe_after=0.01))
-    engine.reports[0].answered([(14, (7,))])
-    serving.wait_for(lambda: len(engine.given) == 2)
-    assert engine.given[1] == (0, [7])
+    engine.warm(0)
+    serving.wait_for(lambda: len(engine.given) == 3)
+    assert engine.given[2] == (0, [7])
     assert (serving.health(0).state, serving.health(0).task) == (WorkerState.BUSY, None)
+
+
+def test_a_network_that_is_slow_by_nature_is_not_silent() -> None:
+    def work(numbers: Sequence[int]) -> list[Output]:
+        time.sleep(0.1)
+        return [(2 * number, tuple(numbers)) for number in numbers]
+
+    supervision = Supervision(silent_after=0.001, replace_after=0.001)
+    serving = Serving(Pool(ThreadEngine([work]), [1], 0, Outputs(), supervision=supervision))
+    serving.pool.submit(0, 0, 1, group=0)
+    assert serving.heard.next() == (0, (2, (1,)))
+    assert serving.pool.drain(SOON)
 
 
 def test_a_batch_that_is_not_full_waits_and_a_full_one_does_not(by_hand: MakeByHand) -> None:
     engine, serving = by_hand(workers=2, batching=Batching(2, batch_wait=0.05))
-    for reports in engine.reports:
-        reports.answered([(14, (7,))])
+    for life in range(2):
+        engine.warm(life)
     serving.pool.submit(0, 0, 1, group=0)
-    assert len(engine.given) == 2
+    assert len(engine.given) == 4
     serving.pool.submit(1, 0, 2, group=1)
-    assert engine.given[2] == (0, [1, 2])
+    assert engine.given[4] == (0, [1, 2])
     serving.pool.submit(2, 0, 3, group=2)
-    serving.wait_for(lambda: len(engine.given) == 4)
-    assert engine.given[3] == (1, [3])
+    serving.wait_for(lambda: len(engine.given) == 6)
+    assert engine.given[5] == (1, [3])
 
 
 def test_a_drain_that_takes_too_long_kills_and_fails_what_is_left(by_hand: MakeByHand) -> None:
     engine, serving = by_hand()
-    engine.reports[0].answered([(14, (7,))])
+    engine.warm(0)
     for task in range(2):
         serving.pool.submit(task, 0, 1, group=task)
     assert not serving.pool.drain(0.01)
