@@ -87,7 +87,7 @@ class Recorded:
 
 
 def name_of(query: Tensor) -> bytes:
-    """Return what tells a query from the others."""
+    """Return what distinguishes a query from the others."""
     return query.numpy().tobytes()
 
 

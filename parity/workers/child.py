@@ -11,7 +11,7 @@ from parity.workers.work import attempt
 
 
 def serve(pipe: Connection, threads: int) -> None:
-    """Answer batches until the frontend sends an empty message, or is no longer there."""
+    """Answer batches until the frontend sends an empty message, or has ended."""
     with pipe, suppress(EOFError, OSError):
         work = Shipped(pipe.recv_bytes(), threads)
         while data := pipe.recv_bytes():

@@ -90,7 +90,7 @@ def make_pool(
             be sent to other processes; Ray is not installed, or does not have enough CPUs.
     """
     if engine not in ENGINES:
-        raise ParityError(f"there is no engine '{engine}': {did_you_mean(engine, ENGINES)}")
+        raise ParityError(f"unknown engine '{engine}': {did_you_mean(engine, ENGINES)}")
     if address is not None and engine != "ray":
         raise ParityError(f"an address is that of a Ray cluster: use the engine 'ray' with it, not '{engine}'.")
     if threads < 1:

@@ -152,7 +152,7 @@ class Pool(Generic[Q, P]):
         for handle in handles:
             handle.kill()
         self._engine.close()
-        _tell([self._failure(queued, "the service ended") for queued in unfinished])
+        _make([self._failure(queued, "the service ended") for queued in unfinished])
         return finished and all(ended)
 
     def _is_finished(self) -> bool:
@@ -217,7 +217,7 @@ class Pool(Generic[Q, P]):
                 self._dispatch(worker.pool)
             if self._draining:
                 self._changed.notify_all()
-        _tell(reports)
+        _make(reports)
 
     def _problem(self, worker: _Worker[Q], outcome: Sequence[P] | WorkerFailed) -> str:
         """Return what is wrong with a worker's answer to the warm-up query; empty if nothing is."""
@@ -257,7 +257,7 @@ class Pool(Generic[Q, P]):
     def _hear_death(self, worker: _Worker[Q], life: int, why: str) -> None:
         with self._changed:
             reports = self._bury(worker, why) if life == worker.life else []
-        _tell(reports)
+        _make(reports)
 
     def _bury(self, worker: _Worker[Q], why: str) -> list[Report]:
         """Give a worker up; return the failures of its tasks. The supervisor starts another in its place."""
@@ -282,7 +282,7 @@ class Pool(Generic[Q, P]):
             self._idle[worker.pool].remove(worker)
 
     def _supervise(self) -> None:
-        """Replace workers that have died or say nothing, and send batches that have waited long enough."""
+        """Replace workers that have died or are silent, and send batches that have waited long enough."""
         while True:
             with self._changed:
                 self._changed.wait(self._pause())
@@ -291,7 +291,7 @@ class Pool(Generic[Q, P]):
                 reports = [report for worker in self._workers for report in self._look_after(worker)]
                 for pool in range(len(self._queues)):
                     self._dispatch(pool)
-            _tell(reports)
+            _make(reports)
 
     def _pause(self) -> float:
         """Return for how long there is nothing to supervise."""
@@ -317,8 +317,8 @@ def _now() -> float:
     return time.monotonic()
 
 
-def _tell(reports: Sequence[Report]) -> None:
-    """Tell the listener, which may call the pool: without its lock."""
+def _make(reports: Sequence[Report]) -> None:
+    """Make the reports to the listener, which may call the pool: without the lock."""
     for report in reports:
         report()
 
