@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
 
-.PHONY: setup quickstart test lint types docs tests tables slow format lock clean
+.PHONY: setup quickstart serve-demo test lint types docs tests tables slow format lock clean
 
 setup: .venv/installed
 
@@ -21,6 +21,9 @@ setup: .venv/installed
 quickstart: setup
 	$(RUN) train.py --dataset Digits --experiment_name mlp_k2_add
 	$(RUN) evaluate.py --dataset Digits --experiment_name mlp_k2_add
+
+serve-demo: setup
+	$(RUN) benchmarks/serve_demo.py
 
 test: lint types docs tests
 

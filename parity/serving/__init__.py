@@ -3,14 +3,13 @@
 from parity.serving.commands import Accept, Reason, Source
 from parity.serving.grouping import AcrossBatches, Consecutive
 from parity.serving.policy import Policy
-from parity.serving.pools import ENGINES, Batching, Supervision, WorkerHealth, WorkerPool, WorkerState, make_pool
+from parity.serving.pools import Batching, Supervision, WorkerHealth, WorkerPool, WorkerState, make_pool
 from parity.serving.replies import Reply, Unanswered, Unavailable
 from parity.serving.servable import Servable
 from parity.serving.server import CodedServer
 from parity.serving.service import Service
 
 __all__ = [
-    "ENGINES",
     "Accept",
     "AcrossBatches",
     "Batching",

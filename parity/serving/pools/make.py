@@ -65,7 +65,7 @@ class TensorOutputs:
 def make_pool(
     engine: str,
     coded_model: CodedModel,
-    workers: int,
+    workers: int | Sequence[int],
     *,
     batching: Batching = Batching(),
     work: Sequence[StackWork] | None = None,
@@ -78,7 +78,7 @@ def make_pool(
     Args:
         engine: one of ``ENGINES``.
         coded_model: whose networks the workers run, on the CPU; it is put into eval mode.
-        workers: of the base model.
+        workers: of the base model, or of each pool.
         batching: how many tasks a worker takes at once.
         work: in place of the networks, a function (B, *Q) -> (B, *P) for each pool, e.g. one that sleeps.
         address: of the Ray cluster to join, or 'auto'; by default Ray is started on this machine.
@@ -95,7 +95,7 @@ def make_pool(
         raise ParityError(f"an address is that of a Ray cluster: use the engine 'ray' with it, not '{engine}'.")
     if threads < 1:
         raise ParityError(f"threads must be at least 1, not {threads}.")
-    sizes = pool_sizes(coded_model, workers)
+    sizes = list(workers) if isinstance(workers, Sequence) else pool_sizes(coded_model, workers)
     coded_model.eval()
     works = [Stacked(each) for each in work or [coded_model.base_model, *coded_model.parity_models]]
     if len(works) != len(sizes):

@@ -1,0 +1,68 @@
+"""The load generator's command line, on a small service of its own."""
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from parity.command_line import run_command
+from parity.serving import load
+from parity.serving.service_times import Trace
+
+SHORT = ("--service", "0.002", "--workers", "4", "--queries", "40", "--load", "0.3")
+
+
+def arguments(*options: str) -> argparse.Namespace:
+    return load.get_parser().parse_args(options)
+
+
+def test_every_query_is_answered_and_counted_in_the_files(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(load.main, arguments(*SHORT, "--save", "out", "--trace", "trace.json")) == 0
+    saved = json.loads(Path("out.json").read_text())
+    assert saved["all"]["count"] == saved["queries"] == 40
+    assert saved["command"]["policy"] == "coded"
+    assert 1 < saved["all"]["p50"] <= saved["all"]["p99.9"]
+    assert Path("out.csv").read_text().splitlines()[-1].endswith(",40,inf")
+    trace = Trace.load(Path("trace.json"))
+    assert len(trace.pools) == 2
+    assert all(time > 0.001 for times in trace.pools for time in times)
+    assert "40 of 40 queries sent, 0 wait" in capsys.readouterr().out
+
+
+def test_a_frozen_workers_queries_are_rebuilt() -> None:
+    frozen = ("--fault", "frozen", "--freeze", "0.5", "--every", "0.6", "--save", "out")
+    assert run_command(load.main, arguments(*SHORT, *frozen, "--seed", "1", "--workers", "2")) == 0
+    saved = json.loads(Path("out.json").read_text())
+    assert saved["all"]["count"] == 40
+    assert saved["all"]["max"] < 400
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--url", "http://127.0.0.1:1"], "needs a --rate"),
+        (["--url", "http://127.0.0.1:1", "--rate", "10"], "--shape, or those of an --npy file"),
+        (["--url", "ftp://somewhere", "--rate", "10", "--shape", "3"], "begins with http://"),
+        (["--url", "http://127.0.0.1:1", "--rate", "10", "--shape", "3"], "there is no service at http://127.0.0.1:1"),
+        (["--url", "http://127.0.0.1:1", "--rate", "10", "--npy", "none.npy"], "there is no file none.npy"),
+        (["--url", "http://127.0.0.1:1", "--rate", "10", "--shape", "3", "--fault", "slow"], "leave --url out"),
+        (["--policy", "codde"], "did you mean 'coded'"),
+        (["--k", "3"], "k must divide"),
+        (["--queries", "0"], "a load needs queries"),
+        (["--rate", "-1"], "rate above 0"),
+        (["--fault", "slow", "--factor", "0"], "factor must be more than 0"),
+        (["--connections", "0"], "connections and timeout"),
+        (["--service", "0"], "service must be more than 0"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_a_sentence(
+    options: list[str], problem: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "parity")
+    assert run_command(load.main, arguments(*options)) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert problem in error
