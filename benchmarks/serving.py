@@ -35,7 +35,6 @@ from parity.data import GroupDataModule
 from parity.errors import ParityError
 from parity.experiments import Experiment
 from parity.runs.training import RunOptions, run_training
-from parity.serving import ENGINES
 from parity.serving.disturbances import Disturbance, Frozen, Killed, Slow, Tenant, Transfers
 from parity.serving.load import linear_networks
 from parity.serving.measuring.contest import Contender, Load, Outcome, apart, in_turn
@@ -44,6 +43,7 @@ from parity.serving.measuring.open_loop import due_times, load_is_offered
 from parity.serving.measuring.services import Networks, service
 from parity.serving.measuring.traced_pool import TracedPool
 from parity.serving.measuring.workers import Computing, Sleeping
+from parity.serving.pools import ENGINES
 from parity.serving.simulation import Cluster, Setting, arms, choice, figures, simulate, sweep
 from parity.storage.files import write_json, write_text
 from parity.training import Hardware

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from parity.coded_model import CodedModel
 from parity.coders import LinearDecoder, LinearEncoder
-from parity.serving import ENGINES, CodedServer, Policy, make_pool
+from parity.serving import CodedServer, Policy, make_pool
+from parity.serving.pools import ENGINES
 
 WORKERS, SERVICE, RATE = 8, 0.1, 40.0
 QUERY, PREDICTION = (1, 28, 28), (10,)

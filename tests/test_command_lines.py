@@ -141,7 +141,7 @@ def test_evaluate_names_what_does_not_fit(
     assert evaluate(*named, "--experiment_name", "mlp_k2_add", "--reload", "../../named/checkpoints/last") == 1
     assert "has no checkpoint" in capsys.readouterr().err
     assert evaluate(*named, "--experiment_name", "mlp_k2_add", "--json", str(digits_base)) == 1
-    assert "that is a folder" in capsys.readouterr().err
+    assert "is a folder" in capsys.readouterr().err
     val = (*named, "--experiment_name", "mlp_k2_add", "--split", "val", "--set", "data.batch_size=8")
     assert evaluate(*val) == 0
     assert "/ 100 correct" in capsys.readouterr().out  # the run's own validation split

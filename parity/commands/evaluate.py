@@ -97,15 +97,11 @@ def evaluate(args: argparse.Namespace) -> None:
     from parity.evaluation.unavailability import write_png
     from parity.runs.evaluation import run_evaluation
     from parity.runs.naming import named_run
-    from parity.storage.files import check_writable, write_json
+    from parity.storage.files import check_output, write_json, write_output
     from parity.terminal import print_line
 
     experiment = named_run(args, args.experiment_name)
-    if args.json:
-        args.json = args.json.resolve()  # else a link would be replaced, /dev/stdout among them
-        if not (args.json.is_file() if args.json.exists() else args.json.parent.is_dir()):
-            raise ParityError(f"--json {args.json}: that is a folder or a device, or its folder does not exist.")
-        check_writable(args.json.parent)
+    output = check_output(args.json) if args.json else None
     results: dict[str, Any] = run_evaluation(
         experiment,
         reload=args.reload,
@@ -115,6 +111,8 @@ def evaluate(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         accelerator=args.accelerator,
     )
+    if output is not None:  # before anything is shown: who reads that may have gone
+        write_output(output, results)
     show(results)
     if args.weights is None:
         path = experiment.save_dir / f"evaluation_{args.split}_{args.reload}{'_ema' * args.ema}.json"
@@ -122,8 +120,6 @@ def evaluate(args: argparse.Namespace) -> None:
         if "unavailability" in results:
             write_png(results["unavailability"], path.with_suffix(".png"))
             print_line(f"as a picture: {path.with_suffix('.png')}")
-    if args.json:
-        write_json(args.json, results)
 
 
 def compare(args: argparse.Namespace) -> None:
@@ -135,7 +131,7 @@ def compare(args: argparse.Namespace) -> None:
     from parity.evaluation.tables import show_comparison
     from parity.runs.comparison import run_comparison
     from parity.runs.naming import named_run
-    from parity.storage.files import check_writable, write_json
+    from parity.storage.files import check_output, check_writable, write_output
     from parity.wandb_server import check_wandb_project
 
     if args.wandb_logger:
@@ -145,6 +141,7 @@ def compare(args: argparse.Namespace) -> None:
     if args.report:
         check_writable(args.report)
         check_formats(args.format)
+    output = check_output(args.json) if args.json else None
     experiments = [experiment for name in args.compare for experiment in _found(args, name)]
     experiments = list({experiment.save_dir.resolve(): experiment for experiment in experiments}.values())
     trained = [experiment for experiment in experiments if experiment.available_checkpoints()]
@@ -165,11 +162,11 @@ def compare(args: argparse.Namespace) -> None:
         accelerator=args.accelerator,
         together=bool(args.seeds),
     )
+    if output is not None:  # before anything is shown: who reads that may have gone
+        write_output(output, plain(results))
+    files = write_report(results, args.report, args.format) if args.report else []
     show_comparison(results)
-    if args.json:
-        write_json(args.json, plain(results))
     if args.report:
-        files = write_report(results, args.report, args.format)
         print(f"written to {args.report}: open {args.report / 'report.html'}")
         if args.wandb_logger:
             log_report(files, args.wandb_project, f"{args.dataset} {args.split}")

@@ -116,6 +116,35 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
+def check_output(path: Path) -> Path:
+    """Return where a result goes that a user asked for by its path, with links followed.
+
+    Raises:
+        ParityError: it is a folder, or cannot be written to.
+    """
+    path = path.resolve()  # else a link would be replaced, /dev/stdout among them
+    if path.is_dir() or not path.parent.is_dir():
+        raise ParityError(f"{path} is a folder, or its folder does not exist: name a file.")
+    if not path.exists() or path.is_file():
+        check_writable(path.parent)
+    elif not os.access(path, os.W_OK):
+        raise ParityError(f"{path} cannot be written to: name another file.")
+    return path
+
+
+def write_output(path: Path, content: Any) -> None:
+    """Write plain values as JSON to a path of ``check_output``: a file whole or not at all, a device or a pipe as it is.
+
+    Raises:
+        ParityError: there is no space left, or it cannot be written to.
+    """
+    if path.exists() and not path.is_file():
+        with disk_errors(path), path.open("w") as opened:
+            opened.write(json.dumps(content, indent=2) + "\n")
+    else:
+        write_json(path, content)
+
+
 def read_json(path: Path, of: str) -> dict[str, Any]:
     """Read a JSON file that holds an object.
 

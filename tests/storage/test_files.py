@@ -1,13 +1,23 @@
 """Files appear whole or not at all, whatever a killed process has left and whatever the file system cannot do."""
 
 import errno
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from parity.errors import ParityError
-from parity.storage.files import check_writable, disk_errors, read_json, remove_temporaries, write_json, write_text
+from parity.storage.files import (
+    check_output,
+    check_writable,
+    disk_errors,
+    read_json,
+    remove_temporaries,
+    write_json,
+    write_output,
+    write_text,
+)
 
 
 def temporary(path: Path) -> Path:
@@ -102,3 +112,21 @@ def test_what_is_not_a_file_is_not_replaced_by_one(tmp_path: Path) -> None:
 def test_a_file_system_without_files_is_named() -> None:
     with pytest.raises(ParityError, match="/proc/self/runs cannot be written"):
         check_writable(Path("/proc/self/runs"))
+
+
+def test_results_go_into_a_pipe_and_through_a_link(tmp_path: Path) -> None:
+    pipe, link, target = tmp_path / "pipe", tmp_path / "link", tmp_path / "target.json"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_output(check_output(pipe), {"accuracy": 1})
+        assert json.loads(os.read(reader, 1000)) == {"accuracy": 1}
+    finally:
+        os.close(reader)
+    assert not pipe.is_file()
+    link.symlink_to(target)
+    write_output(check_output(link), {"accuracy": 2})
+    assert link.is_symlink()
+    assert json.loads(target.read_text()) == {"accuracy": 2}
+    with pytest.raises(ParityError, match="is a folder"):
+        check_output(tmp_path)
