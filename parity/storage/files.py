@@ -133,7 +133,7 @@ def check_output(path: Path) -> Path:
 
 
 def write_output(path: Path, content: Any) -> None:
-    """Write plain values as JSON to a path of ``check_output``: a file whole or not at all, a device or a pipe as it is.
+    """Write plain values as JSON to a path of ``check_output``: a file whole or not at all, anything else as it is.
 
     Raises:
         ParityError: there is no space left, or it cannot be written to.
