@@ -8,7 +8,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from parity.versions import __version__
 
 __all__ = ["CodedModel", "__version__", "evaluate", "load", "protect", "zoo"]
 

@@ -6,8 +6,9 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 
-from parity import __version__, commands
+from parity import commands
 from parity.command_line import run_command
+from parity.versions import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

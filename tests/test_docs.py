@@ -12,7 +12,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 _PYTHON = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
-ELSEWHERE = {"training.md": "tests/training/test_train_model.py", "extending.md": "tests/test_extending.py"}
+ELSEWHERE = {
+    "training.md": "tests/training/test_train_model.py",
+    "extending.md": "tests/test_extending.py",
+    "export.md": "tests/export/test_page.py",
+}
 
 
 def code_of(page: Path) -> str:

@@ -54,6 +54,7 @@ def test_folders_beside_a_script_do_not_shadow_the_package(tmp_path: Path, besid
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, clone)
     (package / "__init__.py").write_text("HERE = True\n")
+    shutil.copy(ROOT / "parity" / "versions.py", package)
     (package / "experiments").mkdir()
     (package / "experiments" / "__init__.py").write_text("HERE = True\n")
     as_makefile_installs(clone, tmp_path / "site")

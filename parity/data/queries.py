@@ -209,7 +209,7 @@ def groups_of(
         options: of ``QueriesDataModule``.
 
     Raises:
-        ParityError: the data cannot be used; one sentence says why.
+        ParityError: the data cannot be used; the message names the reason.
     """
     if isinstance(data, GroupDataModule):
         if val_data is not None or test_data is not None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import cloudpickle
 
-import parity
 from parity.errors import ParityError, cause
 
 
@@ -39,7 +38,7 @@ def _own_modules() -> list[ModuleType]:
     """Return the modules that only this process can import: all that are not installed."""
     paths = sysconfig.get_paths()
     installed = [paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"], *site.getsitepackages()]
-    installed += [site.getusersitepackages(), *parity.__path__]
+    installed += [site.getusersitepackages(), str(Path(__file__).parents[1])]
     folders = tuple(f"{Path(folder).resolve()}/" for folder in installed)
     known = [module for name, module in list(sys.modules.items()) if name != "__main__"]
     return [module for module in known if (file := _file(module)) is not None and not file.startswith(folders)]

@@ -1,4 +1,5 @@
 import importlib
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -77,8 +78,10 @@ def test_own_network_and_data_live_outside_the_package(
     experiment = Experiment("Dice", "tiny_k2_add")
     assert experiment.save_dir == Path("experiments/Dice/mine/tiny_k2_add")
     assert experiment.load_test_metrics()["test/overall_top1"] > 0.5
-    assert train("--list", "--experiments_path", str(own)) == 0
-    assert "mine: tiny_base tiny_k2_add" in capsys.readouterr().out
+    capsys.readouterr()
+    assert train("--list", "--json", "--experiments_path", str(own)) == 0
+    listed = {row["experiment"] for row in json.loads(capsys.readouterr().out) if row["collection"] == "mine"}
+    assert listed == {"tiny_base", "tiny_k2_add"}
 
 
 def test_a_collection_may_make_its_networks_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +190,9 @@ def test_the_command_that_trains_an_experiment_names_its_folders(
     monkeypatch.setattr(settings, "EXPERIMENTS_PATHS", (of_environment,))
     catalogue.add_experiments_path(named)
     command = Experiment("Digits", "mine_base").command()
-    assert command == f"python train.py --dataset Digits --experiment_name mine_base --experiments_path '{named}'"
+    assert (
+        command == f"python -m parity train --dataset Digits --experiment_name mine_base --experiments_path '{named}'"
+    )
 
 
 def test_a_folder_may_be_given_from_home(
@@ -196,8 +201,9 @@ def test_a_folder_may_be_given_from_home(
     monkeypatch.setattr(catalogue, "_added_paths", [])
     monkeypatch.setenv("HOME", str(tmp_path))
     write(tmp_path / "own5" / "Digits" / "at_home", "CONFIGS = {'home_base': {}}")
-    assert train("--list", "--experiments_path", "~/own5") == 0
-    assert "at_home: home_base" in capsys.readouterr().out
+    assert train("--list", "--json", "--experiments_path", "~/own5") == 0
+    listed = [row["experiment"] for row in json.loads(capsys.readouterr().out) if row["collection"] == "at_home"]
+    assert listed == ["home_base"]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_a_run_becomes_an_artefact(export: Command, runs: Path, capsys: pytest.C
     manifest = coded.manifest
     assert (manifest["name"], manifest["licences"]) == ("digits", {"data": "CC BY 4.0"})
     assert manifest["input_range"] == [0.0, 1.0]
-    assert manifest["command"].startswith("python train.py --dataset Digits --experiment_name mlp_k2_add --set")
+    assert manifest["command"].startswith("python -m parity train --dataset Digits --experiment_name mlp_k2_add --set")
     measured = experiment.load_test_metrics()["test/overall_top1"]
     assert manifest["accuracies"]["A_d"]["1"]["overall_top1"] == pytest.approx(measured)
     stored = json.loads((experiment.save_dir / "config.json").read_text())["base_weights_sha256"]
@@ -51,7 +51,7 @@ def test_a_run_becomes_an_artefact(export: Command, runs: Path, capsys: pytest.C
     ("arguments", "message"),
     [
         (["--base_directory", "runs", "--dataset", "Digits"], "name a --dataset and an --experiment_name"),
-        ([*RUNS, "mlp_k3_add"], "train first, with python train.py"),
+        ([*RUNS, "mlp_k3_add"], "train first, with python -m parity train"),
         ([*RUNS, "mlp_base"], "mlp_base is a base model, which has no code"),
         ([*RUNS, "mlp_k2_ad"], "did you mean 'mlp_k2_add'?"),
         ([*RUNS, "mlp_k3_add", "--licence", "CC0"], "--licence takes OF=LICENCE"),

@@ -14,7 +14,7 @@ from parity.serving.measuring.record import Record
 
 
 class NotAnswered(Exception):
-    """A query gets no answer; the message is a word or two that say why."""
+    """A query gets no answer; the message is the reason, in a word or two."""
 
 
 Ask = Callable[[int], Awaitable[str]]

@@ -45,7 +45,7 @@ class Cell:
         return self.load * self.setting.workers / self.setting.service
 
     def names(self) -> Row:
-        """Return what tells the cell from others, as columns of a table."""
+        """Return what distinguishes the cell from others, as columns of a table."""
         setting = self.setting
         return {
             "workers": setting.workers, "k": setting.k, "r": setting.r,
