@@ -76,9 +76,8 @@ class CodedModel(nn.Module):
         if not self.parity_models:
             shape = self.decoder.parity_shape(self.decoder.prediction_shape)
             return parity_queries.new_empty(len(parity_queries), 0, *shape)
-        return torch.stack(
-            [model(asked) for model, asked in zip(self.parity_models, parity_queries.unbind(1), strict=True)], dim=1
-        )
+        outputs = [model(asked) for model, asked in zip(self.parity_models, parity_queries.unbind(1), strict=True)]
+        return torch.stack(outputs, dim=1) if len(outputs) > 1 else outputs[0].unsqueeze(1)
 
     def base_predictions(self, queries: Tensor, base_outputs: Tensor) -> Tensor:
         """Return what the base model predicts for the queries themselves, with no output unavailable.

@@ -78,9 +78,6 @@ def split_trainer_args(trainer: Mapping[str, Any], track_grad_norm: bool = False
         raise ParityError(f"trainer.{refused[0]} is not supported: a run is counted in epochs, validated after each.")
     if (precision := trainer.get("precision", "32-true")) not in PRECISIONS:
         raise ParityError(f"trainer.precision = {precision} is not supported: 32-true, bf16-mixed and 16-mixed are.")
-    if precision == "16-mixed" and (track_grad_norm or trainer.get("gradient_clip_val") is not None):
-        what = "gradient_clip_val" if trainer.get("gradient_clip_val") is not None else "track_grad_norm"
-        raise ParityError(f"{what} does not work with precision 16-mixed, which scales gradients: use bf16-mixed.")
     for name, most in (("max_epochs", int), ("accumulate_grad_batches", int), ("gradient_clip_val", (int, float))):
         value = trainer.get(name)
         if value is not None and (not isinstance(value, most) or isinstance(value, bool) or not value > 0):

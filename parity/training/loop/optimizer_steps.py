@@ -1,12 +1,17 @@
-"""Optimiser steps: gradients accumulated, measured, clipped, and what moves with every step."""
+"""Optimiser steps: gradients accumulated, measured, clipped, and what moves with every step.
+
+Lightning's own way through a step, by strategy and precision, is as long as a tenth of a small network's step: it is
+taken here directly. A callback's hooks around it are called where it has them.
+"""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim.lr_scheduler import LRScheduler
 
 from parity.training.objectives.averaging import RunningAverage
@@ -43,8 +48,17 @@ class OptimizerSteps:
         optimizer, schedule = module.optimizers(), module.lr_schedulers()
         assert isinstance(optimizer, LightningOptimizer), "there is one optimiser"
         assert isinstance(schedule, LRScheduler | None), "there is one schedule at most"
-        self._module, self._optimizer, self._schedule, self._average = module, optimizer, schedule, average
+        self._module, self._counted, self._optimizer = module, optimizer, optimizer.optimizer
+        self._schedule, self._average = schedule, average
         self._parameters, self._options, self._num_batches = list(parameters), options, num_batches
+        trainer = module.trainer
+        self._strategy = trainer.strategy
+        self._scaler: GradScaler | None = getattr(self._strategy.precision_plugin, "scaler", None)
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        self._listeners = {
+            hook: [each for each in callbacks if is_overridden(hook, each, pl.Callback)]
+            for hook in ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
+        }
 
     def take(self, loss: Tensor, batch: int) -> Tensor | None:
         """Add the gradients of a batch's loss, and where they are due, step.
@@ -56,21 +70,51 @@ class OptimizerSteps:
         Returns:
             The norm of the gradients, scalar, if there was a step and it is tracked.
         """
-        every, norm = self._options.accumulate_grad_batches, None
-        self._module.manual_backward(loss if every == 1 else loss / every)
+        every = self._options.accumulate_grad_batches
+        self._backward(loss if every == 1 else loss / every)
         if batch % every and batch != self._num_batches:
             return None
-        if self._options.track_grad_norm:
-            norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
-        if (value := self._options.gradient_clip_val) is not None:
-            self._module.clip_gradients(self._optimizer.optimizer, value, self._options.gradient_clip_algorithm)
-        self._optimizer.step()
+        norm = self._measure_and_clip()
+        self._call("on_before_optimizer_step", self._optimizer)
+        self._counted._on_before_step()
+        if self._scaler is None:
+            self._optimizer.step()
+        else:
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+        self._counted._on_after_step()
         self._optimizer.zero_grad()
         if self._average is not None:
             self._average.update()
         if self._schedule is not None:
             self._schedule.step()
         return norm
+
+    def _backward(self, loss: Tensor) -> None:
+        self._call("on_before_backward", loss)
+        self._strategy.pre_backward(loss)  # where there are several processes, they average their gradients
+        self._module.backward(loss if self._scaler is None else self._scaler.scale(loss))
+        self._strategy.post_backward(loss)
+        self._call("on_after_backward")
+
+    def _measure_and_clip(self) -> Tensor | None:
+        """Clip the gradients, if they are to be, and return their norm before, if it is tracked."""
+        norm, longest = None, self._options.gradient_clip_val
+        if self._scaler is not None and (longest is not None or self._options.track_grad_norm):
+            self._scaler.unscale_(self._optimizer)
+        if self._options.track_grad_norm:
+            norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        if longest is not None and self._options.gradient_clip_algorithm == "value":
+            nn.utils.clip_grad_value_(self._parameters, longest)
+        elif longest is not None:
+            nn.utils.clip_grad_norm_(self._parameters, longest)
+        return norm
+
+    def _call(self, hook: str, *arguments: object) -> None:
+        """Call a hook of the module and of the callbacks that have it."""
+        getattr(self._module, hook)(*arguments)
+        for listener in self._listeners[hook]:
+            getattr(listener, hook)(self._module.trainer, self._module, *arguments)
 
     def state(self, batches: int) -> dict[str, Any]:
         """Return, on the CPU, the gradients that wait for a step after so many batches of an epoch."""

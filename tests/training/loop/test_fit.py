@@ -28,7 +28,6 @@ from parity.training import (
 )
 from parity.training.loggers.epoch_table import EpochTable, read_table
 from parity.training.loop.checkpoints import check_checkpoint
-from parity.training.loop.hardware import split_trainer_args
 
 CPU = Hardware("cpu")
 
@@ -193,15 +192,6 @@ def test_clipping_and_gradient_norm(tmp_path: Path) -> None:
         norms.append(float(torch.nn.utils.get_total_norm(steps)))
         assert float(read_table(folder / "metrics.csv")[0]["train/grad_norm"]) == pytest.approx(norms[0], rel=1e-4)
     assert norms[1] == pytest.approx(1e-3, rel=1e-3)
-
-
-@pytest.mark.parametrize("asked", [({"gradient_clip_val": 1.0}, False), ({}, True)])
-def test_scaled_gradients_are_neither_clipped_nor_measured(asked: tuple[dict[str, float], bool]) -> None:
-    trainer, track = asked
-    with pytest.raises(ParityError, match="does not work with precision 16-mixed, which scales gradients"):
-        split_trainer_args({"precision": "16-mixed"} | trainer, track)
-    options, _ = split_trainer_args({"precision": "bf16-mixed"} | trainer, track)
-    assert (options.gradient_clip_val, options.track_grad_norm) == (trainer.get("gradient_clip_val"), track)
 
 
 def test_the_schedule_moves_with_every_step_and_is_resumed(tmp_path: Path) -> None:
