@@ -255,6 +255,13 @@ TABLES: dict[str, Callable[[], str]] = {
     "study_jobs": Plain(
         "study_jobs", {"": "what", "--jobs 1": "one", "--jobs 2": "two", "ratio": "ratio", "reach": "reach"}
     ),
+    "serving_soak": Plain(
+        "serving_soak",
+        {"faults": "faults", "SIGKILL": "killed", "SIGSTOP": "stopped", "stopped for 1 s": "stopped_for_a_second",
+         "at parity workers": "at_parity_workers", "queries": "queries", "answered once": "answered", "wrong": "wrong",
+         "rebuilt": "rebuilt", "p99, ms": "{p99_ms:.0f}", "longest, ms": "{longest_ms:.0f}",
+         "SIGKILL to full strength, s": "{killed_to_full_strength_s:.1f}"},
+    ),
     "chaos": Plain("chaos", {"": "what", "count": "value"}),
     "published_addition": Plain("published/addition", _KLOST),
     "published_addition_speech": Plain("published/addition_speech", {"k": "k", "accuracy, %": "A_d"}),

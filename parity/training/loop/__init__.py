@@ -11,9 +11,9 @@ For speed:
   iterates over a loader before it sets the epoch of ``loader.sampler``, and looks for ``batch_sampler`` beside it.
 - ``PYTORCH_NVML_BASED_CUDA_CHECK=0`` without a GPU (``fit``): Lightning lets torch ask NVML whether there is one, which
   optimisers do in each step. Asking takes 0.18 ms, a tenth of the step or less.
-- ``OptimizerSteps`` takes steps itself, not by ``manual_backward`` and ``LightningOptimizer.step``, which look for hooks
-  of every callback three times a step: 9 % of an epoch's time, in turn (0.917 and 0.840 s). It counts steps as these
-  do, calls the strategy around the backward pass, uses the precision's scaler, and the hooks that callbacks have.
+- ``OptimizerSteps`` takes steps itself, not by ``manual_backward`` and ``LightningOptimizer.step``, which look for
+  hooks of every callback three times a step: 9 % of an epoch's time, in turn (0.917 and 0.840 s). It counts steps as
+  these do, calls the strategy around the backward pass, uses the precision's scaler, and the hooks that callbacks have.
 - Accuracies and losses stay on the device until the epoch ends (``epoch_record``), instead of ``self.log`` in
   each step: nothing in a step waits for the device.
 - ``DirectCheckpointIO`` (``checkpoints``): Lightning's own makes a second copy in memory and one in /tmp.
