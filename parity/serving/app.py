@@ -1,6 +1,7 @@
 """The service over HTTP, as an ASGI application."""
 
 import asyncio
+import contextlib
 import math
 import re
 import time
@@ -63,6 +64,7 @@ class _Pages:
     async def predict(self, request: Request) -> Response:
         """Return the prediction for one query, and where it comes from."""
         if (refusal := self._service.server.refusal()) is not None:
+            await self._discard(request)
             raise HTTPException(503, refusal, _AGAIN | _CLOSE)
         if self._requests >= self._service.server.policy.most_waiting:
             raise _unanswered(Unanswered(Reason.REFUSED))
@@ -71,6 +73,16 @@ class _Pages:
             return await self._predict(request)
         finally:
             self._requests -= 1
+
+    async def _discard(self, request: Request) -> None:
+        """Read a body, and drop it: a connection that is closed before all of it was sent breaks, answer and all."""
+        left = most_bytes(self._service.servable.query_shape)
+        with contextlib.suppress(TimeoutError, ClientDisconnect):
+            async with asyncio.timeout(self._service.server.policy.deadline):
+                async for chunk in request.stream():
+                    left -= len(chunk)
+                    if left < 0:
+                        return
 
     async def _predict(self, request: Request) -> Response:
         arrived = time.monotonic()

@@ -362,6 +362,22 @@ def test_a_body_that_does_not_arrive_is_not_waited_for() -> None:
     run(test)
 
 
+def test_a_query_that_is_refused_at_the_end_is_read_first_so_that_its_connection_does_not_break() -> None:
+    async def test() -> None:
+        async with running(Policy(deadline=0.05)) as app:
+            await app.service.server.close()
+            sending = Connection(chunk(b'{"query":'), chunk(b"[]}", more=False))
+            endless = Connection(*[chunk(b" " * 1024)] * 10**6)
+            silent = Connection()
+            for client in (sending, endless, silent):
+                await app.app(scope(), client.receive, client.send)
+                assert client.status == 503
+            assert sending.taken == 2
+            assert endless.taken * 1024 <= most_bytes(SHAPE) + 1024
+
+    run(test)
+
+
 def test_a_client_that_hangs_up_is_forgotten_and_its_group_unharmed() -> None:
     async def test() -> None:
         async with running(Policy(group_timeout=SOON, deadline=SOON)) as app:

@@ -87,14 +87,16 @@ class RayEngine(Generic[Q, P]):
             except Exception:
                 _log.exception("a call of a Ray actor failed")
 
-    def _signal(self, node: str, process: int, signum: int) -> None:
-        """Send a signal to an actor's process, wherever it is."""
+    def _signal(self, node: str, process: int, signum: int) -> "Future[None]":
+        """Send a signal to an actor's process, wherever it is; the future is done once it has arrived, or failed to."""
         if node == self._ray.get_runtime_context().get_node_id():
             with suppress(ProcessLookupError):
                 send_signal(process, signum)
-            return
+            return _done()
         strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
-        self._signal_there.options(num_cpus=0, max_retries=0, scheduling_strategy=strategy).remote(process, signum)
+        there = self._signal_there.options(num_cpus=0, max_retries=0, scheduling_strategy=strategy)
+        sent: Future[None] = there.remote(process, signum).future()
+        return sent
 
     def _check_size(self, cpus: int) -> None:
         there = self._ray.cluster_resources().get("CPU", 0)
@@ -103,6 +105,12 @@ class RayEngine(Generic[Q, P]):
                 f"the Ray cluster has {there:g} CPUs, and the workers need {cpus}, one for each of their threads: "
                 f"use fewer workers, or a larger cluster."
             )
+
+
+def _done() -> "Future[None]":
+    done: Future[None] = Future()
+    done.set_result(None)
+    return done
 
 
 class _Actor(Generic[Q, P]):
@@ -122,25 +130,26 @@ class _Actor(Generic[Q, P]):
         actor: Any,
         reports: Reports[P],
         call: Callable[[Callable[[], None]], None],
-        send_signal: Callable[[str, int, int], None],
+        send_signal: Callable[[str, int, int], Future[None]],
     ) -> None:
         self._ray, self._actor, self._reports = ray, actor, reports
         self._call, self._send_signal = call, send_signal
         self._where: Future[tuple[str, int]] = actor.where.options(concurrency_group=_WATCH).remote().future()
+        self._signals: Future[Any] = self._where  # is done once all signals that were sent have arrived
         self._dead = threading.Event()
         self._hear_from(actor.watch.options(concurrency_group=_WATCH).remote())
 
     def give(self, payloads: Sequence[Q], slowness: float) -> None:
-        self._call(partial(self._ask, payloads, slowness))
+        self._after_signals(partial(self._ask, payloads, slowness))
 
     def stall(self) -> None:
-        self._send(signal.SIGSTOP)
+        self._send_in_turn(signal.SIGSTOP)
 
     def release(self) -> None:
-        self._send(signal.SIGCONT)
+        self._send_in_turn(signal.SIGCONT)
 
     def kill(self) -> None:
-        self._send(signal.SIGKILL)
+        self._where.add_done_callback(lambda _: self._call(self._kill_now))  # whatever else is on its way
 
     def end(self) -> None:
         self._call(partial(self._ray.kill, self._actor))  # also one that is not there yet
@@ -148,13 +157,23 @@ class _Actor(Generic[Q, P]):
     def ended(self, timeout: float) -> bool:
         return self._dead.wait(timeout)
 
-    def _send(self, signum: int) -> None:
-        """Send a signal as soon as it is known where to."""
-        self._where.add_done_callback(lambda where: self._call(partial(self._send_now, where, signum)))
+    def _after_signals(self, call: Callable[[], None]) -> None:
+        """Make a call once the signals before it have arrived: one to another machine takes longer than a batch."""
+        self._signals.add_done_callback(lambda _: self._call(call))
 
-    def _send_now(self, where: "Future[tuple[str, int]]", signum: int) -> None:
-        if not self._dead.is_set() and where.exception() is None:
-            self._send_signal(*where.result(), signum)
+    def _send_in_turn(self, signum: int) -> None:
+        """Send a signal after those before it, and ahead of what the actor is given later."""
+        arrived: Future[None] = Future()
+        self._after_signals(lambda: self._send_now(signum).add_done_callback(lambda _: arrived.set_result(None)))
+        self._signals = arrived
+
+    def _kill_now(self) -> None:
+        self._send_now(signal.SIGKILL)
+
+    def _send_now(self, signum: int) -> "Future[None]":
+        if self._dead.is_set() or self._where.exception() is not None:
+            return _done()
+        return self._send_signal(*self._where.result(), signum)
 
     def _ask(self, payloads: Sequence[Q], slowness: float) -> None:
         self._hear_from(self._actor.answer.remote(pack((payloads, slowness))))

@@ -10,7 +10,7 @@ from parity.serving.pools.processes import ProcessEngine
 from parity.serving.pools.ray_actors import RayEngine
 from parity.serving.pools.ray_connection import LOCAL_RAY, add_node, local_node
 from parity.serving.pools.threads import ThreadEngine
-from tests.serving.pools.harness import PATIENT, SOON, Outputs, Serving, double
+from tests.serving.pools.harness import PATIENT, Outputs, Serving, double
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +45,16 @@ def make_engine(request: pytest.FixtureRequest) -> Callable[..., Engine]:
 @pytest.fixture(scope="module")
 def shared(make_engine: Callable[..., Engine]) -> Iterator[Serving]:
     """Two workers and one in a second pool, which take up to three tasks at once, for all tests of the module."""
-    serving = Serving(Pool(make_engine([double, double]), [2, 1], 0, Outputs(), Batching(3), PATIENT))
-    yield serving
-    assert serving.pool.drain(SOON)
+    with Serving(Pool(make_engine([double, double]), [2, 1], 0, Outputs(), Batching(3), PATIENT)) as serving:
+        yield serving
 
 
 @pytest.fixture
-def serving(shared: Serving) -> Serving:
-    """The shared pool, at full strength, with nothing that was left over."""
+def serving(shared: Serving) -> Iterator[Serving]:
+    """The shared pool, at full strength; what a test that fails leaves behind is gone before the next one."""
     shared.wait_for_full_strength()
-    assert shared.heard.reports.empty()
-    return shared
+    yield shared
+    for worker in range(3):
+        shared.pool.faults.release(worker)
+    shared.wait_for_full_strength()
+    assert not shared.forget()

@@ -48,11 +48,18 @@ class Heard:
 
 
 class Serving:
-    """A pool that has been started, and what it reports."""
+    """A pool that has been started, and what it reports; as a context, it ends the pool, also when the test fails."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool, self.heard = pool, Heard()
         pool.start(self.heard)
+
+    def __enter__(self) -> "Serving":
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        ended = self.pool.drain(SOON if error is None else 0.0)
+        assert ended or error is not None
 
     def health(self, worker: int) -> WorkerHealth:
         return self.pool.health()[worker]
@@ -67,21 +74,17 @@ class Serving:
         self.wait_for(lambda: all(worker.state is WorkerState.IDLE for worker in self.pool.health()))
 
     def give_work_to(self, worker: int) -> int:
-        """Submit tasks, whose numbers are their payloads, until a stalled worker has one and keeps it; return that.
-
-        A signal to a worker of another machine takes a while.
-        """
+        """Submit tasks, whose numbers are their payloads, until a stalled worker has one; return that."""
         task = 1000
-        while True:
+        while (stuck := self.health(worker).task) is None:
             self.wait_for(lambda: not any(self.pool.queued()))
             self.pool.submit(task, self.health(worker).pool, task, group=task)
             task += 1
-            stuck = self.health(worker).task
-            time.sleep(0.5 if stuck is not None else 0.02)
-            if stuck is not None and stuck == self.health(worker).task:
-                return stuck
+        return stuck
 
-    def forget(self) -> None:
-        """Drop what has been heard so far."""
+    def forget(self) -> list[tuple[int, object]]:
+        """Drop what has been heard so far, and return it."""
+        dropped = []
         while not self.heard.reports.empty():
-            self.heard.reports.get()
+            dropped.append(self.heard.reports.get())
+        return dropped

@@ -12,7 +12,7 @@ from parity.coded_model import CodedModel
 from parity.coders import LinearDecoder, LinearEncoder
 from parity.errors import ParityError
 from parity.serving.pools import Batching, WorkerFailed, make_pool
-from tests.serving.pools.harness import PATIENT, SOON, Serving
+from tests.serving.pools.harness import PATIENT, Serving
 
 
 class Sensitive(nn.Module):
@@ -33,44 +33,41 @@ def coded_model() -> CodedModel:
 @pytest.mark.parametrize("engine", ["threads", "processes"])
 def test_outputs_are_the_networks_own_bit_by_bit_of_single_queries_and_of_batches(engine: str) -> None:
     model = coded_model()
-    serving = Serving(make_pool(engine, model, 1, batching=Batching(4, batch_wait=0.2), supervision=PATIENT))
-    serving.wait_for_full_strength()
-    queries = torch.randn(4, 3)
-    for task, query in enumerate(queries):
-        serving.pool.submit(task, 0, query, group=task)
-    outputs = dict(serving.heard.next() for _ in range(4))
-    with torch.inference_mode():
-        assert torch.equal(torch.stack([outputs[task] for task in range(4)]), model.base_model(queries))
-    serving.pool.submit(4, 1, queries[0], group=4)
-    with torch.inference_mode():
-        assert torch.equal(serving.heard.next()[1], model.parity_models[0](queries[:1])[0])
-    assert serving.pool.drain(SOON)
+    with Serving(make_pool(engine, model, 1, batching=Batching(4, batch_wait=0.2), supervision=PATIENT)) as serving:
+        serving.wait_for_full_strength()
+        queries = torch.randn(4, 3)
+        for task, query in enumerate(queries):
+            serving.pool.submit(task, 0, query, group=task)
+        outputs = dict(serving.heard.next() for _ in range(4))
+        with torch.inference_mode():
+            assert torch.equal(torch.stack([outputs[task] for task in range(4)]), model.base_model(queries))
+        serving.pool.submit(4, 1, queries[0], group=4)
+        with torch.inference_mode():
+            assert torch.equal(serving.heard.next()[1], model.parity_models[0](queries[:1])[0])
 
 
 def test_an_output_that_is_none_is_a_failure_of_its_query_alone() -> None:
     model = coded_model()
-    serving = Serving(make_pool("threads", model, 1, batching=Batching(2, batch_wait=0.2), supervision=PATIENT))
-    serving.wait_for_full_strength()
-    serving.pool.submit(0, 0, torch.full((3,), 100.0), group=0)
-    serving.pool.submit(1, 0, torch.ones(3), group=1)
-    reports = dict(serving.heard.next() for _ in range(2))
-    assert isinstance(reports[0], WorkerFailed)
-    assert "NaN" in str(reports[0])
-    assert isinstance(reports[1], Tensor)
-    serving.pool.faults.damage(0)
-    serving.pool.submit(2, 0, torch.ones(3), group=2)
-    assert "NaN" in str(serving.heard.next()[1])
-    assert serving.pool.drain(SOON)
+    with Serving(make_pool("threads", model, 1, batching=Batching(2, batch_wait=0.2), supervision=PATIENT)) as serving:
+        serving.wait_for_full_strength()
+        serving.pool.submit(0, 0, torch.full((3,), 100.0), group=0)
+        serving.pool.submit(1, 0, torch.ones(3), group=1)
+        reports = dict(serving.heard.next() for _ in range(2))
+        assert isinstance(reports[0], WorkerFailed)
+        assert "NaN" in str(reports[0])
+        assert isinstance(reports[1], Tensor)
+        serving.pool.faults.damage(0)
+        serving.pool.submit(2, 0, torch.ones(3), group=2)
+        assert "NaN" in str(serving.heard.next()[1])
 
 
 def test_work_takes_the_networks_place() -> None:
     def shape(stack: Tensor) -> Tensor:
         return stack[:, :1]
 
-    serving = Serving(make_pool("threads", coded_model(), 1, work=[shape, lambda stack: stack[:, :2]]))
-    serving.wait_for(lambda: serving.health(0).restarts)
-    assert "shape (1,), not (2,)" in serving.health(0).error
-    assert serving.pool.drain(SOON)
+    with Serving(make_pool("threads", coded_model(), 1, work=[shape, lambda stack: stack[:, :2]])) as serving:
+        serving.wait_for(lambda: serving.health(0).restarts)
+        assert "shape (1,), not (2,)" in serving.health(0).error
 
 
 @pytest.mark.parametrize(

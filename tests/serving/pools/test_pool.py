@@ -113,23 +113,21 @@ def test_the_death_of_a_worker_without_a_task_is_noticed(serving: Serving) -> No
 
 def test_a_worker_that_is_silent_is_replaced_and_its_task_fails(make_engine: MakeEngine) -> None:
     supervision = Supervision(silent_after=0.2, replace_after=0.5, start_timeout=SOON, probe_after=SOON)
-    serving = Serving(Pool(make_engine([double]), [1], 0, Outputs(), supervision=supervision))
-    serving.wait_for_full_strength()
-    serving.pool.faults.stall(0)
-    serving.pool.submit(0, 0, 1, group=0)
-    serving.wait_for(lambda: serving.health(0).state is WorkerState.SILENT)
-    task, error = serving.heard.next()
-    assert (task, "not answered" in str(error)) == (0, True)
-    serving.pool.submit(1, 0, 1, group=1)
-    assert serving.heard.next() == (1, (2, (1,)))
-    assert serving.pool.drain(SOON)
+    with Serving(Pool(make_engine([double]), [1], 0, Outputs(), supervision=supervision)) as serving:
+        serving.wait_for_full_strength()
+        serving.pool.faults.stall(0)
+        serving.pool.submit(0, 0, 1, group=0)
+        serving.wait_for(lambda: serving.health(0).state is WorkerState.SILENT)
+        task, error = serving.heard.next()
+        assert (task, "not answered" in str(error)) == (0, True)
+        serving.pool.submit(1, 0, 1, group=1)
+        assert serving.heard.next() == (1, (2, (1,)))
 
 
 def test_draining_finishes_what_is_queued(make_engine: MakeEngine) -> None:
-    serving = Serving(Pool(make_engine([double]), [1], 0, Outputs(), supervision=PATIENT))
-    for task in range(5):
-        serving.pool.submit(task, 0, task, group=task)
-    assert serving.pool.drain(SOON)
+    with Serving(Pool(make_engine([double]), [1], 0, Outputs(), supervision=PATIENT)) as serving:
+        for task in range(5):
+            serving.pool.submit(task, 0, task, group=task)
     assert [serving.heard.next() for _ in range(5)] == [(task, (2 * task, (task,))) for task in range(5)]
 
 
@@ -144,10 +142,9 @@ class Unloadable:
 
 
 def test_a_worker_that_cannot_load_its_network_reports_why(make_engine: MakeEngine) -> None:
-    serving = Serving(Pool(make_engine([Unloadable()]), [1], 0, Outputs(), supervision=PATIENT))
-    serving.wait_for(lambda: serving.health(0).state is WorkerState.DEAD)
-    assert re.search("warm-up query.*network.is.not.here", serving.health(0).error)
-    assert serving.pool.drain(SOON)
+    with Serving(Pool(make_engine([Unloadable()]), [1], 0, Outputs(), supervision=PATIENT)) as serving:
+        serving.wait_for(lambda: serving.health(0).state is WorkerState.DEAD)
+        assert re.search("warm-up query.*network.is.not.here", serving.health(0).error)
 
 
 class ByHand:
@@ -247,10 +244,9 @@ def test_a_network_that_is_slow_by_nature_is_not_silent() -> None:
         return [(2 * number, tuple(numbers)) for number in numbers]
 
     supervision = Supervision(silent_after=0.001, replace_after=0.001)
-    serving = Serving(Pool(ThreadEngine([work]), [1], 0, Outputs(), supervision=supervision))
-    serving.pool.submit(0, 0, 1, group=0)
-    assert serving.heard.next() == (0, (2, (1,)))
-    assert serving.pool.drain(SOON)
+    with Serving(Pool(ThreadEngine([work]), [1], 0, Outputs(), supervision=supervision)) as serving:
+        serving.pool.submit(0, 0, 1, group=0)
+        assert serving.heard.next() == (0, (2, (1,)))
 
 
 def test_a_batch_that_is_not_full_waits_and_a_full_one_does_not(by_hand: MakeByHand) -> None:
@@ -290,17 +286,16 @@ def node(numbers: Sequence[int]) -> list[str]:
 
 def test_ray_workers_are_spread_over_the_nodes_of_a_cluster_that_outlives_them(cluster: str) -> None:
     engine: Engine = RayEngine([node], workers=2, address=cluster)
-    serving = Serving(Pool(engine, [2], 0, Outputs(), supervision=PATIENT))
-    serving.wait_for_full_strength()
-    for task in range(2):  # the longest idle worker is the next
-        serving.pool.submit(task, 0, task, group=task)
+    with Serving(Pool(engine, [2], 0, Outputs(), supervision=PATIENT)) as serving:
         serving.wait_for_full_strength()
-    nodes = {serving.heard.next()[1] for _ in range(2)}
-    assert len(nodes) == 2
-    for worker in range(2):
-        serving.pool.faults.kill(worker)
-        serving.wait_for(lambda worker=worker: serving.health(worker).restarts == 1)
-    serving.wait_for_full_strength()
-    assert serving.pool.drain(SOON)
+        for task in range(2):  # the longest idle worker is the next
+            serving.pool.submit(task, 0, task, group=task)
+            serving.wait_for_full_strength()
+        nodes = {serving.heard.next()[1] for _ in range(2)}
+        assert len(nodes) == 2
+        for worker in range(2):
+            serving.pool.faults.kill(worker)
+            serving.wait_for(lambda worker=worker: serving.health(worker).restarts == 1)
+        serving.wait_for_full_strength()
     engine = RayEngine([node], workers=1, address=cluster)
     engine.close()

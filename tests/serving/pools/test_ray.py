@@ -15,7 +15,7 @@ from parity.errors import ParityError
 from parity.serving.pools import Pool
 from parity.serving.pools.ray_actors import RayEngine
 from parity.serving.pools.ray_connection import LOCAL_RAY
-from tests.serving.pools.harness import PATIENT, SOON, Outputs, Serving
+from tests.serving.pools.harness import PATIENT, Outputs, Serving
 
 ray = pytest.importorskip("ray")
 
@@ -52,21 +52,20 @@ def local_ray() -> Iterator[None]:
 
 @pytest.mark.usefixtures("local_ray")
 def test_everything_binds_to_this_machine_alone_and_workers_are_as_nice_as_the_frontend() -> None:
-    serving = Serving(Pool(RayEngine([place], workers=1), [1], 0, Outputs(), supervision=PATIENT))
-    serving.pool.submit(0, 0, 1, group=0)
-    process, niceness = serving.heard.next()[1]
-    assert niceness == os.nice(0)
-    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    assert process in [each.pid for each in family]
-    addresses = {
-        connection.laddr.ip.removeprefix("::ffff:")
-        for each in family
-        for connection in each.net_connections(kind="inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
-    assert addresses == {"127.0.0.1"}
-    assert {psutil.Process(process).environ()[name] for name in LOCAL_RAY} == set(LOCAL_RAY.values())
-    assert serving.pool.drain(SOON)
+    with Serving(Pool(RayEngine([place], workers=1), [1], 0, Outputs(), supervision=PATIENT)) as serving:
+        serving.pool.submit(0, 0, 1, group=0)
+        process, niceness = serving.heard.next()[1]
+        assert niceness == os.nice(0)
+        family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        assert process in [each.pid for each in family]
+        addresses = {
+            connection.laddr.ip.removeprefix("::ffff:")
+            for each in family
+            for connection in each.net_connections(kind="inet")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        assert addresses == {"127.0.0.1"}
+        assert {psutil.Process(process).environ()[name] for name in LOCAL_RAY} == set(LOCAL_RAY.values())
     assert ray.is_initialized(), "another engine still uses it"
 
 
