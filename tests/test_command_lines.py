@@ -251,6 +251,16 @@ def test_a_single_process_trains_and_prints_whatever_ranks_lie_in_the_environmen
     assert len(Experiment("experiments/Digits/original/mlp_base").load_metrics()) == 5
 
 
+def test_few_files_may_be_open_and_nobody_is_at_home() -> None:
+    command = f"ulimit -n 48; unset HOME; exec {sys.executable} {ROOT / 'train.py'} --dataset Digits"
+    done = subprocess.run(
+        ["sh", "-c", f"{command} --experiment_name mlp_base --accelerator cpu --set trainer.max_epochs=1"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "epoch 1/1" in done.stdout
+
+
 def test_two_devices_in_a_batch_script_without_srun_train() -> None:
     done = run("--devices", "2", "--set", "trainer.max_epochs=1", environment=f"{LEFTOVERS} SLURM_NTASKS_PER_NODE=2")
     assert (done.returncode, done.stderr) == (0, "")
