@@ -16,6 +16,7 @@ ELSEWHERE = {
     "training.md": "tests/training/test_train_model.py",
     "extending.md": "tests/test_extending.py",
     "export.md": "tests/export/test_page.py",
+    "protect.md": "tests/protection/test_page.py",
 }
 
 
