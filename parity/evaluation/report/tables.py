@@ -84,7 +84,7 @@ def loss_in_words(lost: Numbers | None, a_a: float, a_d: float | None, measure: 
     does = "loses"
     if high < 0:
         does, value, low, high = "gains", -value, -high, -low
-    numbers = [f"{number + 0.0:.{digits}f}".replace("-", "−") for number in (value, low, high)]
+    numbers = [f"{round(number, digits) + 0.0:.{digits}f}".replace("-", "−") for number in (value, low, high)]
     if "sd" in lost:
         return (
             f"{does} {numbers[0]} ± {scale * lost['sd']:.{digits}f} {unit} (over seeds) when a worker is missing: "
