@@ -93,7 +93,27 @@ class Slow(_Checked):
 
 
 @dataclass(frozen=True)
-class Frozen(_Checked):
+class _Drawn(_Checked):
+    """Something happens to some random workers, which are drawn again and again."""
+
+    faulty: float = 1
+    every: float = 1.5
+
+    def disturb(self, workers: Workers, random: random.Random) -> Iterator[float]:
+        """Draw workers again and again."""
+        now = 0.0
+        while True:
+            for worker in random.sample(range(len(workers)), how_many(self.faulty, len(workers))):
+                self._befall(workers, worker, now)
+            now += self.every
+            yield now
+
+    def _befall(self, workers: Workers, worker: int, now: float) -> None:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Frozen(_Drawn):
     """Some random workers stop for a while.
 
     Args:
@@ -102,22 +122,14 @@ class Frozen(_Checked):
         freeze: seconds for which they stop.
     """
 
-    faulty: float = 1
-    every: float = 1.5
     freeze: float = 1.0
 
-    def disturb(self, workers: Workers, random: random.Random) -> Iterator[float]:
-        """Draw workers that stop again and again."""
-        now = 0.0
-        while True:
-            for worker in random.sample(range(len(workers)), how_many(self.faulty, len(workers))):
-                workers.freeze(now, worker, now + self.freeze)
-            now += self.every
-            yield now
+    def _befall(self, workers: Workers, worker: int, now: float) -> None:
+        workers.freeze(now, worker, now + self.freeze)
 
 
 @dataclass(frozen=True)
-class Killed(_Checked):
+class Killed(_Drawn):
     """Some random workers die and are replaced.
 
     Args:
@@ -126,22 +138,14 @@ class Killed(_Checked):
         restart: seconds until a replacement works.
     """
 
-    faulty: float = 1
-    every: float = 1.5
     restart: float = 1.0
 
-    def disturb(self, workers: Workers, random: random.Random) -> Iterator[float]:
-        """Draw workers that die again and again."""
-        now = 0.0
-        while True:
-            for worker in random.sample(range(len(workers)), how_many(self.faulty, len(workers))):
-                workers.kill(now, worker, now + self.restart)
-            now += self.every
-            yield now
+    def _befall(self, workers: Workers, worker: int, now: float) -> None:
+        workers.kill(now, worker, now + self.restart)
 
 
 @dataclass(frozen=True)
-class Lost(_Checked):
+class Lost(_Drawn):
     """Some random workers' next answers are lost.
 
     Args:
@@ -149,21 +153,12 @@ class Lost(_Checked):
         every: seconds between two draws.
     """
 
-    faulty: float = 1
-    every: float = 1.5
-
-    def disturb(self, workers: Workers, random: random.Random) -> Iterator[float]:
-        """Draw workers again and again."""
-        now = 0.0
-        while True:
-            for worker in random.sample(range(len(workers)), how_many(self.faulty, len(workers))):
-                workers.lose(worker)
-            now += self.every
-            yield now
+    def _befall(self, workers: Workers, worker: int, now: float) -> None:
+        workers.lose(worker)
 
 
 @dataclass(frozen=True)
-class Damaged(_Checked):
+class Damaged(_Drawn):
     """Some random workers' next answers are damaged.
 
     Args:
@@ -171,17 +166,8 @@ class Damaged(_Checked):
         every: seconds between two draws.
     """
 
-    faulty: float = 1
-    every: float = 1.5
-
-    def disturb(self, workers: Workers, random: random.Random) -> Iterator[float]:
-        """Draw workers again and again."""
-        now = 0.0
-        while True:
-            for worker in random.sample(range(len(workers)), how_many(self.faulty, len(workers))):
-                workers.damage(worker)
-            now += self.every
-            yield now
+    def _befall(self, workers: Workers, worker: int, now: float) -> None:
+        workers.damage(worker)
 
 
 _SMALLEST, _LARGEST = 128.0, 256.0  # megabytes of a transfer in the paper
