@@ -113,13 +113,13 @@ def evaluate(args: argparse.Namespace) -> None:
     )
     if output is not None:  # before anything is shown: who reads that may have gone
         write_output(output, results)
-    show(results)
+    path = experiment.save_dir / f"evaluation_{args.split}_{args.reload}{'_ema' * args.ema}.json"
     if args.weights is None:
-        path = experiment.save_dir / f"evaluation_{args.split}_{args.reload}{'_ema' * args.ema}.json"
         write_json(path, results)
-        if "unavailability" in results:
-            write_png(results["unavailability"], path.with_suffix(".png"))
-            print_line(f"as a picture: {path.with_suffix('.png')}")
+    show(results)
+    if args.weights is None and "unavailability" in results:
+        write_png(results["unavailability"], path.with_suffix(".png"))
+        print_line(f"as a picture: {path.with_suffix('.png')}")
 
 
 def compare(args: argparse.Namespace) -> None:
