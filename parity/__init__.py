@@ -20,6 +20,9 @@ _HOMES = {
     "protect": "parity.protection.protect",
 }
 
+_ROOMS = ("coders", "data", "protection", "tasks", "zoo")
+"""Whose names a user writes in full, as parity.data.Scaling."""
+
 if TYPE_CHECKING:
     from parity.coded_model import CodedModel
     from parity.evaluation.evaluate import evaluate
@@ -27,8 +30,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "zoo":
-        return importlib.import_module("parity.zoo")
+    if name in _ROOMS:
+        return importlib.import_module(f"parity.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'parity' has no attribute '{name}'")
     value = getattr(importlib.import_module(_HOMES[name]), name)

@@ -19,6 +19,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--reload", default="best", metavar="NAME", help="checkpoint: best, last or epoch_<N> (default: %(default)s)"
     )
     parser.add_argument("--ema", action="store_true", help="export the averaged weights of that checkpoint")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="export these weights instead of the run's")
     parser.add_argument("--accelerator", default="auto", help="auto, cpu, gpu, cuda or mps (default: %(default)s)")
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="folder to write (default: artefact in the run's folder)"
@@ -53,6 +54,7 @@ def main(args: argparse.Namespace) -> None:
         args.output,
         reload=args.reload,
         ema=args.ema,
+        weights=args.weights,
         accelerator=args.accelerator,
         onnx=args.onnx,
         name=args.name,

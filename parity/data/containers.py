@@ -83,6 +83,8 @@ def read_queries(data: Any, where: str, names: Names = Names(), size: int | None
     Raises:
         ParityError: it is none of these, empty, of several shapes, or too large to be held in memory.
     """
+    if isinstance(data, type):
+        raise ParityError(f"{where} is a class: make an object of it, {data.__name__}(...).")
     if isinstance(data, str | Path):
         return _of_folder(user_path(data), size)
     if _is_table(data):
@@ -95,6 +97,8 @@ def read_queries(data: Any, where: str, names: Names = Names(), size: int | None
         return _of_items(data, where, names)
     if isinstance(data, Iterable) and not isinstance(data, bytes):
         return _of_stream(data, where, names)
+    if hasattr(data, "__getitem__") and not isinstance(data, str | bytes):
+        raise ParityError(f"{where} has no length: give {type(data).__name__} a __len__, the number of its items.")
     raise ParityError(
         f"{where} is a {type(data).__name__}: hand over arrays (X, y), a Dataset, a DataLoader, a DataFrame, a folder "
         "of images, or one of our datamodules."
@@ -107,14 +111,19 @@ def _is_table(data: Any) -> bool:
 
 
 def _is_array(value: Any) -> bool:
-    return isinstance(value, Tensor | np.ndarray) and value.ndim > 0
+    """Whether this is an array, or a table or column of pandas, which numpy takes for one."""
+    return (isinstance(value, Tensor | np.ndarray) and value.ndim > 0) or hasattr(value, "to_numpy")
 
 
 def _is_arrays(data: Any) -> bool:
     """Whether these are whole arrays, (X, y) or a dict of them, and not a sequence of single queries."""
     if isinstance(data, dict):
         return True
-    return isinstance(data, tuple) and len(data) == 2 and _is_array(data[0]) and not isinstance(data[1], tuple | dict)
+    if not isinstance(data, tuple | list) or len(data) != 2 or not _is_array(data[0]):
+        return False
+    if isinstance(data, list):  # which may be of two queries
+        return _is_array(data[1]) and data[0].ndim > data[1].ndim and len(data[0]) == len(data[1])
+    return not isinstance(data[1], tuple | dict)
 
 
 def _is_plain(loader: DataLoader) -> bool:
@@ -128,6 +137,11 @@ def _is_plain(loader: DataLoader) -> bool:
 
 
 def _of_folder(folder: Path, size: int | None) -> Queries:
+    if not folder.is_dir():
+        raise ParityError(
+            f"there is no folder {folder}: name one that holds a folder of images for each class, or hand over the "
+            "data itself."
+        )
     names = subfolders(folder)
     if not names:
         raise ParityError(f"{folder} should hold a folder of images for each class, and it holds none.")
@@ -244,7 +258,8 @@ def _of_stream(data: Iterable[Any], where: str, names: Names) -> Queries:
     if first is None:
         raise ParityError(f"{where} is empty: hand over at least one query.")
     items = itertools.chain([first], iterator)
-    single = not isinstance(data, DataLoader) and not _is_batch(first, where, names)
+    batches = isinstance(data, DataLoader) and data.batch_sampler is not None
+    single = not batches and not _is_batch(first, where, names)
     return _of_arrays(_batched(items) if single else items, where, names)
 
 
@@ -406,6 +421,9 @@ def _tensor(values: Any, what: str, where: str) -> Tensor:
         if hasattr(values, "getbands"):
             raise TypeError("a PIL image: give the data set transform=torchvision.transforms.ToTensor()")
         array = np.asarray(values)
+        if array.dtype.kind in "US":
+            remedy = "number the classes, from 0" if what == "targets" else "turn it into numbers"
+            raise TypeError(f"{str(array.flat[0])!r:.40} is a text: {remedy}")
         native = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))).reshape(array.shape)
         return torch.from_numpy(native.copy())
     except (TypeError, ValueError, RuntimeError) as error:

@@ -16,7 +16,7 @@ from parity.data.checks import check_finite, check_network_inputs, check_targets
 from parity.data.containers import Names, Queries, Read, read_queries, seeded
 from parity.data.datamodule import Augmentation, GroupArguments, GroupDataModule
 from parity.data.loaders import GroupLoader, Scaling, TensorLoader, WorkerLoader
-from parity.errors import ParityError, cause
+from parity.errors import ParityError, cause, in_one_line
 from parity.tasks import Classification, Task
 
 _MOST_VALIDATION = 5000
@@ -276,7 +276,13 @@ def network_input(stored: Tensor, scaling: Scaling | None, where: str) -> Tensor
         )
     if stored.dtype == torch.float64:
         stored = stored.float()
-    scaled = stored if scaling is None else scaling(stored.clone())
+    try:
+        scaled = stored if scaling is None else scaling(stored.clone())
+    except RuntimeError as error:
+        raise ParityError(
+            f"{where}: the scaling does not fit queries of shape {tuple(stored.shape[1:])} "
+            f"({in_one_line(error).rstrip('.')}): give it a mean and a standard deviation for each channel."
+        ) from error
     return check_network_inputs(scaled, tuple(scaled.shape[1:]), where).float()
 
 
@@ -307,13 +313,13 @@ def _loaders(data: pl.LightningDataModule) -> dict[str, Any]:
     try:
         data.prepare_data()
         data.setup("fit")
+        loaders: dict[str, Any] = {"train": data.train_dataloader()}
+        if type(data).val_dataloader is not pl.LightningDataModule.val_dataloader:
+            loaders["val"] = data.val_dataloader()
     except ParityError:
         raise
     except Exception as error:  # of a user's own object
         raise ParityError(f"{type(data).__name__} cannot be set up ({cause(error).rstrip('.')}).") from error
-    loaders: dict[str, Any] = {"train": data.train_dataloader()}
-    if type(data).val_dataloader is not pl.LightningDataModule.val_dataloader:
-        loaders["val"] = data.val_dataloader()
     return {split: _one(loader, split, data) for split, loader in loaders.items()}
 
 

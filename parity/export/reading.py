@@ -11,10 +11,11 @@ from torch.export import ExportedProgram
 
 from parity.coded_model import CodedModel
 from parity.coders import Decoder, Encoder
-from parity.errors import DamagedFileError
+from parity.errors import DamagedFileError, ParityError
 from parity.export.manifest import FILE, read_files, read_manifest
 from parity.export.programs import load_program, save_program
 from parity.settings import user_path
+from parity.storage.folders import put_back
 
 
 class Program(nn.Module):
@@ -180,8 +181,8 @@ def load(folder: str | Path, sha256: str | None = None) -> LoadedArtefact:
         ParityError: the folder is not a whole artefact, or not the one with this hash.
     """
     folder = user_path(folder)
-    manifest = read_manifest(folder, sha256)
-    files = read_files(folder, manifest)
+    put_back(folder)
+    manifest, files = _read_whole(folder, sha256)
 
     def program(name: Any) -> Program:
         file = f"{name}.pt2"
@@ -207,3 +208,15 @@ def load(folder: str | Path, sha256: str | None = None) -> LoadedArtefact:
     except (KeyError, TypeError) as error:
         raise DamagedFileError(f"{folder / FILE} is damaged: it does not name the programs.") from error
     return LoadedArtefact(model.eval(), preprocessing, manifest)
+
+
+def _read_whole(folder: Path, sha256: str | None) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Read the manifest and all files of one artefact, also where it is replaced by another one meanwhile."""
+    manifest = read_manifest(folder, sha256)
+    try:
+        return manifest, read_files(folder, manifest)
+    except ParityError:
+        now = read_manifest(folder, sha256)
+        if now == manifest:
+            raise
+        return now, read_files(folder, now)

@@ -64,6 +64,9 @@ def save(
     if onnx and not can_write_onnx():
         raise ParityError(f"ONNX needs the packages onnx and onnxscript: {_GET_ONNX}, or leave it out (--no-onnx).")
     check_writable(folder)
+    check_writable(folder.resolve().parent)  # where it is written before it gets its name
+    if folder.is_mount():
+        raise ParityError(f"{folder} is a disk's own folder, which cannot be replaced: name one inside it.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / FILE).is_file():
         raise ParityError(f"{folder} holds other files, which an artefact would replace: name a folder of its own.")
     if onnx is None and not can_write_onnx():

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -48,6 +48,8 @@ CODES: Mapping[str, tuple[Callable[..., Encoder], Callable[..., Decoder]]] = {
     "concat": (ConcatenationEncoder, LinearDecoder),
 }
 """Encoder and decoder by the codes' names."""
+
+_Coder = TypeVar("_Coder", bound=nn.Module)
 
 _KEYS = ("encoder", "decoder", "parity_model", "loss")
 
@@ -213,9 +215,8 @@ _MAKERS: Mapping[str, Callable[[Protectable], Choice | str]] = {
 def _by_hand(code: Mapping[str, Any], of: Protectable) -> Choice:
     if unknown := sorted(code.keys() - set(_KEYS)):
         raise ParityError(f"code has no '{unknown[0]}': {did_you_mean(unknown[0], _KEYS)}")
-    if lacking := [name for name in ("encoder", "decoder") if not callable(code.get(name))]:
-        raise ParityError(f"code={{...}} needs '{lacking[0]}', a class or a partial called with (k, r, shape).")
-    decoder = code["decoder"](of.k, of.r, of.prediction_shape)
+    _coder(code, "encoder", Encoder, of.k, of.r, of.query_shape)
+    decoder = _coder(code, "decoder", Decoder, of.k, of.r, of.prediction_shape)
     shape = decoder.parity_shape(of.prediction_shape)
     if code.get("parity_model") is not None:
         parity_model = partial(_made, code["parity_model"], of.query_shape, shape)
@@ -226,6 +227,27 @@ def _by_hand(code: Mapping[str, Any], of: Protectable) -> Choice:
             f"{type(decoder).__name__} needs parity models with outputs of shape {shape}: give code a 'parity_model'."
         )
     return Choice("own", "given by hand", made.parity_model, code["encoder"], code["decoder"], code.get("loss"))
+
+
+def _coder(code: Mapping[str, Any], name: str, kind: type[_Coder], k: int, r: int, shape: tuple[int, ...]) -> _Coder:
+    """Make an encoder or a decoder that a user has given."""
+    make = code.get(name)
+    if not callable(make) or isinstance(make, nn.Module):
+        raise ParityError(f"code={{...}} needs '{name}', a class or a partial called with (k, r, shape).")
+    try:
+        made = make(k, r, shape)
+    except ParityError:
+        raise
+    except Exception as error:  # of a user's own class
+        raise ParityError(
+            f"the {name} of code={{...}} cannot be made with (k, r, shape) = {(k, r, shape)} "
+            f"({cause(error).rstrip('.')})."
+        ) from error
+    if not isinstance(made, kind):
+        raise ParityError(
+            f"the {name} of code={{...}} is a {type(made).__name__}, not a parity.coders.{kind.__name__}."
+        )
+    return made
 
 
 def coded_model(choice: Choice, of: Protectable) -> CodedModel:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
 from parity.errors import ParityError, cause
@@ -15,6 +16,8 @@ from parity.models.weights import check_finite
 
 Output = str | int | Callable[[Any], Tensor] | None
 """Which part of what a network returns is the prediction: a key or attribute, an index, or a function of it all."""
+
+_OF_DEVICES = nn.DataParallel | DistributedDataParallel
 
 
 class SelectedOutput(nn.Module):
@@ -41,9 +44,16 @@ def selected(returned: Any, output: str | int | Callable[[Any], Tensor]) -> Tens
     Raises:
         ParityError: there is no such part.
     """
-    try:
-        if callable(output):
+    if callable(output):
+        try:
             return output(returned)
+        except Exception as error:  # of a user's own function
+            raise ParityError(
+                f"the function that is output= cannot be called with {_parts(returned)} ({cause(error).rstrip('.')})."
+            ) from error
+    if isinstance(returned, Tensor):
+        raise ParityError(f"the network returns a tensor, which has no part {output!r}: leave out output=.")
+    try:
         if isinstance(output, int):
             parts = list(returned.values()) if isinstance(returned, Mapping) else returned
             return parts[output]
@@ -76,6 +86,7 @@ def prepared(network: nn.Module, output: Output) -> nn.Module:
     if not isinstance(network, nn.Module):
         hint = f"make an object of it, {network.__name__}(...)" if isinstance(network, type) else "wrap it in one"
         raise ParityError(f"the network should be a torch.nn.Module, not a {type(network).__name__}: {hint}.")
+    network = _unwrapped(network)
     if any(is_lazy(value) for value in [*network.parameters(), *network.buffers()]):
         raise ParityError("the network has lazy parameters: call it once on a batch, so that they get their shapes.")
     if wrong := {value.dtype for value in network.parameters() if value.dtype != torch.float32}:
@@ -92,6 +103,15 @@ def prepared(network: nn.Module, output: Output) -> nn.Module:
     copied = copied if output is None else SelectedOutput(copied, output)
     check_finite(copied)
     return copied.cpu().eval()
+
+
+def _unwrapped(network: nn.Module) -> nn.Module:
+    """Return a network out of what torch wraps it in to compile it or to run it on several devices."""
+    while True:
+        inner = network.module if isinstance(network, _OF_DEVICES) else getattr(network, "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
+            return network
+        network = inner
 
 
 def copied_network(network: nn.Module) -> nn.Module:
@@ -116,9 +136,10 @@ def first_predictions(network: nn.Module, queries: Tensor) -> Tensor:
             "over what it takes, images as float32 (C, H, W)."
         ) from error
     if not isinstance(returned, Tensor):
+        what = f"output={network.output!r} selects" if isinstance(network, SelectedOutput) else "the network returns"
         raise ParityError(
-            f"the network returns {_parts(returned)}, not a tensor: choose the predictions by output='logits', an "
-            "index, or a function."
+            f"{what} {_parts(returned)}, not a tensor: choose the predictions by output='logits', an index, or a "
+            "function."
         )
     if returned.ndim < 2 or len(returned) != len(queries):
         raise ParityError(
@@ -183,7 +204,9 @@ class Positions(nn.Module):
 
     def forward(self, queries: Tensor) -> Tensor:
         """Predict: (B, *Q) -> (B, k, *P)."""
-        return self.network(queries).reshape(len(queries), *self.shape)
+        return self.network(queries).reshape(
+            queries.shape[0], *self.shape
+        )  # len() would fix the batch size of a program
 
 
 def with_head_for(network: nn.Module, k: int, queries: Tensor, predictions: Tensor) -> Positions | None:

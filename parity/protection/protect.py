@@ -1,8 +1,9 @@
 """Any network, with data of any form, made resilient in one call."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from parity.data.containers import seeded
 from parity.data.datamodule import Augmentation
 from parity.data.loaders import Scaling
 from parity.data.queries import QueriesDataModule, regrouped
-from parity.errors import ParityError, did_you_mean
+from parity.errors import ParityError, cause, did_you_mean
 from parity.evaluation.evaluate import evaluate
 from parity.protection.codes import Factory, Protectable, choose, coded_model, loss_for
 from parity.protection.networks import Output, first_predictions, prepared
@@ -97,6 +98,12 @@ def protect(
     Raises:
         ParityError: the network or the data cannot be used, in one sentence; nothing was trained then.
     """
+    _check_kinds(
+        k=k, r=r, output=output, code=code, factory=factory, task=task, scaling=scaling, augmentation=augmentation,
+        recipe=recipe, max_epochs=max_epochs, seed=seed, size=size, num_validation=num_validation,
+    )  # fmt: skip
+    _check_numbers(training)
+    k, r = int(k), int(r)  # of whatever type of integer
     _check_choices(k, towards)
     folder = None if checkpoints_path is None else user_path(checkpoints_path)
     base = prepared(network, output)
@@ -108,6 +115,8 @@ def protect(
     of = Protectable(base, few[:2], first_predictions(base, few[:2]), k, r, factory)
     if towards is None:
         towards = "labels" if not isinstance(data, QueriesDataModule) or data.has_labels else "network"
+    elif towards == "labels" and isinstance(data, QueriesDataModule) and not data.has_labels:
+        raise ParityError("there are no labels to train towards: name them, targets='...', or leave out towards.")
     with seeded(seed):
         choice = choose(code, of)
         model = coded_model(choice, of)
@@ -137,6 +146,54 @@ def _check_choices(k: int, towards: str | None) -> None:
         raise ParityError(f"a code protects k = 2 queries or more together, not k = {k}.")
 
 
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+
+
+_KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "k": (lambda value: _is_count(value, 0), "an integer, the number of queries that are protected together"),
+    "r": (lambda value: _is_count(value, 1), "the number of parity queries of a group, 1 or more"),
+    "output": (lambda value: value is None or isinstance(value, str | int) or callable(value),
+               "a key, an index, or a function of what the network returns"),
+    "code": (lambda value: isinstance(value, str | Mapping), "'auto', the name of a code, or dict(encoder=...)"),
+    "factory": (lambda value: value is None or (callable(value) and not isinstance(value, nn.Module)),
+                "called with the shapes of a query and a prediction, lambda query, prediction: ..."),
+    "task": (lambda value: isinstance(value, Task | None), "a Task, e.g. Classification(10) of parity.tasks"),
+    "scaling": (lambda value: isinstance(value, Scaling | None), "a Scaling of parity.data, e.g. Scaling(255.0)"),
+    "augmentation": (lambda value: value is None or value == "auto" or callable(value),
+                     "'auto', None, or a function of stored queries (B, *Q)"),
+    "recipe": (lambda value: isinstance(value, Recipe), "a Recipe of parity.protection, e.g. Recipe(epochs=50)"),
+    "max_epochs": (lambda value: value is None or _is_count(value, 1), "a number of epochs, 1 or more"),
+    "size": (lambda value: value is None or _is_count(value, 1), "a side in pixels, 1 or more"),
+    "num_validation": (lambda value: value is None or _is_count(value, 1), "a number of training queries, 1 or more"),
+    "seed": (lambda value: _is_count(value, 0), "an integer, 0 or more"),
+}  # fmt: skip
+"""What an argument has to be: a check, and in words."""
+
+
+def _check_kinds(**given: Any) -> None:
+    """Refuse what is of another type or range than it has to be, before the data is read."""
+    for name, value in given.items():
+        fine, expected = _KINDS[name]
+        if not fine(value):
+            raise ParityError(f"{name} should be {expected}, not {' '.join(repr(value).split()):.80}.")
+
+
+_OF_RECIPES = {
+    "lr": "recipe=Recipe(optimizer=AdamW(lr=...))",
+    "weight_decay": "recipe=Recipe(optimizer=AdamW(weight_decay=...))",
+    "batch_size": "recipe=Recipe(queries_per_batch=...)",
+    "epochs": "max_epochs=...",
+}
+"""Numbers that are given otherwise than to ``train_model``."""
+
+
+def _check_numbers(training: Mapping[str, Any]) -> None:
+    for name, instead in _OF_RECIPES.items():
+        if isinstance(training.get(name), int | float):
+            raise ParityError(f"protect takes no number '{name}': give {instead}.")
+
+
 @torch.no_grad()
 def _few_queries(data: GroupDataModule) -> torch.Tensor:
     """Return the first training queries as networks see them: (B, *Q)."""
@@ -155,9 +212,26 @@ def _for_training(
     """Return the data in batches of the recipe, with the augmentation that was asked for."""
     batch_size = recipe.batch_size(k, len(data.rows("train")))
     data = regrouped(data, k, batch_size=batch_size, seed=seed)
+    if callable(augmentation) and isinstance(data, QueriesDataModule):
+        _check_augmentation(augmentation, data.splits["train"].first(2))
     if augmentation != "auto":
         data.augmentation = augmentation  # type: ignore[attr-defined]  # of those that have one
     elif isinstance(data, QueriesDataModule) and isinstance(data.task, Classification):
         data.augmentation = augmentation_for(base, few)
         log.info("training queries are changed by %s", data.augmentation)
     return data
+
+
+def _check_augmentation(augmentation: Augmentation, stored: torch.Tensor) -> None:
+    """Try an augmentation on stored queries (B, *Q)."""
+    try:
+        changed = augmentation(stored.clone())
+    except Exception as error:  # of a user's own function
+        raise ParityError(
+            f"the augmentation cannot be called with {tuple(stored.shape)} queries ({cause(error).rstrip('.')})."
+        ) from error
+    if not isinstance(changed, torch.Tensor) or (changed.shape, changed.dtype) != (stored.shape, stored.dtype):
+        raise ParityError(
+            f"the augmentation makes another shape or type of {tuple(stored.shape)} queries: let it return as many, of "
+            "the same shape and type."
+        )

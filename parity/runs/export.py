@@ -9,6 +9,7 @@ from parity.data import GroupDataModule
 from parity.errors import ParityError
 from parity.experiments.experiment import BASE_DIRECTORY, Experiment
 from parity.export import CardFacts, Preprocessing, save
+from parity.models import load_into, read_weights
 from parity.runs.evaluation import run_evaluation
 from parity.storage.files import read_json
 from parity.tasks import Classification
@@ -21,6 +22,7 @@ def export_run(
     *,
     reload: str = "best",
     ema: bool = False,
+    weights: Path | None = None,
     accelerator: str = "auto",
     onnx: bool | None = None,
     name: str | None = None,
@@ -34,6 +36,7 @@ def export_run(
         folder: where to; by default 'artefact' in the run's folder.
         reload: 'best', 'last' or 'epoch_<N>'.
         ema: export the averaged weights of that checkpoint.
+        weights: a file of the whole coded model's weights, as an artefact's, to export instead of a checkpoint.
         accelerator: to evaluate on, as Lightning names it.
         onnx: also write ONNX; by default where its packages are installed.
         name: of the artefact; by default the data set's and the run's.
@@ -50,11 +53,13 @@ def export_run(
         raise ParityError(
             f"{experiment.experiment_name} is a base model, which has no code: export an experiment that protects it."
         )
-    model = experiment.load_trained_model(reload, ema)
+    model = experiment.load_trained_model(reload, ema) if weights is None else experiment.get_model()
     assert isinstance(model, CodedModel)  # as it is not a base model
+    if weights is not None:
+        load_into(model, read_weights(weights), weights)
     datamodule = experiment.get_datamodule()
     preprocessing = Preprocessing.of(datamodule, "test")
-    measured = run_evaluation(experiment, reload=reload, ema=ema, accelerator=accelerator)["code"]
+    measured = run_evaluation(experiment, reload=reload, ema=ema, weights=weights, accelerator=accelerator)["code"]
     is_classes = isinstance(datamodule.task, Classification)
     card = CardFacts(
         name=name or f"{experiment.dataset} {experiment.run_name}",
@@ -63,7 +68,7 @@ def export_run(
         accuracies=measured,
         class_names=datamodule.class_names if is_classes else (),
         input_range=_range(datamodule),
-        provenance=provenance or _provenance(experiment),
+        provenance=provenance or (_provenance(experiment) if weights is None else f"the file {weights.name}"),
         licences=licences or {},
         command=_command(experiment),
     )

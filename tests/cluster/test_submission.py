@@ -221,6 +221,29 @@ def test_what_is_submitted_is_the_training_command(
     assert (job.args.accelerator, job.args.seed, job.args.overrides) == ("cpu", 5, ["trainer.max_epochs=9"])
 
 
+def test_every_seed_is_a_job_of_an_array_with_a_folder_of_its_own(
+    submit: Command, sbatch: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from submitit.core.utils import DelayedSubmission
+
+    options = (*CPU, "--seeds", "0", "1", "2", "--sweep", "optimizer.lr=0.1", "--base_directory", "runs")
+    assert submit(*DIGITS, "mlp_k2_add", *options) == 0
+    assert [job for job, _ in re.findall(r"job (\S+) trains Digits (\S+)", capsys.readouterr().out)] == [
+        "7", "8_0", "8_1", "8_2",
+    ]  # fmt: skip
+    assert "array" not in parameters(Path("script_7").read_text())  # the base model
+    array = parameters(Path("script_8").read_text())
+    assert (array["array"], array["dependency"]) == ("0-2%3", "afterok:7")
+    for seed in range(3):
+        run = Path(f"runs/Digits/original/mlp_k2_add-optimizer.lr=0.1-seed={seed}")
+        job = DelayedSubmission.load(run / "slurm_logs" / f"8_{seed}" / f"8_{seed}_submitted.pkl").function
+        assert job.save_dir == run.absolute()
+        assert (job.args.seed, job.args.seeds, job.args.sweep) == (seed, None, [])
+        (experiment,) = train.make_experiments(job.args)  # as the job makes it
+        assert experiment.save_dir.absolute() == run.absolute()
+        assert (experiment.seed, experiment.overrides) == (seed, {"optimizer.lr": 0.1})
+
+
 def job_of(main: Callable[[argparse.Namespace], object], folder: Path, anew: bool = False) -> TrainingJob:
     options = dict(debug=False, force_no_resume=anew, accelerator="cpu", devices="2", num_nodes=1)
     return TrainingJob(main, argparse.Namespace(**options), folder)

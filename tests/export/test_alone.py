@@ -13,7 +13,7 @@ from tests.export.alone import run_alone
 from tests.export.codes import CODES, Exported, preprocessing
 
 HERE = Path(__file__).parent
-ONNX_IN_CI = ("cells",)
+ONNX_IN_CI = ("cells", "linear_r2", "berrut")
 Make = Callable[..., Exported]
 
 

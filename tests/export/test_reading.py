@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from parity.errors import ParityError
-from parity.export import load
+from parity.export import load, reading
 from parity.export.manifest import FILE, hashes, sha256
 from tests.export.codes import Exported
 
@@ -90,6 +90,21 @@ def test_the_hash_of_the_manifest_vouches_for_all_of_it(mine: Path) -> None:
     rewrite(mine, name="another")  # whoever changes a file can change the manifest as well
     with pytest.raises(ParityError, match="is not the expected one"):
         load(mine, sha256=expected)
+
+
+def test_an_artefact_that_is_replaced_while_it_is_read_is_the_old_or_the_new_one(
+    mine: Path, exported: Callable[..., Exported], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = reading.read_manifest
+
+    def then_replaced(folder: Path, expected: str | None = None) -> dict[str, Any]:
+        manifest = read(folder, expected)
+        shutil.rmtree(folder)
+        shutil.copytree(exported("linear_r2").folder, folder)
+        return manifest
+
+    monkeypatch.setattr(reading, "read_manifest", then_replaced)
+    assert load(mine).k == 4
 
 
 class Evil:

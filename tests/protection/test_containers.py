@@ -80,6 +80,8 @@ CONTAINERS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "loader of dicts": lambda queries, targets: DataLoader(Named(queries, targets), batch_size=4),
     "stream": Streamed,
     "loader of a stream": lambda queries, targets: DataLoader(Streamed(queries, targets), batch_size=6),
+    "list of arrays": lambda queries, targets: [queries, targets],
+    "loader without batches": lambda queries, targets: DataLoader(Pairs(queries, targets), batch_size=None),
     "list of pairs": lambda queries, targets: list(zip(queries, targets.tolist(), strict=True)),
     "list of batches": lambda queries, targets: list(zip(queries.split(5), targets.split(5), strict=True)),
     "generator": lambda queries, targets: (pair for pair in zip(queries.split(5), targets.split(5), strict=True)),
@@ -138,6 +140,11 @@ def test_pixels_are_scaled_where_it_is_known_how(tmp_path: Path) -> None:
     torch.testing.assert_close(seen, expected[loader.sampler.rows])
 
 
+def test_a_scaling_of_other_channels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match=r"the scaling does not fit queries of shape \(3, 4, 6\).*each channel"):
+        protected(pixels(), (3, 4, 6), tmp_path / "kept", scaling=Scaling(255.0, (0.5,) * 4, (0.2,) * 4))
+
+
 def test_a_table_has_its_target_by_name_or_by_argument(tmp_path: Path) -> None:
     queries, targets = data_of((6,), torch.float32)
     table = pd.DataFrame(queries.numpy(), columns=list("abcdef"))
@@ -145,6 +152,7 @@ def test_a_table_has_its_target_by_name_or_by_argument(tmp_path: Path) -> None:
     result = protected(named, (6,), tmp_path / "named")
     assert result.data.class_names == ["ant", "bee", "cat"]
     protected(table.assign(kind=targets.numpy()), (6,), tmp_path / "given", targets="kind")
+    protected((table, pd.Series(targets.numpy())), (6,), tmp_path / "as arrays")
     with pytest.raises(ParityError, match="column 'note' is not of numbers"):
         protected(named.assign(note="x"), (6,), tmp_path / "refused")
 
@@ -187,6 +195,13 @@ def test_random_transforms_are_drawn_again_in_every_epoch_and_alike_in_every_run
     assert torch.equal(first, epochs()[0])
 
 
+class WithoutLength(Dataset):
+    """Has items, and does not know how many."""
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.rand(6), index % 3
+
+
 SPOILT = [
     (lambda queries, targets: (queries, targets[:-1]), "24 queries and 23 targets"),
     (lambda queries, targets: (queries, targets + 5), "subtract 5"),
@@ -195,6 +210,11 @@ SPOILT = [
     (lambda queries, targets: (queries[:0], targets[:0]), "is empty"),
     (lambda queries, targets: [], "is empty"),
     (lambda queries, targets: (queries[:1], targets[:1]), "too few"),
+    (lambda queries, targets: Pairs, r"is a class: make an object of it, Pairs\("),
+    (lambda queries, targets: "images", "there is no folder images"),
+    (lambda queries, targets: pl.LightningDataModule(), "LightningDataModule cannot be set up .*train_dataloader"),
+    (lambda queries, targets: WithoutLength(), "has no length: give WithoutLength a __len__"),
+    (lambda queries, targets: (queries, np.array(["ant"] * COUNT)), "'ant'.* is a text: number the classes"),
     (lambda queries, targets: 5, "is a int: hand over arrays"),
     (lambda queries, targets: None, "there is no data"),
     (lambda queries, targets: [(queries[0], 0), (queries[0, :2], 1)], "query 1 has the shape"),

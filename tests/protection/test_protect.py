@@ -1,17 +1,21 @@
 """One call: a network and data of one's own become a coded model whose loss is known."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 import parity
+from parity.coders import LinearDecoder, LinearEncoder
 from parity.data.digits import DigitsDataModule
 from parity.errors import ParityError
-from tests.protection.conftest import OwnDigits
+from parity.protection.networks import prepared
+from tests.protection.conftest import OwnDigits, small_cnn
 
 QUIET = dict(progress=False, accelerator="cpu")
 SENTENCE = re.compile(
@@ -56,11 +60,102 @@ def test_the_same_call_loads_what_was_trained(digits: OwnDigits, cnn: nn.Module,
     assert again.history == first.history
 
 
+def test_an_interrupted_call_is_resumed_by_the_same_call(digits: OwnDigits, cnn: nn.Module, tmp_path: Path) -> None:
+    class Crash(pl.Callback):
+        def on_train_epoch_start(self, trainer: pl.Trainer, *_: object) -> None:
+            if trainer.current_epoch == 2:
+                raise RuntimeError("power cut")
+
+    def call(folder: str, **options: object) -> parity.protection.Protected:
+        options |= dict(k=2, max_epochs=4, checkpoints_path=tmp_path / folder)
+        return parity.protect(cnn, digits.train, digits.val, **options, **QUIET)
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        call("cut", callbacks=Crash())
+    resumed, whole = call("cut"), call("whole")
+    states = resumed.coded_model.state_dict(), whole.coded_model.state_dict()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert [epoch["epoch"] for epoch in resumed.history] == [epoch["epoch"] for epoch in whole.history]
+
+
+def test_a_folder_of_another_network_or_code_is_not_taken_for_this_ones(
+    digits: OwnDigits, cnn: nn.Module, tmp_path: Path
+) -> None:
+    def call(network: nn.Module, **options: object) -> None:
+        options |= dict(max_epochs=1, checkpoints_path=tmp_path / "mine")
+        parity.protect(network, digits.train, digits.val, **options, **QUIET)
+
+    call(cnn, k=2)
+    before = (tmp_path / "mine" / "best.ckpt").read_bytes()
+    with pytest.raises(ParityError, match="another base model"):
+        call(small_cnn().eval(), k=2)
+    for options in (dict(k=4), dict(k=2, code="grid"), dict(k=2, code="add"), dict(k=2, towards="network")):
+        with pytest.raises(ParityError, match="another checkpoints_path"):
+            call(cnn, **options)
+    assert (tmp_path / "mine" / "best.ckpt").read_bytes() == before
+
+
+WRONG = [
+    (dict(k=0), "k = 2 queries or more"),
+    (dict(k="4"), "k should be an integer"),
+    (dict(k=2.5), "k should be an integer"),
+    (dict(r=0), "r should be the number of parity queries"),
+    (dict(code=["cells"]), "code should be 'auto'"),
+    (dict(code="cell"), "did you mean 'cells'"),
+    (dict(max_epochs=0), "max_epochs should be a number of epochs, 1 or more"),
+    (dict(augmentation="flip"), "augmentation should be 'auto', None"),
+    (dict(scaling=255), "scaling should be a Scaling"),
+    (dict(recipe="fast"), "recipe should be a Recipe"),
+    (dict(output="logits"), "a tensor, which has no part 'logits': leave out output="),
+    (dict(output=lambda returned: returned.logits), "the function that is output= cannot be called with a Tensor"),
+    (dict(output=lambda returned: [returned]), "output=.* selects a list of 0, not a tensor"),
+    (dict(output=1.5), "output should be a key"),
+    (dict(factory=small_cnn()), "factory should be called with"),
+    (dict(task="classes"), "task should be a Task"),
+    (dict(towards="label"), "did you mean 'labels'"),
+    (dict(size=0), "size should be a side"),
+    (dict(num_validation="10"), "num_validation should be a number"),
+    (dict(seed=-1), "seed should be an integer"),
+    (dict(checkpoints_path=5), "a path is a text"),
+    (dict(epochs=3), "give max_epochs="),
+    (dict(lr=1e-3), r"give recipe=Recipe\(optimizer=AdamW\(lr="),
+    (dict(augmentation=lambda queries: queries[:1]), "the augmentation makes another shape"),
+    (dict(augmentation=lambda queries: queries.nothing), "the augmentation cannot be called with"),
+    (dict(code={}), "needs 'encoder', a class"),
+    (dict(code=dict(encoder=LinearEncoder(2, 1, (1, 8, 8)), decoder=LinearDecoder)), "needs 'encoder', a class"),
+    (
+        dict(code=dict(encoder=LinearDecoder, decoder=LinearEncoder)),
+        r"is a LinearDecoder, not a parity\.coders\.Encoder",
+    ),
+    (dict(code=dict(encoder=LinearEncoder, decoder=lambda: None)), "the decoder of .* cannot be made with"),
+]
+
+
+@pytest.mark.parametrize(("options", "sentence"), WRONG)
+def test_wrong_values_are_refused_before_any_work(
+    digits: OwnDigits, cnn: nn.Module, options: dict[str, object], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ParityError, match=sentence) as refused:
+        parity.protect(cnn, digits.train, digits.val, **{"checkpoints_path": tmp_path / "new", **options}, **QUIET)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("wrap", [lambda network: torch.compile(network, backend="eager"), nn.DataParallel])
+def test_a_network_that_is_compiled_or_runs_on_several_devices_is_taken_out_of_its_wrapper(
+    mlp: nn.Module, wrap: Callable[[nn.Module], nn.Module]
+) -> None:
+    assert type(prepared(wrap(wrap(mlp)), None)) is type(mlp)
+    assert prepared(wrap(mlp), None).state_dict().keys() == mlp.state_dict().keys()
+
+
 def test_no_labels_train_towards_the_network(digits: OwnDigits, cnn: nn.Module) -> None:
     result = parity.protect(cnn, digits.train[0], digits.val[0], k=2, max_epochs=2, **QUIET)
     code = result.measured.results["codes"][0]
     assert code["A_a"]["value"] == 1
     assert code["A_d"]["1"]["value"] == code["reconstruction"]["1"]["value"]
+    with pytest.raises(ParityError, match="no labels to train towards"):
+        parity.protect(cnn, digits.train[0], digits.val[0], k=2, towards="labels", **QUIET)
 
 
 def test_a_datamodule_of_ours_brings_its_own_splits(cnn: nn.Module) -> None:
@@ -140,8 +235,6 @@ def test_what_a_network_returns_beside_logits_is_left_out(digits: OwnDigits, mlp
 
 
 def test_codes_are_chosen_by_hand(digits: OwnDigits, cnn: nn.Module) -> None:
-    from parity.coders import LinearDecoder, LinearEncoder
-
     code = dict(encoder=LinearEncoder, decoder=LinearDecoder)
     own = parity.protect(cnn, digits.train, digits.val, k=2, max_epochs=1, code=code, **QUIET)
     assert own.code == "own"

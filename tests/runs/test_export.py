@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from parity import zoo
 from parity.experiments import Experiment
 from parity.export import load
 from parity.runs.training import RunOptions, run_training
@@ -45,6 +46,17 @@ def test_a_run_becomes_an_artefact(export: Command, runs: Path, capsys: pytest.C
     assert manifest["accuracies"]["A_d"]["1"]["overall_top1"] == pytest.approx(measured)
     stored = json.loads((experiment.save_dir / "config.json").read_text())["base_weights_sha256"]
     assert stored in manifest["provenance"]
+
+
+def test_weights_become_an_artefact_without_their_run(export: Command, tmp_path: Path) -> None:
+    """As those of the zoo do, where the package has changed since."""
+    shipped = zoo.folder("digits-mlp-k2-add")
+    options = ("--weights", str(shipped / "weights.safetensors"), "--no-onnx", "--output", "mine")
+    assert export(*RUNS, "mlp_k2_add", *options) == 0
+    made, expected = load("mine").manifest, load(shipped).manifest
+    assert (tmp_path / "mine" / "weights.safetensors").read_bytes() == (shipped / "weights.safetensors").read_bytes()
+    assert made["accuracies"]["A_d"] == expected["accuracies"]["A_d"]
+    assert made["provenance"] == "the file weights.safetensors"
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,10 @@ def test_three_seeds_have_the_mean_and_spread_of_three_runs(
     assert code["A_d"]["1"]["value"] == pytest.approx(np.mean(alone))
     assert code["A_d"]["1"]["sd"] == pytest.approx(np.std(alone, ddof=1))
 
+    file.unlink()
+    evaluate(*options(runs, "--experiment_name", "mlp_k2_add", *seeds, "--json", str(file)))
+    assert json.loads(file.read_text())["codes"][0]["A_d"] == code["A_d"]
+
     report = tmp_path / "report"
     assert {"results.tex", "results.parquet", "results.csv"} <= {path.name for path in report.iterdir()}
     assert {path.suffix for path in (report / "figures").iterdir()} == {".png", ".svg", ".pdf"}

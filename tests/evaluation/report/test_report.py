@@ -15,12 +15,15 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas
 import pytest
 from markdown_it import MarkdownIt
 from matplotlib import pyplot
 from PIL import Image
 
 from parity.evaluation.report.figures import families
+from parity.evaluation.report.files import TABLES, latex
+from parity.evaluation.report.frame import frame_of
 from parity.evaluation.report.report import write_report
 
 MARKUP = "<script>alert(1)</script>|x$y$"
@@ -210,6 +213,39 @@ def test_the_json_is_the_comparison_without_images_and_nan(tmp_path: Path) -> No
     assert "queries" in comparison["codes"][0]["panel"][0], "the caller's comparison was changed"
 
 
+ODD = r"50%_of #1 & {x} ~^ \\ <a> | $y$"
+
+
+def test_a_latex_table_has_odd_names_as_text() -> None:
+    comparison = small()
+    comparison["codes"][0]["name"] = ODD
+    text = latex(comparison)
+    assert r"50\%\_of \#1 \& \{x\} \textasciitilde{}\textasciicircum{} \textbackslash{}" in text
+    assert r"\textless{}a\textgreater{} \textbar{} \$y\$" in text
+    head, *rows = [line.removesuffix(r" \\") for line in text.splitlines() if line.endswith(r" \\")]
+    columns = len(re.findall(r"(?<!\\)&", head)) + 1
+    assert re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1] == "l" + "r" * (columns - 1)
+    assert [len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows] == [columns] * 2
+    assert not re.search(r"(?<!\\)[%#]|(?<!\\)_", "".join(rows))
+    assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+    assert text.isascii()
+
+
+def test_every_format_of_the_table_has_the_same_numbers(tmp_path: Path) -> None:
+    comparison = small()
+    comparison["codes"][0]["name"] = ODD
+    frame = frame_of(comparison)
+    assert [str(frame[column].dtype) for column in frame.columns[2:]].count("object") == 0
+    assert frame["name"][0] == ODD
+    assert (frame["k"][0], frame["A_d_1"][0]) == (2, 0.945)
+    assert np.isnan(frame["A_d_1"][1])
+    for format_, read in (("csv", pandas.read_csv), ("json", pandas.read_json), ("parquet", pandas.read_parquet)):
+        name, made = TABLES[format_]
+        (tmp_path / name).write_bytes(made(comparison))
+        pandas.testing.assert_frame_equal(read(tmp_path / name), frame, check_dtype=False)
+    assert "NaN" not in (tmp_path / "table.json").read_text()
+
+
 def test_the_page_needs_nothing_from_elsewhere(written: list[Path]) -> None:
     page = Page((written[0].parent / "report.html").read_text())
     images = [address for address in page.addresses if address.startswith("data:image/png;base64,")]
@@ -372,3 +408,32 @@ def test_a_browser_shows_it_without_error_or_request(tmp_path: Path) -> None:
     _, console, requests = browser.look("control.html")
     assert len(console) == 1
     assert requests == ["http://example.test/a.png"]
+
+
+TABLES_SEEN = """<script>
+addEventListener("load", () => parent.postMessage(`${innerWidth} pixels: page ${document.documentElement.scrollWidth}; `
+  + [...document.querySelectorAll("table")].map(table => {
+      const box = table.closest(".box"), style = box && getComputedStyle(box).overflowX;
+      const whole = table.offsetWidth <= (box || document.documentElement).clientWidth;
+      const kept = box && box.getBoundingClientRect().right <= innerWidth && box.scrollWidth >= table.offsetWidth;
+      return whole ? "whole" : style === "auto" && kept ? "scrolls in its box" : "cut off";
+    }).join(", ") + ";", "*"))
+</script></body>"""
+
+
+@pytest.mark.slow
+def test_tables_of_many_codes_are_whole_on_a_screen_and_scroll_by_themselves_on_a_phone(tmp_path: Path) -> None:
+    browser, comparison = Browser(tmp_path), a_comparison()
+    for code in comparison["codes"]:
+        code["against"] = [
+            {"name": other["name"], "k": other["k"], "r": other["r"], "value": 0.1, "low": 0.05, "high": 0.15}
+            for other in comparison["codes"] if other["k"] == code["k"] and other is not code
+        ]  # fmt: skip
+    write_report(comparison, tmp_path)
+    page = (tmp_path / "report.html").read_text().replace("default-src 'none';", "script-src 'unsafe-inline';")
+    (tmp_path / "probed.html").write_text(page.replace("</body>", TABLES_SEEN))
+    (tmp_path / "frames.html").write_text(FRAMES)
+    seen = dict(re.findall(r"(\d+) pixels: (page \d+; [^;]*);", browser.look("frames.html")[0]))
+    assert re.fullmatch(r"page 1280; whole(, whole)*", seen["1280"])
+    assert re.fullmatch(r"page 390; (whole|scrolls in its box)(, (whole|scrolls in its box))*", seen["390"])
+    assert "scrolls" in seen["390"]
