@@ -65,7 +65,7 @@ def model_card(facts: CardFacts, manifest: Mapping[str, Any]) -> str:
         *_table(facts.accuracies),
         "",
         "A_a: the base model's accuracy; A_d(e): of what is rebuilt where e outputs are unavailable; A_o(f): of what "
-        "users get where each output is unavailable with probability f.",
+        "users get where each output is unavailable with probability f. In brackets, 95 % intervals.",
         "",
         "## Use",
         "",
@@ -100,7 +100,10 @@ def _table(accuracies: Mapping[str, Any]) -> list[str]:
 def _rows(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     rows = []
     for name, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value.keys() >= {"value", "low", "high"}:
+            low, high = (f"{round(value[end], 4) + 0.0:.4f}" for end in ("low", "high"))
+            rows.append(f"| {prefix}{name.removesuffix('_interval')} | {value['value']:.4f} ({low} to {high}) |")
+        elif isinstance(value, Mapping):
             rows += _rows(value, f"{prefix}{name} ")
         elif isinstance(value, float):
             rows.append(f"| {prefix}{name} | {value:.4f} |")

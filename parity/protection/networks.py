@@ -89,6 +89,11 @@ def prepared(network: nn.Module, output: Output) -> nn.Module:
     network = _unwrapped(network)
     if any(is_lazy(value) for value in [*network.parameters(), *network.buffers()]):
         raise ParityError("the network has lazy parameters: call it once on a batch, so that they get their shapes.")
+    if next(network.parameters(), None) is None:
+        raise ParityError(
+            "the network has no parameters, and parity models start from its weights: hand over the network that it "
+            "was made of, in float32."
+        )
     if wrong := {value.dtype for value in network.parameters() if value.dtype != torch.float32}:
         name = str(wrong.pop()).removeprefix("torch.")
         raise ParityError(

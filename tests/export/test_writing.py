@@ -101,21 +101,23 @@ def test_the_model_is_left_as_it_is(tmp_path: Path) -> None:
 
 def test_the_card_and_the_manifest_state_what_was_handed_over(tmp_path: Path) -> None:
     card = CardFacts(
-        "birds", "The base model predicts birds.", "real birds", {"A_a": 0.75, "A_d": {"1": {"top1": 0.5}}},
+        "birds", "The base model predicts birds.", "real birds",
+        {"A_a": 0.75, "A_d": {"1": {"top1": 0.5}}, "loss": {"1": {"value": 0.25, "low": -0.0, "high": 0.5}}},
         class_names=("wren", "crow", "owl", "kite", "tit"), input_range=(-2.0, 2.5), provenance="a forest",
         licences={"base weights": "Apache-2.0"}, command="python train.py",
     )  # fmt: skip
     folder = save(tmp_path / "mine", make("no_redundancy"), preprocessing(), card, onnx=False)
     text = (folder / "model_card.md").read_text()
     for part in (
-        "# birds", "real birds", "| A_a | 0.7500 |", "| A_d 1 top1 | 0.5000 |", "wren, crow", "from -2 to 2.5",
+        "# birds", "real birds", "| A_a | 0.7500 |", "| A_d 1 top1 | 0.5000 |",
+        "| loss 1 | 0.2500 (0.0000 to 0.5000) |", "wren, crow", "from -2 to 2.5",
         "from a forest", "- base weights: Apache-2.0", "python train.py", "red, green, blue", "divide by 255",
         "subtract 0.4, 0.5, 0.6", "k = 2 queries",
     ):  # fmt: skip
         assert part in text
     manifest = load(folder).manifest
     assert manifest["class_names"] == ["wren", "crow", "owl", "kite", "tit"]
-    assert manifest["accuracies"] == {"A_a": 0.75, "A_d": {"1": {"top1": 0.5}}}
+    assert manifest["accuracies"] == dict(card.accuracies)
     assert manifest["preprocessing"]["std"] == [0.2, 0.25, 0.3]
     assert re.fullmatch(r"\d+\.\d+.*", manifest["versions"]["torch"])
 

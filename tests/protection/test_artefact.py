@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import parity
-from parity.export import CardFacts, Preprocessing, save
+from parity.export import CardFacts, Preprocessing, save, writing
 from tests.protection.conftest import OwnDigits
 
 
@@ -27,6 +27,9 @@ def test_what_was_protected_is_saved_and_loaded(digits: OwnDigits, cnn: nn.Modul
         assert torch.equal(coded(queries, available), result.coded_model.cpu()(queries, available))
 
 
-def test_a_result_saves_itself(digits: OwnDigits, cnn: nn.Module, tmp_path: Path) -> None:
+def test_a_result_saves_itself(
+    digits: OwnDigits, cnn: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "can_write_onnx", lambda: False)  # it takes longer than all the rest
     result = parity.protect(cnn, digits.train, digits.val, k=2, max_epochs=1, progress=False, accelerator="cpu")
     assert parity.load(result.save(tmp_path / "mine")).class_names == [str(digit) for digit in range(10)]

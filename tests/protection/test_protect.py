@@ -82,7 +82,7 @@ def test_a_folder_of_another_network_or_code_is_not_taken_for_this_ones(
     digits: OwnDigits, cnn: nn.Module, tmp_path: Path
 ) -> None:
     def call(network: nn.Module, **options: object) -> None:
-        options |= dict(max_epochs=1, checkpoints_path=tmp_path / "mine")
+        options |= dict(max_epochs=1, checkpoints_path=tmp_path / "mine", augmentation=None)
         parity.protect(network, digits.train, digits.val, **options, **QUIET)
 
     call(cnn, k=2)
@@ -145,7 +145,7 @@ def test_wrong_values_are_refused_before_any_work(
 def test_a_network_that_is_compiled_or_runs_on_several_devices_is_taken_out_of_its_wrapper(
     mlp: nn.Module, wrap: Callable[[nn.Module], nn.Module]
 ) -> None:
-    assert type(prepared(wrap(wrap(mlp)), None)) is type(mlp)
+    assert type(prepared(nn.DataParallel(wrap(mlp)), None)) is type(mlp)
     assert prepared(wrap(mlp), None).state_dict().keys() == mlp.state_dict().keys()
 
 
@@ -252,6 +252,7 @@ REFUSED = [
     (nn.Sequential(nn.Flatten(), nn.Linear(63, 10)), r"cannot take queries of shape \(1, 8, 8\)"),
     (nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), "lazy parameters"),
     (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).double(), "parameters are float64"),
+    (nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(10)), "has no parameters"),
     (nn.Linear, "should be a torch.nn.Module"),
     (lambda queries: queries, "should be a torch.nn.Module"),
 ]

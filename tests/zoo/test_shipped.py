@@ -22,6 +22,7 @@ def test_every_one_answers_under_every_pattern_it_promises(name: str) -> None:
     queries = coded.preprocessing(stored).unflatten(0, (coded.n, coded.k))
     available = ~torch.eye(coded.n, dtype=torch.bool)
     assert coded(queries, available).isfinite().all()
+    assert coded.manifest["versions"]["git_dirty"] is False  # else nobody can look up what made it
     assert (measured["k"], measured["r"]) == (code["k"], code["r"])
     card = (zoo.folder(name) / "model_card.md").read_text()
     for part in ("base weights: ", "data: ", "## Limits", "| A_a |"):
