@@ -241,7 +241,7 @@ def test_every_seed_is_a_job_of_an_array_with_a_folder_of_its_own(
         assert (job.args.seed, job.args.seeds, job.args.sweep) == (seed, None, [])
         (experiment,) = train.make_experiments(job.args)  # as the job makes it
         assert experiment.save_dir.absolute() == run.absolute()
-        assert (experiment.seed, experiment.overrides) == (seed, {"optimizer.lr": 0.1})
+        assert (experiment.seed, experiment.overrides) == (seed, {"optimizer.lr": "0.1"})
 
 
 def job_of(main: Callable[[argparse.Namespace], object], folder: Path, anew: bool = False) -> TrainingJob:

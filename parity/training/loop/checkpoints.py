@@ -416,7 +416,10 @@ def check_base_model(state: dict[str, Tensor], model: nn.Module, source: Path) -
         return
     for name, value in model.base_model.state_dict().items():
         if not torch.equal(state[f"model.base_model.{name}"], value.cpu()):
-            raise ParityError(f"{source} was trained for a base model of other weights ('{name}' differs).")
+            raise ParityError(
+                f"{source} was trained for a base model of other weights ('{name}' differs): train in another folder, "
+                "or restart there without resuming."
+            )
 
 
 def steps_within_epoch(checkpoint: dict[str, Any]) -> int:
