@@ -348,7 +348,7 @@ def check_checkpoint(path: Path, module: BurstModule | None = None) -> dict[str,
             name = sorted(set(expected.items()) ^ set(found.items()))[0][0]
             raise ParityError(
                 f"{path} is a checkpoint of another model: '{name}' has shape {found.get(name, 'none')} there, "
-                f"expected {expected.get(name, 'none')}."
+                f"expected {expected.get(name, 'none')}; train in another folder, or restart there without resuming."
             )
         try:
             _check_progress(checkpoint)
