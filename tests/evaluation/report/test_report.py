@@ -408,32 +408,3 @@ def test_a_browser_shows_it_without_error_or_request(tmp_path: Path) -> None:
     _, console, requests = browser.look("control.html")
     assert len(console) == 1
     assert requests == ["http://example.test/a.png"]
-
-
-TABLES_SEEN = """<script>
-addEventListener("load", () => parent.postMessage(`${innerWidth} pixels: page ${document.documentElement.scrollWidth}; `
-  + [...document.querySelectorAll("table")].map(table => {
-      const box = table.closest(".box"), style = box && getComputedStyle(box).overflowX;
-      const whole = table.offsetWidth <= (box || document.documentElement).clientWidth;
-      const kept = box && box.getBoundingClientRect().right <= innerWidth && box.scrollWidth >= table.offsetWidth;
-      return whole ? "whole" : style === "auto" && kept ? "scrolls in its box" : "cut off";
-    }).join(", ") + ";", "*"))
-</script></body>"""
-
-
-@pytest.mark.slow
-def test_tables_of_many_codes_are_whole_on_a_screen_and_scroll_by_themselves_on_a_phone(tmp_path: Path) -> None:
-    browser, comparison = Browser(tmp_path), a_comparison()
-    for code in comparison["codes"]:
-        code["against"] = [
-            {"name": other["name"], "k": other["k"], "r": other["r"], "value": 0.1, "low": 0.05, "high": 0.15}
-            for other in comparison["codes"] if other["k"] == code["k"] and other is not code
-        ]  # fmt: skip
-    write_report(comparison, tmp_path)
-    page = (tmp_path / "report.html").read_text().replace("default-src 'none';", "script-src 'unsafe-inline';")
-    (tmp_path / "probed.html").write_text(page.replace("</body>", TABLES_SEEN))
-    (tmp_path / "frames.html").write_text(FRAMES)
-    seen = dict(re.findall(r"(\d+) pixels: (page \d+; [^;]*);", browser.look("frames.html")[0]))
-    assert re.fullmatch(r"page 1280; whole(, whole)*", seen["1280"])
-    assert re.fullmatch(r"page 390; (whole|scrolls in its box)(, (whole|scrolls in its box))*", seen["390"])
-    assert "scrolls" in seen["390"]
