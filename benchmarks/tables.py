@@ -348,6 +348,8 @@ def filled(page: str) -> str:
 ONE_SEED = ("codes_one_seed", "real_data", "configs")
 """Results with a row for each experiment, of one seed; the first that has an experiment counts."""
 
+_FIGURES = ("A_a", "A_d", "reconstruction")
+
 
 def reached() -> dict[tuple[str, str], dict[str, float]]:
     """Return, by data set and experiment, 'A_a', 'A_d' and 'reconstruction': of several seeds where there are some."""
@@ -362,7 +364,7 @@ def reached() -> dict[tuple[str, str], dict[str, float]]:
     for row in store.rows("original_recipe"):  # a row for each number of epochs: the most
         found[row["dataset"], row["experiment"]] = {"A_d": row["mean"]}
     for row in (row for result in ONE_SEED for row in store.rows(result)):
-        figures = {name: row[name] for name in ("A_a", "A_d", "reconstruction") if name in row}
+        figures: dict[str, float] = {name: row[name] for name in _FIGURES if name in row}
         found.setdefault((row["dataset"], row["experiment"]), figures)
     return found
 
