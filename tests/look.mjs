@@ -15,7 +15,7 @@ const look = async (rules) => {
   const box = document.querySelector(".box");
   return {
     violations: found.violations.flatMap((each) => each.nodes.map((node) => `${each.id}: ${node.html}`)),
-    checked: found.passes.length,
+    checked: found.passes.length + found.violations.length,
     over: document.documentElement.scrollWidth - innerWidth,
     table: box ? box.scrollWidth - box.clientWidth : 0,
     results: document.querySelectorAll("#search-results ul.search li").length,
