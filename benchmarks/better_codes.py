@@ -191,8 +191,8 @@ def timing(args: argparse.Namespace) -> None:
         ]
         own, original = (statistics.median(times) for times in zip(*pairs, strict=True))
         share = own * config["trainer"]["max_epochs"] / (original * 500)
-        row = {"code": name, "epoch": own, "original_epoch": original, "original_run": round(original * 500)}
-        rows.append({**row, "share": share})
+        row = {"dataset": "MNIST", "code": name, "epoch": own, "original_epoch": original}
+        rows.append({**row, "original_run": round(original * 500), "share": share})
     store.write("better_codes_time", "Epochs of the positional codes and of the original recipe on MNIST", rows)
     print(tables.TABLES["better_codes_time"]())
 

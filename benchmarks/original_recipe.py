@@ -38,7 +38,8 @@ def main(args: argparse.Namespace) -> None:
         for epoch in (epoch for epoch in epochs if epoch <= args.epochs):
             values = [run[epoch - 1] for run in runs]
             mean, sd = statistics.mean(values), statistics.pstdev(values)
-            rows.append({"k": k, "epochs": epoch, "mean": mean, "sd": sd, "low": min(values), "high": max(values)})
+            row = {"dataset": "MNIST", "experiment": f"mlp_k{k}_add", "k": k, "epochs": epoch}
+            rows.append({**row, "mean": mean, "sd": sd, "low": min(values), "high": max(values)})
     about = "A_d of the original recipe (addition) on MNIST test data, published base model"
     store.write("original_recipe", about, rows, seeds=args.seeds)
     print(tables.original_recipe())

@@ -44,11 +44,12 @@ def measured(dataset: str, name: str, args: argparse.Namespace) -> dict[str, Any
     return json.loads(file.read_text())
 
 
-def row(what: str, name: str, results: dict[str, Any]) -> dict[str, Any]:
+def row(dataset: str, what: str, name: str, results: dict[str, Any]) -> dict[str, Any]:
     """Return a line of the table."""
     code = results["code"]
     measure, rebuilt = code["measures"][0], code["A_d"]["1"]
     return {
+        "dataset": dataset,
         "data": what,
         "experiment": name,
         "measure": {"top1": "accuracy", "iou": "mean IoU"}[measure],
@@ -66,7 +67,7 @@ def main(args: argparse.Namespace) -> None:
         for name in names:
             results = measured(dataset, name, args)
             if results is not None:
-                rows.append(row(what, name, results))
+                rows.append(row(dataset, what, name, results))
     store.write("real_data", "Codes at k = 2 on other real data, test split, CPU budgets, one seed", rows, seeds=[0])
     print(tables.TABLES["real_data"]())
 

@@ -2,8 +2,10 @@
 
     python benchmarks/tables.py            after a benchmark has been run
 
-A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``. ``tests/test_tables.py`` fails where a page and
-the results differ.
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``, and a figure within a sentence between
+``<!-- value: RESULT COLUMN=VALUE ... FORMAT -->``, which names a result, one row of it and a format of its values,
+and ``<!-- end -->``. ``tests/test_tables.py`` fails where a page and the results differ, and where a figure of a config
+file's docstring is in no result.
 """
 
 import functools
@@ -24,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 MEASURED = ROOT / "parity" / "experiments" / "measured.json"
 _BETWEEN = re.compile(r"<!-- table: (\S+) -->\n.*?<!-- end -->", re.DOTALL)
+_VALUE = re.compile(r"(<!-- value: (\S+) ((?:\w+=\S+ )*)(.*?) -->).*?<!-- end -->", re.DOTALL)
 
 Row = dict[str, Any]
 
@@ -67,6 +70,21 @@ class Plain:
 
     def _line(self, row: Row) -> list[str]:
         return [text(row[name]) if name in row else name.format(**row) for name in self.columns.values()]
+
+
+def value(result: str, where: str, form: str) -> str:
+    """Write a figure of the one row that has the named values.
+
+    Args:
+        result: its name.
+        where: ``COLUMN=VALUE``, separated by spaces; may be empty where the result has one row.
+        form: a format of the row's values, as ``{A_d:.3f}``.
+    """
+    wanted = dict(each.split("=") for each in where.split())
+    found = [row for row in store.rows(result) if all(str(row.get(name)) == text for name, text in wanted.items())]
+    if len(found) != 1:
+        raise ValueError(f"{result} has {len(found)} rows with {where or 'anything'}: name one.")
+    return form.format(**found[0])
 
 
 # Positional codes, beside addition: every run is a result of its own.
@@ -217,6 +235,7 @@ def provenance() -> str:
 
 _RATIO = {"": "what", "beside": "beside", "theirs": "theirs", "ours": "ours", "ratio": "{ratio:.2f}", "reach": "reach"}
 _KLOST = {"data": "data", "points lost": "lost"}
+_GAMMA = "{{width{width}[best]:g}} ({{width{width}[low]:g}} – {{width{width}[high]:g}}; {{width{width}[accuracy]:.3f}})"
 
 TABLES: dict[str, Callable[[], str]] = {
     "quickstart": quickstart,
@@ -273,16 +292,41 @@ TABLES: dict[str, Callable[[], str]] = {
          "CIFAR-10": "cifar10"},
     ),
     "published_datamux": Plain("published/datamux", {"N": "N", "accuracy, %": "accuracy"}),
+    "published_approxifer_wrong": Plain(
+        "published/approxifer_wrong", {"data": "data", "E = 1": "E1", "E = 2": "E2", "E = 3": "E3"}
+    ),
+    "published_multiplexing": Plain("published/multiplexing", {"work": "work", "what": "what", "accuracy": "cost"}),
+    "published_serving": Plain("published/serving", {"": "what", "at most": "value"}),
+    "original_speed": Plain("reference/original_speed", {"": "what", "seconds": "seconds"}),
+    "packed_students": Plain(
+        "reference/packed_students",
+        {"data": "data", "k": "k", "": "measure", "packed student": "student", "`cells_kl`": "cells_kl",
+         "`cells_kl` from the base model's weights": "started"},
+    ),
+    "within_reach": Plain(
+        "reference/within_reach",
+        {"code, r = 1": "code", "k = 2": "k2", "k = 3": "k3", "k = 4": "k4", "k = 8": "k8", "epochs": "epochs"},
+    ),
+    "within_reach_cifar10": Plain("reference/within_reach_cifar10", {"code, k = 2": "code", "A_d": "{A_d:.3f}"}),
+    "ray_calls": Plain(
+        "reference/ray_calls", {"": "what", "p50, ms": "p50", "p99, ms": "p99", "array of 600 KB, ms": "array"}
+    ),
+    "ray_stragglers": Plain(
+        "reference/ray_stragglers",
+        {"policy": "policy", "workers": "workers", "actors, one random worker 8 × slower": "slow",
+         "actors, one stopped for 1 s every 1.5 s": "stopped", "Serve handles, slow": "handles"},
+    ),
     "reference_approxifer": Plain("reference/approxifer", {"k": "k", "accuracy": "{A_d:.3f}"}),
     "studies_state_lr": Plain(
         "studies/state_lr",
-        {"by": "by", "lr": "lr", "best γ at 32": "width32", "best γ at 128": "width128", "best γ at 512": "width512",
+        {"by": "by", "lr": "lr", **{f"best γ at {width}": _GAMMA.format(width=width) for width in (32, 128, 512)},
          "best: decades apart": "{best_apart:.1f}", "highest good: decades apart": "{highest_apart:.1f}"},
     ),
     "studies_parity_models": Plain(
         "studies/parity_models",
-        {"task, optimiser": "what", "smallest lr that diverged: base model": "base", "parity model": "parity",
-         "best accuracy over lr and width: A_a": "A_a", "A_d": "A_d"},
+        {"task": "task", "optimiser": "optimiser", "smallest lr that diverged: base model": "base",
+         "parity model": "parity", "best accuracy over lr and width: A_a": "{A_a:.3f} at lr {A_a_lr}",
+         "A_d": "{A_d:.3f} at lr {A_d_lr}"},
     ),
     "studies_energies": Plain(
         "studies/energies",
@@ -294,16 +338,43 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def filled(page: str) -> str:
-    """Return a page with its tables as the results have them."""
-    return _BETWEEN.sub(lambda found: f"<!-- table: {found[1]} -->\n{TABLES[found[1]]()}\n<!-- end -->", page)
+    """Return a page with its tables and figures as the results have them."""
+    page = _BETWEEN.sub(lambda found: f"<!-- table: {found[1]} -->\n{TABLES[found[1]]()}\n<!-- end -->", page)
+    return _VALUE.sub(lambda found: f"{found[1]}{value(*found.groups()[1:])}<!-- end -->", page)
+
+
+# What each experiment has reached, for ``--list`` and the docstrings of config files.
+
+ONE_SEED = ("codes_one_seed", "real_data", "configs")
+"""Results with a row for each experiment, of one seed; the first that has an experiment counts."""
+
+_FIGURES = ("A_a", "A_d", "reconstruction")
+
+
+def reached() -> dict[tuple[str, str], dict[str, float]]:
+    """Return, by data set and experiment, 'A_a', 'A_d' and 'reconstruction': of several seeds where there are some."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for dataset, name in sorted({(row["dataset"], row["experiment"]) for row in all_runs()}):
+        rows = runs(dataset, name)
+        found[dataset, name] = {
+            "A_a": statistics.mean(row["A_a"] for row in rows),
+            "A_d": statistics.mean(row["missing"]["1"] for row in rows),
+            "reconstruction": statistics.mean(row["reconstruction"]["1"] for row in rows),
+        }
+    for row in store.rows("original_recipe"):  # a row for each number of epochs: the most
+        found[row["dataset"], row["experiment"]] = {"A_d": row["mean"]}
+    for row in (row for result in ONE_SEED for row in store.rows(result)):
+        figures: dict[str, float] = {name: row[name] for name in _FIGURES if name in row}
+        found.setdefault((row["dataset"], row["experiment"]), figures)
+    return found
 
 
 def measured() -> str:
-    """Return, as JSON, the mean A_d of each experiment in ``better_codes``."""
+    """Return, as JSON, the A_d of each experiment that has one."""
     values: dict[str, dict[str, float]] = {}
-    for dataset, name in sorted({(row["dataset"], row["experiment"]) for row in all_runs()}):
-        mean = statistics.mean(row["missing"]["1"] for row in runs(dataset, name))
-        values.setdefault(dataset, {})[name] = round(mean, 4)
+    for (dataset, name), figures in sorted(reached().items()):
+        if "A_d" in figures:
+            values.setdefault(dataset, {})[name] = round(figures["A_d"], 4)
     return json.dumps(values, indent=2) + "\n"
 
 

@@ -5,9 +5,9 @@
 
 Test A_d (one prediction missing, all r parity outputs there) of the best checkpoint, seed 0:
 
-            k = 2    k = 3    k = 4
-    r = 2   0.9444   0.9556   0.8833
-    r = 3   0.9583   0.9583   0.9111
+    mlp_k2_linear_r2  A_d 0.9444    mlp_k2_linear_r3  A_d 0.9583
+    mlp_k3_linear_r2  A_d 0.9556    mlp_k3_linear_r3  A_d 0.9583
+    mlp_k4_linear_r2  A_d 0.8833    mlp_k4_linear_r3  A_d 0.9111
 """
 
 from torch import nn

@@ -6,9 +6,11 @@
 Test A_d (one prediction missing, all r parity outputs there) of the best checkpoint after 40 of the 500 epochs, with
 the published base model (--base_weights, A_a 0.9793), one seed:
 
-            k = 2    k = 3    k = 4
-    r = 2   0.9679   0.8881   0.7999
-    r = 3                     0.8004    (the others were not run)
+    mlp_k2_linear_r2  A_d 0.9679
+    mlp_k3_linear_r2  A_d 0.8881
+    mlp_k4_linear_r2  A_d 0.7999    mlp_k4_linear_r3  A_d 0.8004
+
+The others were not run.
 """
 
 from torch import nn

@@ -6,9 +6,9 @@
 Test A_d after 40 of the 500 epochs, with the published base model (--base_weights, A_a 0.9793); add: mean of three
 seeds (benchmarks/original_recipe.py), concat: best checkpoint of one seed:
 
-    mlp_k2_add      A_d 0.904       mlp_k2_concat   A_d 0.957
-    mlp_k3_add      A_d 0.782
-    mlp_k4_add      A_d 0.662       mlp_k4_concat   A_d 0.746
+    mlp_k2_add      A_d 0.9044      mlp_k2_concat   A_d 0.957
+    mlp_k3_add      A_d 0.7815
+    mlp_k4_add      A_d 0.6619      mlp_k4_concat   A_d 0.746
 
 The original reaches 0.934 / 0.854 / 0.749 with add after 500 epochs. mlp_base: A_a 0.9817 after 20 epochs, seed 0.
 
