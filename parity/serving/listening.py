@@ -12,11 +12,13 @@ import uvicorn
 
 from parity.errors import ParityError, in_one_line
 from parity.serving.app import make_app
+from parity.serving.http import MOST_HEAD, Protocol
 from parity.serving.service import Service
 
 _log = logging.getLogger(__name__)
 
 _BACKLOG = 2048
+_KEPT_ALIVE = 75  # seconds; longer than gateways keep a connection (nginx: 60), which else send into one that closes
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -83,10 +85,14 @@ class _Running:
         longest = self._service.server.policy.deadline
         config = uvicorn.Config(
             make_app(self._service),
+            http=Protocol,
+            h11_max_incomplete_event_size=MOST_HEAD,
+            ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=_KEPT_ALIVE,
             timeout_graceful_shutdown=math.ceil(longest) + 5,
         )
         server = _Server(config)
