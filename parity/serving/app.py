@@ -28,6 +28,7 @@ _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _STATUS = {Reason.REFUSED: 503, Reason.LATE: 504, Reason.LOST: 502}
 _AGAIN = {"Retry-After": "1"}
 _CLOSE = {"Connection": "close"}
+_MOST_READING = 256  # bodies at a time: clients that send slowly do not take the places of those whose queries wait
 _HUNG_UP = 499  # nobody reads it; nginx's number in a log
 
 
@@ -60,24 +61,21 @@ class _Pages:
         self._service, self._code = service, code
         self._registry = registry(service.server)
         self._most_bytes = most_bytes(service.servable.query_shape)
-        self._requests = 0  # that are being read or wait for an answer
+        self._reading = 0  # bodies
 
     async def predict(self, request: Request) -> Response:
         """Return the prediction for one query, and where it comes from."""
         if (refusal := self._service.server.refusal()) is not None:
             raise HTTPException(503, refusal, _AGAIN | _CLOSE)
         _check_head(request, self._most_bytes)
-        if self._requests >= self._service.server.policy.most_waiting:
+        if self._service.server.waiting >= self._service.server.policy.most_waiting or self._reading >= _MOST_READING:
             raise _unanswered(Unanswered(Reason.REFUSED))
-        self._requests += 1
-        try:
-            return await self._predict(request)
-        finally:
-            self._requests -= 1
+        return await self._predict(request)
 
     async def _predict(self, request: Request) -> Response:
         arrived = time.monotonic()
         longest = self._service.server.policy.deadline
+        self._reading += 1
         try:
             async with asyncio.timeout(longest):
                 body = await _read(request, self._most_bytes)
@@ -85,6 +83,8 @@ class _Pages:
             raise HTTPException(408, f"the body has not arrived within {longest:g} s.", _CLOSE) from None
         except ClientDisconnect:
             return Response(status_code=_HUNG_UP)
+        finally:
+            self._reading -= 1
         try:
             question = parse(body, request.headers.get("content-type", JSON), request.query_params, longest)
         except BadBody as problem:

@@ -42,8 +42,13 @@ def coded_model() -> CodedModel:
     return CodedModel(base, LinearEncoder(2, 1, SHAPE), [parity], LinearDecoder(2, 1, (2,)))
 
 
-def servable(model: CodedModel | None = None, version: str = "abc", default: Tensor | None = None) -> Servable:
-    return Servable(model or coded_model(), lambda stored: stored / 255, torch.uint8, "a code", version, default)
+def servable(
+    model: CodedModel | None = None,
+    version: str = "abc",
+    default: Tensor | None = None,
+    stored: torch.dtype = torch.uint8,
+) -> Servable:
+    return Servable(model or coded_model(), lambda stored: stored / 255, stored, "a code", version, default)
 
 
 def expected(pixels: Any) -> list[float]:
@@ -425,6 +430,20 @@ def test_a_client_that_hangs_up_within_its_body_is_forgotten() -> None:
             await app.app(scope(), leaving.receive, leaving.send)
             assert app.service.server.statistics.sent.total() == 0
             assert (await app.post()).status_code == 200
+
+    run(test)
+
+
+def test_clients_that_send_slowly_do_not_take_the_places_of_others() -> None:
+    async def test() -> None:
+        async with running(Policy(most_waiting=2, patience=SOON, deadline=SOON)) as app:
+            slow = [Connection(chunk(b'{"query":')) for _ in range(8)]
+            sending = [asyncio.create_task(app.app(scope(), each.receive, each.send)) for each in slow]  # type: ignore[arg-type]
+            await asyncio.sleep(0.01)
+            assert (await app.post()).status_code == 200
+            for each in slow:
+                each.hang_up()
+            await asyncio.gather(*sending)
 
     run(test)
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import torch
 
 from parity.serving import Policy, Service, Supervision, make_pool
 from parity.serving.http import MOST_HEAD
@@ -21,14 +22,24 @@ HEAD = b"POST /predict HTTP/1.1\r\nHost: service\r\nContent-Type: application/js
 MEBIBYTE = b" " * 2**20
 
 
-@asynccontextmanager
-async def serving() -> AsyncIterator[int]:
-    """Serve until the block ends; yield the port."""
+def patient_service(stored: torch.dtype = torch.uint8) -> Service:
+    """A service of one base worker whose queries are never rebuilt."""
 
     def make(model: Any) -> Any:
         return make_pool("threads", model, 1, supervision=Supervision(silent_after=SOON))
 
-    service = Service(servable, make, Policy(patience=SOON, deadline=SOON))
+    return Service(lambda: servable(stored=stored), make, Policy(patience=SOON, deadline=SOON))
+
+
+def float_service() -> Service:
+    """One that takes any numbers."""
+    return patient_service(torch.float32)
+
+
+@asynccontextmanager
+async def serving(service: Service | None = None) -> AsyncIterator[int]:
+    """Serve until the block ends; yield the port."""
+    service = service or patient_service()
     with listen("127.0.0.1", 0) as listening:
         serves = asyncio.create_task(serve_http(service, listening, linger=0.0))
         try:
