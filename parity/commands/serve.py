@@ -109,15 +109,16 @@ def main(args: argparse.Namespace) -> None:
     if missing:
         raise ParityError(f"serving needs {missing[0]}, which is not installed: pip install 'parity[serve]'.")
     from parity.experiments import catalogue
-    from parity.serving import Batching, Service, make_pool
+    from parity.serving import Batching, Service, make_pool, ray_metrics
     from parity.serving.listening import listen, serve_http
 
     for folder in args.experiments_path:
         catalogue.add_experiments_path(folder)
     policy, batching = _policy(args), Batching(args.max_batch_size, args.batch_wait)
     pool = partial(make_pool, args.engine, workers=args.workers, batching=batching, address=args.address)
+    watch = ray_metrics.export if args.engine == "ray" else None
     with listen(args.host, args.port) as listening:
-        asyncio.run(serve_http(Service(_loader(args), pool, policy), listening))
+        asyncio.run(serve_http(Service(_loader(args), pool, policy), listening, watch=watch))
 
 
 def _loader(args: argparse.Namespace) -> "Callable[[], Servable]":

@@ -117,7 +117,7 @@ def test_a_connection_that_breaks_is_counted() -> None:
         request.transport.abort()
         return answer()
 
-    with pytest.raises(NotAnswered, match="Disconnected|ClientOSError"):
+    with pytest.raises(NotAnswered, match=r"Disconnected|ClientOSError"):
         asked(respond)
 
 
