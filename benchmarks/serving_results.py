@@ -94,7 +94,7 @@ def simulated_table(measure: str) -> Callable[[], str]:
     def table() -> str:
         rows = [row for row in _rows("serving_simulated") if row["measure"] == measure and row["workers"] in _SHOWN]
         loads = sorted({row["load"] for row in rows})
-        lines = {}
+        lines: dict[tuple[str, ...], dict[float, str]] = {}
         for row in rows:
             head = (str(row["workers"]), str(row["k"]), row["fault"])
             lines.setdefault(head, {})[row["load"]] = f"{_ARMS[row['best']]} {row['value']:.0f}, {row['ratio']:.2f}"

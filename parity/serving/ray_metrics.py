@@ -29,7 +29,7 @@ async def export(server: CodedServer, every: float = _EVERY) -> None:
 
 
 class Exporter:
-    """Passes on what has changed since the last time, since Ray's counters are told increments.
+    """Passes on what has changed since the last time, since Ray's counters take increments.
 
     The buckets of a histogram are counters with a label ``le``, as in Prometheus' own form: Ray's histograms take one
     value at a time, and the values are not kept.
