@@ -82,8 +82,8 @@ async def serve(services: dict[str, Contender], load: Load) -> dict[str, Outcome
 
 def main(args: argparse.Namespace) -> None:
     """Train, serve, print."""
+    torch.set_num_threads(1)  # networks this small gain nothing from a second, and threads wait for each other busily
     experiment = trained(args.runs)
-    torch.set_num_threads(1)
     model = experiment.load_trained_model("best")
     assert isinstance(model, CodedModel)
     batches = [

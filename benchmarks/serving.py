@@ -5,13 +5,14 @@
     python benchmarks/serving.py pools --engine ray --load 0.5 --k 2
     python benchmarks/serving.py simulated --jobs 2
     python benchmarks/serving.py validation
-    python benchmarks/serving.py --show                     makes the tables of what is there, and lists what is not
+    python benchmarks/serving.py --show                     lists what is there, and fills the docs' page with it
 
 Every arm but ``none`` has as many workers: m = 8 for the base model and m / k more. Arms meet the same queries at the
 same times and the same faults: those whose workers sleep (100 ms, lognormal, sigma 0.05) run at the same time, those
 that compute in turn. Hedging's delay is tuned on runs of its own. The queries are MNIST's test images, the base model
 the published one, the codes ``mlp_k<k>_cells_kl``, trained if they are not there (minutes; at --quick for two epochs).
-Each measured cell is a file under ``results/serving``: the same command again fills the gaps.
+Each measured cell is a file under ``results/serving``: the same command again fills the gaps. What the docs show of
+them is kept as ``results/serving_*.json``.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import serving_results
 import torch
 from torch import Tensor, nn
 
@@ -307,6 +309,42 @@ def report(args: argparse.Namespace) -> str:
     return "\n".join([*lines, "", *ratios, "", *rest])
 
 
+def condensed(args: argparse.Namespace) -> tuple[list[Row], list[Row]]:
+    """Return what was measured on real pools with every engine: a row for each arm, and one for each ratio."""
+    rows: list[Row] = []
+    ratios: list[Row] = []
+    for engine in ENGINES:
+        for cell in [cell for cell in grid(argparse.Namespace(**{**vars(args), "engine": engine})) if not cell.repeat]:
+            if (found := medians(args, cell)) is None:
+                continue
+            names = {"engine": engine, "k": cell.k, "load": cell.load, "fault": cell.fault, "runs": found["runs"]}
+            rows += [{**names, "arm": arm, **values} for arm, values in found["arms"].items()]
+            most = reaches(cell)
+            ratios += [
+                {**names, "ratio": name, "median": round(value, 3), "at_most": most.get(name)}
+                for name, value in found["ratios"].items()
+            ]
+    return rows, ratios
+
+
+def fill_page(args: argparse.Namespace) -> None:
+    """Keep what the docs show of all that is there, draw it, and fill the pages."""
+    import tables
+
+    folder = args.results / args.extent.name
+    rows, ratios = condensed(args)
+    if rows:
+        serving_results.keep_pools(rows, ratios, seeds=range(1, 1 + args.extent.repeats))
+    read = [json.loads(file.read_text()) for file in sorted((folder / "simulated").glob("*.json"))]
+    if read:
+        serving_results.keep_simulated([row for part in read for row in part["rows"]])
+    if found := [json.loads(file.read_text()) for file in sorted((folder / "validation").glob("*.json"))]:
+        serving_results.keep_validation(found)
+    serving_results.draw_pools()
+    serving_results.draw_simulated()
+    tables.main()
+
+
 # Straggler rates are shares, as one slow worker of a thousand is nothing.
 SIMULATED_FAULTS: dict[str, tuple[Disturbance | None, float]] = {
     "none": (None, 0),
@@ -473,7 +511,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="little of everything: k = 2 at 50 %% load, 600 queries")
-    parser.add_argument("--show", action="store_true", help="measure nothing")
+    parser.add_argument(
+        "--show", action="store_true", help="measure nothing; fill the docs' page, unless --quick is there"
+    )
     parser.add_argument("--engine", choices=ENGINES, default="threads", help="of the pools (default: %(default)s)")
     parser.add_argument("--k", type=int, nargs="+", choices=(2, 4), help="(default: 2 4)")
     parser.add_argument("--load", type=float, nargs="+", help="of the base pool (default: 0.5 0.7)")
@@ -506,6 +546,8 @@ def main(args: argparse.Namespace) -> None:
     text = report(args)
     print(text)
     write_text(args.results / args.extent.name / f"pools_{args.engine}.md", text + "\n")
+    if args.show and not args.quick:
+        fill_page(args)
 
 
 if __name__ == "__main__":

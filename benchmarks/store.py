@@ -25,6 +25,9 @@ KEYS = ("about", "origin", "source", "command", "config", "seeds", "versions", "
 
 Row = dict[str, Any]
 
+_CELLS = "serving/"
+"""Where ``serving.py`` keeps the cells that it has measured, of which ``serving_*.json`` are made."""
+
 
 def read(name: str) -> dict[str, Any]:
     """Return a result by its path under ``results/``, without the ending."""
@@ -40,7 +43,8 @@ def rows(name: str) -> list[Row]:
 
 def names(folder: str = "") -> list[str]:
     """Return the names of all results in a folder of ``results/``, also those in folders of it."""
-    return sorted(str(path.relative_to(RESULTS).with_suffix("")) for path in (RESULTS / folder).rglob("*.json"))
+    found = (str(path.relative_to(RESULTS).with_suffix("")) for path in (RESULTS / folder).rglob("*.json"))
+    return sorted(name for name in found if not name.startswith(_CELLS))
 
 
 def write(name: str, about: str, found: Sequence[Row], *, config: str | None = None, seeds: Sequence[int] = ()) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import serving_results
 import store
 
 from parity.experiments.MNIST.ablation.experiment_parameters import ABOUT
@@ -281,6 +282,7 @@ TABLES: dict[str, Callable[[], str]] = {
          "rebuilt": "rebuilt", "p99, ms": "{p99_ms:.0f}", "longest, ms": "{longest_ms:.0f}",
          "SIGKILL to full strength, s": "{killed_to_full_strength_s:.1f}"},
     ),
+    **serving_results.TABLES,
     "chaos": Plain("chaos", {"": "what", "count": "value"}),
     "published_addition": Plain("published/addition", _KLOST),
     "published_addition_speech": Plain("published/addition_speech", {"k": "k", "accuracy, %": "A_d"}),

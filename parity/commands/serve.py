@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from parity.serving import Policy, Servable
 
 _NEEDED = ("fastapi", "prometheus_client", "uvicorn")
-_WAITING_PER_WORKER = 2  # so that what is accepted waits for about two others
-_LEAST_WAITING = 8
 _RELATIVE_PATIENCE = 1.5
 
 
@@ -94,7 +92,7 @@ def get_parser() -> argparse.ArgumentParser:
     policy.add_argument(
         "--most_waiting", type=int, metavar="N",
         help="queries that may wait, further ones get 503 "
-        f"(default: {_WAITING_PER_WORKER} for each base worker and item of its batch, at least {_LEAST_WAITING})",
+        "(default: 2 for each base worker and item of its batch, and 1)",
     )  # fmt: skip
     policy.add_argument(
         "--default_class", type=int, metavar="C",
@@ -111,15 +109,16 @@ def main(args: argparse.Namespace) -> None:
     if missing:
         raise ParityError(f"serving needs {missing[0]}, which is not installed: pip install 'parity[serve]'.")
     from parity.experiments import catalogue
-    from parity.serving import Batching, Service, make_pool
+    from parity.serving import Batching, Service, make_pool, ray_metrics
     from parity.serving.listening import listen, serve_http
 
     for folder in args.experiments_path:
         catalogue.add_experiments_path(folder)
     policy, batching = _policy(args), Batching(args.max_batch_size, args.batch_wait)
     pool = partial(make_pool, args.engine, workers=args.workers, batching=batching, address=args.address)
+    watch = ray_metrics.export if args.engine == "ray" else None
     with listen(args.host, args.port) as listening:
-        asyncio.run(serve_http(Service(_loader(args), pool, policy), listening))
+        asyncio.run(serve_http(Service(_loader(args), pool, policy), listening, watch=watch))
 
 
 def _loader(args: argparse.Namespace) -> "Callable[[], Servable]":
@@ -138,11 +137,11 @@ def _loader(args: argparse.Namespace) -> "Callable[[], Servable]":
 
 
 def _policy(args: argparse.Namespace) -> "Policy":
-    from parity.serving import Policy
+    from parity.serving import Policy, most_waiting_for
 
     most_waiting = args.most_waiting
     if most_waiting is None:
-        most_waiting = max(_WAITING_PER_WORKER * args.workers * args.max_batch_size, _LEAST_WAITING)
+        most_waiting = most_waiting_for(args.workers, args.max_batch_size)
     return Policy(
         group_timeout=args.group_timeout,
         patience=args.patience or 0.0,

@@ -2,7 +2,7 @@
 
 from parity.serving.commands import Accept, Reason, Source
 from parity.serving.grouping import AcrossBatches, Consecutive
-from parity.serving.policy import Policy
+from parity.serving.policy import Policy, most_waiting_for
 from parity.serving.pools import Batching, Supervision, WorkerHealth, WorkerPool, WorkerState, make_pool
 from parity.serving.replies import Reply, Unanswered, Unavailable
 from parity.serving.servable import Servable
@@ -28,4 +28,5 @@ __all__ = [
     "WorkerPool",
     "WorkerState",
     "make_pool",
+    "most_waiting_for",
 ]

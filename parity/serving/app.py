@@ -1,7 +1,6 @@
 """The service over HTTP, as an ASGI application."""
 
 import asyncio
-import contextlib
 import math
 import re
 import time
@@ -29,6 +28,7 @@ _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _STATUS = {Reason.REFUSED: 503, Reason.LATE: 504, Reason.LOST: 502}
 _AGAIN = {"Retry-After": "1"}
 _CLOSE = {"Connection": "close"}
+_MOST_READING = 256  # bodies at a time: clients that send slowly do not take the places of those whose queries wait
 _HUNG_UP = 499  # nobody reads it; nginx's number in a log
 
 
@@ -46,6 +46,7 @@ def make_app(service: Service) -> FastAPI:
         version=code.get("parity", "0"),
         description="Predictions on time although a worker is slow or dead.",
         exception_handlers={HTTPException: _explain, Exception: _explain_own},
+        redirect_slashes=False,
     )
     app.add_middleware(_RequestIds)
     pages = _Pages(service, code)
@@ -59,41 +60,31 @@ class _Pages:
     def __init__(self, service: Service, code: dict[str, Any]) -> None:
         self._service, self._code = service, code
         self._registry = registry(service.server)
-        self._requests = 0  # that are being read or wait for an answer
+        self._most_bytes = most_bytes(service.servable.query_shape)
+        self._reading = 0  # bodies
 
     async def predict(self, request: Request) -> Response:
         """Return the prediction for one query, and where it comes from."""
         if (refusal := self._service.server.refusal()) is not None:
-            await self._discard(request)
             raise HTTPException(503, refusal, _AGAIN | _CLOSE)
-        if self._requests >= self._service.server.policy.most_waiting:
+        _check_head(request, self._most_bytes)
+        if self._service.server.waiting >= self._service.server.policy.most_waiting or self._reading >= _MOST_READING:
             raise _unanswered(Unanswered(Reason.REFUSED))
-        self._requests += 1
-        try:
-            return await self._predict(request)
-        finally:
-            self._requests -= 1
-
-    async def _discard(self, request: Request) -> None:
-        """Read a body, and drop it: a connection that is closed before all of it was sent breaks, answer and all."""
-        left = most_bytes(self._service.servable.query_shape)
-        with contextlib.suppress(TimeoutError, ClientDisconnect):
-            async with asyncio.timeout(self._service.server.policy.deadline):
-                async for chunk in request.stream():
-                    left -= len(chunk)
-                    if left < 0:
-                        return
+        return await self._predict(request)
 
     async def _predict(self, request: Request) -> Response:
         arrived = time.monotonic()
         longest = self._service.server.policy.deadline
+        self._reading += 1
         try:
             async with asyncio.timeout(longest):
-                body = await _read(request, most_bytes(self._service.servable.query_shape))
+                body = await _read(request, self._most_bytes)
         except TimeoutError:
             raise HTTPException(408, f"the body has not arrived within {longest:g} s.", _CLOSE) from None
         except ClientDisconnect:
             return Response(status_code=_HUNG_UP)
+        finally:
+            self._reading -= 1
         try:
             question = parse(body, request.headers.get("content-type", JSON), request.query_params, longest)
         except BadBody as problem:
@@ -155,22 +146,35 @@ def _unanswered(problem: Unanswered) -> HTTPException:
     return HTTPException(_STATUS[problem.reason], str(problem), _AGAIN)
 
 
+def _check_head(request: Request, most: int) -> None:
+    """Refuse a body that is not to be read.
+
+    Raises:
+        HTTPException: it is announced to have more than so many bytes, or to be compressed.
+    """
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > most:
+        raise _too_long(most)
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise HTTPException(415, "a body is read as it is, not unpacked: leave Content-Encoding out.")
+
+
 async def _read(request: Request, most: int) -> bytes:
     """Read a body of at most so many bytes, as it comes.
 
     Raises:
-        HTTPException: it is longer, or is announced to be.
+        HTTPException: it is longer.
     """
-    too_long = HTTPException(413, f"a body has at most {most} bytes here: that is enough for a query.", _CLOSE)
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > most:
-        raise too_long
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > most:
-            raise too_long
+            raise _too_long(most)
     return bytes(body)
+
+
+def _too_long(most: int) -> HTTPException:
+    return HTTPException(413, f"a body has at most {most} bytes here: that is enough for a query.", _CLOSE)
 
 
 async def _unless_hung_up(receive: Receive, answer: Awaitable[Reply]) -> Reply | None:

@@ -3,7 +3,7 @@
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,10 +72,13 @@ def parse(body: bytes, content_type: str, parameters: Mapping[str, str], longest
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind == JSON:
+        if parameters:
+            raise BadBody(400, f"with JSON, {' and '.join(_FIELDS[1:])} are fields of the body, not of the URL.")
         fields = _json(body)
         return Question(_nested(fields["query"]), _deadline(fields.get("deadline_ms"), longest), _accept(fields))
     if kind not in TYPES:
         raise BadBody(415, f"a query is posted as {', '.join(TYPES)}, not as '{kind[:100]}'.")
+    _check_known(parameters, _FIELDS[1:])
     query = _npy(body) if kind == NPY else _safetensors(body)
     return Question(query, _deadline(_number(parameters.get("deadline_ms")), longest), _accept(parameters))
 
@@ -96,9 +99,13 @@ def _json(body: bytes) -> dict[str, Any]:
         raise BadBody(400, f"the body is not JSON ({type(error).__name__}).") from error
     if not isinstance(fields, dict) or "query" not in fields:
         raise BadBody(400, 'the body is a JSON object with a "query" in it, a nested list of numbers.')
-    if unknown := sorted(fields.keys() - set(_FIELDS)):
-        raise BadBody(400, f"'{unknown[0][:100]}' is not known: a query comes with {', '.join(_FIELDS[1:])}.")
+    _check_known(fields, _FIELDS)
     return fields
+
+
+def _check_known(fields: Mapping[str, Any], known: Sequence[str]) -> None:
+    if unknown := sorted(fields.keys() - set(known)):
+        raise BadBody(400, f"'{unknown[0][:100]}' is not known: a query comes with {', '.join(_FIELDS[1:])}.")
 
 
 def _nested(query: Any) -> Tensor:

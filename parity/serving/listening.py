@@ -6,17 +6,20 @@ import logging
 import math
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 
 import uvicorn
 
 from parity.errors import ParityError, in_one_line
 from parity.serving.app import make_app
+from parity.serving.http import MOST_HEAD, Protocol
+from parity.serving.server import CodedServer
 from parity.serving.service import Service
 
 _log = logging.getLogger(__name__)
 
 _BACKLOG = 2048
+_KEPT_ALIVE = 75  # seconds; longer than gateways keep a connection (nginx: 60), which else send into one that closes
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -35,7 +38,13 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-async def serve_http(service: Service, listening: socket.socket, linger: float = 0.5) -> None:
+Watch = Callable[[CodedServer], Coroutine[None, None, None]]
+"""Runs beside a server, from when it is ready until it is closed, and is then cancelled."""
+
+
+async def serve_http(
+    service: Service, listening: socket.socket, linger: float = 0.5, watch: Watch | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT, then answer what was accepted, and end. SIGHUP loads the weights again.
 
     Args:
@@ -47,7 +56,7 @@ async def serve_http(service: Service, listening: socket.socket, linger: float =
     Raises:
         ParityError: the service cannot start.
     """
-    running = _Running(service, listening)
+    running = _Running(service, listening, watch)
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, running.stop)
@@ -60,8 +69,8 @@ async def serve_http(service: Service, listening: socket.socket, linger: float =
 
 
 class _Running:
-    def __init__(self, service: Service, listening: socket.socket) -> None:
-        self._service, self._listening = service, listening
+    def __init__(self, service: Service, listening: socket.socket, watch: Watch | None) -> None:
+        self._service, self._listening, self._watch = service, listening, watch
         self._stopped = asyncio.Event()
         self._reloads: set[asyncio.Task[None]] = set()
 
@@ -83,10 +92,14 @@ class _Running:
         longest = self._service.server.policy.deadline
         config = uvicorn.Config(
             make_app(self._service),
+            http=Protocol,
+            h11_max_incomplete_event_size=MOST_HEAD,
+            ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=_KEPT_ALIVE,
             timeout_graceful_shutdown=math.ceil(longest) + 5,
         )
         server = _Server(config)
@@ -103,7 +116,7 @@ class _Running:
             await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 await starting  # raises
-                await stopping
+                await self._until(stopping)
         finally:
             stopping.cancel()
             starting.cancel()
@@ -113,6 +126,15 @@ class _Running:
         if not await self._service.server.close():
             _log.warning("a worker did not end, and was left behind.")
         await asyncio.sleep(linger)
+
+    async def _until(self, stopping: asyncio.Task[bool]) -> None:
+        watching = asyncio.create_task(self._watch(self._service.server)) if self._watch is not None else None
+        await stopping
+        if watching is not None:
+            watching.cancel()
+            await asyncio.wait([watching])
+            if not watching.cancelled() and (error := watching.exception()) is not None:
+                _log.warning("what runs beside the service failed: %s", in_one_line(error))
 
     async def _start(self) -> None:
         await self._service.server.start()

@@ -2,6 +2,7 @@
 
     python -m parity.serving.load --url http://127.0.0.1:8000 --shape 1 28 28 --rate 40 --queries 3000
     python -m parity.serving.load --workers 8 --k 2 --load 0.5 --policy coded --fault slow --save coded
+    python -m parity.serving.load --url http://127.0.0.1:8000 --npy queries.npy --body npy --rate 400 --save npy
     python -m parity.serving.load --workers 8 --policy none --load 0.5 --trace trace.json
 
 With --url the service is asked over HTTP, else one is made in this process, whose workers sleep (--service, --sigma) or
@@ -29,7 +30,7 @@ from parity.coders import LinearDecoder, LinearEncoder
 from parity.command_line import run_command
 from parity.errors import ParityError, did_you_mean
 from parity.serving.disturbances import Damaged, Disturbance, Frozen, Killed, Lost, Slow
-from parity.serving.measuring.asking import in_process, over_http, random_queries
+from parity.serving.measuring.asking import BODIES, in_process, over_http, random_queries
 from parity.serving.measuring.faults import disturbed, hush
 from parity.serving.measuring.live import Health, shown, view
 from parity.serving.measuring.open_loop import Ask, due_times, load_is_offered, offer
@@ -89,6 +90,7 @@ def get_parser() -> argparse.ArgumentParser:
     http.add_argument("--url", help="of the service, e.g. http://127.0.0.1:8000")
     http.add_argument("--shape", type=int, nargs="+", metavar="N", help="of a query; random ones are sent")
     http.add_argument("--npy", type=Path, metavar="FILE", help="queries (N, *Q) to send, in order, again and again")
+    http.add_argument("--body", choices=BODIES, default="json", help="form of queries (default: %(default)s)")
     http.add_argument("--connections", type=int, default=256, help="at most so many at a time (default: %(default)s)")
     http.add_argument("--timeout", type=float, default=30.0, help="seconds of a query (default: %(default)s)")
 
@@ -161,7 +163,7 @@ async def target(args: argparse.Namespace) -> AsyncIterator[Target]:
     """Yield what is asked, with its faults."""
     async with AsyncExitStack() as stack:
         if args.url is not None:
-            client = over_http(args.url, http_queries(args), args.connections, args.timeout)
+            client = over_http(args.url, http_queries(args), args.connections, args.timeout, args.body)
             yield Target(await stack.enter_async_context(client))
             return
         setting = setting_of(args)

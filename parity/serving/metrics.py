@@ -20,6 +20,11 @@ def registry(server: CodedServer) -> CollectorRegistry:
     return collectors
 
 
+def families(server: CodedServer) -> Iterator[Metric]:
+    """Yield a server's counts, as Prometheus' families of metrics."""
+    return _Collector(server).collect()
+
+
 class _Collector(Collector):
     def __init__(self, server: CodedServer) -> None:
         self._server = server

@@ -32,7 +32,8 @@ def script(name: str) -> ModuleType:
 
 
 @pytest.fixture
-def comparison() -> ModuleType:
+def comparison(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
     return script("serving")
 
 
@@ -102,6 +103,50 @@ def test_the_simulated_part_writes_its_table_and_repeats_nothing(
     comparison.simulated(args)
     table = (tmp_path / comparison.FULL.name / "simulated" / "choice.md").read_text()
     assert "lower p99 with every seed: coded at 30%, 90% load" in table
+
+
+def test_one_command_fills_the_page_with_what_was_measured(
+    comparison: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import serving_results
+    import store
+    import tables
+
+    page = tmp_path / "page.md"
+    page.write_text("".join(f"<!-- table: {name} -->\n<!-- end -->\n" for name in serving_results.TABLES))
+    monkeypatch.setattr(store, "RESULTS", tmp_path)
+    monkeypatch.setattr(serving_results, "IMAGES", tmp_path)
+    monkeypatch.setattr(tables, "PAGES", [page])
+    monkeypatch.setattr(tables, "measured", lambda: "")
+    monkeypatch.setattr(tables, "MEASURED", tmp_path / "measured.json")
+    tables.main()
+    assert page.read_text().count(serving_results.NOT_YET) == len(serving_results.TABLES)
+
+    args = arguments(comparison, tmp_path / "serving")
+    keep(comparison, args, "slow", [150.0, 120.0, 130.0])
+    folder = args.results / args.extent.name
+    rows = [
+        {"workers": 8, "k": 2, "r": 1, "fault": "slow", "faulty": 0.08, "seed": 0, "load": load, "policy": name,
+         "p50": 100.0, "p99": p99, "p99.9": p99, "hedge_delay": 1.1}
+        for load, coded in ((0.3, 150.0), (0.9, 300.0))
+        for name, p99 in (("coded", coded), ("hedged", 210.0))
+    ]  # fmt: skip
+    write_json(folder / "simulated" / "slow_m8.json", {"rows": rows})
+    held = dict(workers="sleeping", load=0.5, arm="coded", fault="slow", p50=101.0, measured=1.6, simulated=1.5)
+    write_json(folder / "validation" / "sleeping.json", {**held, "off": -0.0625})
+    comparison.fill_page(args)
+    text = page.read_text()
+    assert serving_results.NOT_YET not in text
+    assert "| threads | 2 | 50% | slow | coded | 100 | 130 | 130 | 260 | 3.0% | 0.9700 | 1.50 |" in text
+    assert "| threads | 2 | 50% | slow | p99 / hedged | 0.65 | 0.85 | 3 |" in text
+    assert "| threads | 2 | 50% | slow | p99.9 / p50 | 2.60 | 2.5, missed | 3 |" in text
+    assert "| slow | 2 | p99 | 30% | 90% |" in text
+    assert "| 8 | 2 | slow | coded 150, 0.71 | hedged 210, 1.43 |" in text
+    assert "| sleeping | 50% | coded | slow | 101 | 1.60 | 1.50 | -6% |" in text
+    for name in ("serving-k2", "serving-simulated"):
+        for theme in ("light", "dark"):
+            assert f"images/{name}-{theme}.png" in text
+            assert (tmp_path / f"{name}-{theme}.png").stat().st_size > 0
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The load generator's command line, on a small service of its own."""
 
 import argparse
+import asyncio
 import json
 import logging
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from parity.command_line import run_command
 from parity.serving import load
 from parity.serving.service_times import Trace
+from tests.serving.test_http import float_service, serving
 
 SHORT = ("--service", "0.002", "--workers", "4", "--queries", "40", "--load", "0.3")
 
@@ -66,3 +68,27 @@ def test_a_wrong_option_is_refused_with_a_sentence(
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert problem in error
+
+
+@pytest.mark.parametrize("body", ["json", "npy", "safetensors"])
+def test_a_service_over_http_is_asked_in_each_form_and_shown_and_kept(
+    body: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def offer_load(port: int) -> int:
+        url = ("--url", f"http://127.0.0.1:{port}", "--shape", "1", "2", "2", "--body", body)
+        return run_command(load.main, arguments(*url, "--rate", "100", "--queries", "30", "--save", body))
+
+    async def test() -> None:
+        async with serving(float_service()) as port:
+            assert await asyncio.to_thread(offer_load, port) == 0
+
+    asyncio.run(test())
+    saved = json.loads(Path(f"{body}.json").read_text())
+    assert saved["sources"]["own"]["count"] == saved["all"]["count"] == saved["queries"] == 30
+    assert saved["command"]["body"] == body
+    lines = Path(f"{body}.csv").read_text().splitlines()
+    assert lines[0] == "Value,Percentile,TotalCount,1/(1-Percentile)"
+    assert lines[-1].endswith(",30,inf")
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "30 of 30 queries sent, 0 waiting" in shown
+    assert "own 30 100.0%" in shown

@@ -1,9 +1,12 @@
 """Ways to ask a service: in this process, or over HTTP."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import io
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
+import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -38,7 +41,7 @@ def in_process(server: CodedServer, queries: Sequence[Tensor] | Tensor, heard: H
 
 @asynccontextmanager
 async def over_http(
-    url: str, queries: Tensor, connections: int, timeout: float, transport: Any = None
+    url: str, queries: Tensor, connections: int, timeout: float, body: str = "json"
 ) -> AsyncIterator[Ask]:
     """Yield what asks a service at a URL.
 
@@ -49,48 +52,89 @@ async def over_http(
         queries: (N, *Q); asked in order, again and again.
         connections: at most so many at a time, kept alive between queries.
         timeout: seconds after which a query is given up.
-        transport: of httpx, in place of the network.
+        body: one of ``BODIES``; predictions are asked for in the same form.
 
     Raises:
-        ParityError: httpx is not installed.
+        ParityError: aiohttp is not installed.
     """
     try:
-        import httpx
+        import aiohttp
     except ImportError:
-        raise ParityError("asking over HTTP needs httpx: pip install httpx.") from None
+        raise ParityError("asking over HTTP needs aiohttp: pip install 'parity[serve]'.") from None
 
-    sources = {source.value for source in Source}
-    bodies = [{"query": query.tolist()} for query in queries]
-    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    client = httpx.AsyncClient(limits=limits, timeout=timeout, transport=transport, trust_env=False)
+    bodies = [BODIES[body](query) for query in queries]
+    kind = CONTENT_TYPES[body]
+    client = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections),
+        timeout=aiohttp.ClientTimeout(total=timeout),
+        headers={"Content-Type": kind, "Accept": kind},
+    )
 
     async def ask(number: int) -> str:
         try:
-            response = await client.post(f"{url.rstrip('/')}/predict", json=bodies[number % len(bodies)])
-        except httpx.TimeoutException as why:
+            data = bodies[number % len(bodies)]
+            async with client.post(f"{url.rstrip('/')}/predict", data=data) as response:
+                return _source(url, response.status, response.headers, await response.read())
+        except TimeoutError as why:
             raise NotAnswered("timeout") from why
-        except httpx.ConnectError as why:
+        except aiohttp.ClientConnectorError as why:
             raise ParityError(f"there is no service at {url}: {cause(why)}") from why
-        except (httpx.TransportError, httpx.InvalidURL) as why:
+        except (aiohttp.ClientError, ValueError) as why:
             raise NotAnswered(type(why).__name__) from why
-        if response.status_code in (400, 404, 405, 413, 415, 422):
-            raise ParityError(f"{url} refuses the query with {response.status_code}: {_sentence(response)}")
-        if response.status_code != 200:
-            raise NotAnswered(f"status {response.status_code}")
-        source = response.json().get("source")
-        if source not in sources:
-            raise ParityError(f"{url} is not a service of parity: its answers have no source.")
-        return str(source)
 
     async with client:
         yield ask
 
 
-def _sentence(response: Any) -> str:
+def _json(query: Tensor) -> bytes:
+    return json.dumps({"query": query.tolist()}).encode()
+
+
+def _npy(query: Tensor) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, query.numpy(), allow_pickle=False)
+    return stream.getvalue()
+
+
+BODIES: dict[str, Callable[[Tensor], bytes]] = {
+    "json": _json,
+    "npy": _npy,
+    "safetensors": lambda query: safetensors.torch.save({"query": query.contiguous()}),
+}
+"""What makes a request's body of a query (*Q), by the name of the form."""
+
+CONTENT_TYPES = {
+    "json": "application/json",
+    "npy": "application/x-npy",
+    "safetensors": "application/x-safetensors",
+}
+
+
+def _source(url: str, status: int, headers: Mapping[str, str], content: bytes) -> str:
+    """Return the source of an answer.
+
+    Raises:
+        NotAnswered: it is none.
+        ParityError: every query would get it.
+    """
+    if status in (400, 404, 405, 413, 415, 422):
+        raise ParityError(f"{url} refuses the query with {status}: {_field(content, 'error', _ANOTHER)}")
+    if status != 200:
+        raise NotAnswered(f"status {status}")
+    source = headers.get("X-Source") or _field(content, "source", "")
+    if source not in list(Source):
+        raise ParityError(f"{url} is not a service of parity: its answers have no source.")
+    return source
+
+
+_ANOTHER = "it is not a service of parity."
+
+
+def _field(content: bytes, name: str, otherwise: str) -> str:
     try:
-        return str(response.json()["error"])
+        return str(json.loads(content)[name])
     except (ValueError, KeyError, TypeError):
-        return "it is not a service of parity."
+        return otherwise
 
 
 def random_queries(shape: Sequence[int], number: int = 64, seed: int = 0) -> Tensor:
