@@ -20,6 +20,7 @@ from parity.experiments.experiment import Experiment
 from parity.models import load_into, read_weights
 from parity.models.weights import check_finite, fingerprint
 from parity.plain import to_plain
+from parity.settings import user_path
 from parity.training.defaults import accuracy_of
 from parity.training.loggers.wandb_logger import WandbLogger
 from parity.training.loop import ranks
@@ -70,6 +71,8 @@ class RunOptions:
             raise ParityError(f"grace must be above 0 seconds, not {self.grace:g}.")
         if self.resume_from is not None and not self.resume:
             raise ParityError("a run is resumed from a checkpoint or restarted, not both.")
+        if self.resume_from is not None:
+            object.__setattr__(self, "resume_from", user_path(self.resume_from))
 
     @property
     def leaves_nothing(self) -> bool:
