@@ -332,6 +332,7 @@ def test_data_of_any_kind_trains_or_is_refused(
             return
     integers = targets.dtype not in (torch.bool, torch.float32, torch.float64)
     assert not (integers and kind in WRONG), "wrong classes were trained on"
+    assert kind != "one-hot", "classes were regressed to"
     assert kind not in ("too few", "none", "nan") or (kind == "nan" and integers)
     assert dtype not in (torch.uint8, torch.bool, torch.complex64) or container == "list"
     assert not (queries.is_floating_point() and queries.isnan().any()), "NaN was trained on"
