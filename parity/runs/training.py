@@ -170,7 +170,8 @@ def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, 
     for split in ("train", "val", "test"):
         datamodule.check(split)
     where = datamodule.where("train")
-    batch = datamodule.loader("train").trial_groups()
+    loader = datamodule.loader("train")
+    batch = loader.trial_groups(min([2, *loader.sampler.batch_sizes]))
     check_task(predictions(model, batch, where), datamodule.task)
     check_step(module, {where: batch})
     try:

@@ -254,6 +254,9 @@ def test_a_last_batch_of_one_with_batch_normalisation_is_refused_before_any_work
         quiet(normalised(), [(queries(), targets()), (queries(1), targets(1))])
     with pytest.raises(ParityError, match="batch 2 of the train data has one query"):
         quiet(normalised(), iter([(queries(), targets()), (queries(1), targets(1))]), steps_per_epoch=2)
+    for first in ([(queries(1), targets(1)), (queries(), targets())], DigitsDataModule(k=1, batch_size=1)):
+        with pytest.raises(ParityError, match=r"it has one query, and batch normalisation needs two or more"):
+            quiet(normalised(), first)
     quiet(normalised(), DataLoader(data, batch_size=8, drop_last=True))
     quiet(base(), DataLoader(data, batch_size=8))
 
