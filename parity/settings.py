@@ -3,6 +3,8 @@
 - ``DATA_ROOT``: folder of the data sets (default ``./data``)
 - ``IMAGENET_PATH``: folder of ImageNet, if there is one
 - ``PARITY_EXPERIMENTS``: folders with a user's own experiments, separated as in ``PATH``
+
+One that is empty is as one that is not set.
 """
 
 import os
@@ -21,9 +23,11 @@ def user_path(path: str | Path) -> Path:
     """
     if not isinstance(path, str | os.PathLike):
         raise ParityError(f"a path is a text or a Path, and not {path!r:.60}.")
-    expanded = _expanded(path)
+    expanded = Path(os.path.expanduser(path))
     if expanded.parts and expanded.parts[0].startswith("~"):
-        raise ParityError(f"'{path}' begins with an unknown home folder, {expanded.parts[0]}.")
+        name = expanded.parts[0][1:]
+        unknown = f"there is no user '{name}' whose home folder" if name else "HOME is not set, and no home folder"
+        raise ParityError(f"{unknown} the path '{str(path)[:60]}' could begin with: write the whole path.")
     for part in expanded.parts:
         check_name(part)
     if len(os.fsencode(expanded)) > _LONGEST_PATH:
@@ -43,12 +47,33 @@ def check_name(name: str) -> None:
         raise ParityError(f"a name of a file has at most {_LONGEST_NAME} bytes, and {name[:60]}... is longer.")
 
 
-def _expanded(path: str | Path) -> Path:
-    return Path(os.path.expanduser(path))
+def data_path(*parts: str) -> Path:
+    """Return a path under ``DATA_ROOT``.
+
+    Raises:
+        ParityError: no folder can have the path that it is set to.
+    """
+    return _of_environment("DATA_ROOT", DATA_ROOT).joinpath(*parts)
 
 
-DATA_ROOT = _expanded(os.environ.get("DATA_ROOT", "data"))
-IMAGENET_PATH = _expanded(os.environ["IMAGENET_PATH"]) if "IMAGENET_PATH" in os.environ else None
+def imagenet_path() -> Path | None:
+    """Return the folder of ImageNet; None where it is not set.
+
+    Raises:
+        ParityError: no folder can have the path that it is set to.
+    """
+    return None if IMAGENET_PATH is None else _of_environment("IMAGENET_PATH", IMAGENET_PATH)
+
+
+def _of_environment(variable: str, path: Path) -> Path:
+    try:
+        return user_path(path)
+    except ParityError as error:
+        raise ParityError(f"{variable}: {error}") from error
+
+
+DATA_ROOT = Path(os.path.expanduser(os.environ.get("DATA_ROOT") or "data"))
+IMAGENET_PATH = Path(os.environ["IMAGENET_PATH"]) if os.environ.get("IMAGENET_PATH") else None
 EXPERIMENTS_PATHS = tuple(
-    _expanded(folder) for folder in os.environ.get("PARITY_EXPERIMENTS", "").split(os.pathsep) if folder
+    Path(folder) for folder in os.environ.get("PARITY_EXPERIMENTS", "").split(os.pathsep) if folder
 )

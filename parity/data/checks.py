@@ -114,7 +114,7 @@ def check_finite(values: Tensor, what: str, where: str) -> None:
 def _classes(targets: Tensor, classes: int, where: str) -> Tensor:
     if targets.ndim == 2 and targets.shape[1] == 1:
         targets = targets.squeeze(1)
-    if targets.ndim == 2 and targets.shape[1] == classes:
+    if targets.ndim == 2 and (targets.shape[1] == classes or is_one_hot(targets)):
         raise ParityError(
             f"{where}: targets of shape {tuple(targets.shape)} look one-hot, and classes are numbers, (N,): hand "
             "over targets.argmax(1)."
@@ -139,6 +139,14 @@ def _classes(targets: Tensor, classes: int, where: str) -> Tensor:
             f"{_remedy_for_range(least, greatest, classes)}."
         )
     return numbers
+
+
+def is_one_hot(targets: Tensor) -> bool:
+    """Return whether every target (N, C), C at least 2, is one 1 among zeros."""
+    if targets.ndim != 2 or targets.shape[1] < 2 or targets.is_complex():
+        return False
+    ones = targets == 1
+    return bool((ones | (targets == 0)).all() and (ones.sum(1) == 1).all())
 
 
 def _remedy_for_range(least: int, greatest: int, classes: int) -> str:

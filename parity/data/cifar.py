@@ -1,7 +1,6 @@
 """CIFAR-10 and CIFAR-100, as torchvision's files or as image files under ``DATA_ROOT``; fetched only without either."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -33,9 +32,9 @@ class CIFAR10DataModule(TensorDataModule):
     DATASET: ClassVar[type[datasets.CIFAR10]] = datasets.CIFAR10
 
     def load(self, train: bool) -> tuple[Tensor, Tensor]:
-        folder = Path(settings.DATA_ROOT, self.DATASET.__name__)
+        folder = settings.data_path(self.DATASET.__name__)
         try:
-            dataset = self.DATASET(str(settings.DATA_ROOT), train=train)
+            dataset = self.DATASET(str(folder.parent), train=train)
         except (RuntimeError, OSError):  # it is not there, or not whole
             if folder.is_dir():
                 classes = class_names(folder / "train", self.NUM_CLASSES)
@@ -45,7 +44,7 @@ class CIFAR10DataModule(TensorDataModule):
         return torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(dataset.targets)
 
     def _download(self, train: bool) -> datasets.CIFAR10:
-        root, name = Path(settings.DATA_ROOT), self.DATASET.__name__
+        root, name = settings.data_path(), self.DATASET.__name__
         folder, archive = root / self.DATASET.base_folder, root / self.DATASET.filename
         try:
             with removed_on_failure(root, folder, archive):

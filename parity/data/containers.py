@@ -17,6 +17,7 @@ from torch.utils.data import default_collate as collate
 
 from parity.data.files import subfolders
 from parity.data.images import ImageFiles, image_files, read_image
+from parity.data.tensors import to_tensor
 from parity.errors import ParityError, cause, in_one_line
 from parity.settings import user_path
 
@@ -189,6 +190,8 @@ class ImageResizer:
 def _of_table(table: "pd.DataFrame", where: str, names: Names) -> Queries:
     import pandas as pd
 
+    if len(twice := table.columns[table.columns.duplicated()]):
+        raise ParityError(f"{where}: there are several columns '{twice[0]}': give each a name of its own.")
     target = _target_name([str(column) for column in table.columns], names)
     columns = [column for column in table.columns if str(column) != target]
     if names.queries is not None:
@@ -196,19 +199,25 @@ def _of_table(table: "pd.DataFrame", where: str, names: Names) -> Queries:
     queries = table[columns]
     if len(columns) == 1 and pd.api.types.is_object_dtype(queries.dtypes.iloc[0]):
         stored = _tensor(list(queries.iloc[:, 0]), "queries", where)
-    elif text := [str(column) for column in columns if not pd.api.types.is_numeric_dtype(queries[column])]:
+    elif text := [str(column) for column in columns if not _is_real(queries[column])]:
         raise ParityError(f"{where}: column '{text[0]}' is not of numbers: drop it, or turn it into numbers.")
     else:
         stored = torch.tensor(queries.to_numpy(dtype=np.float32))
     if target is None:
         return _checked(stored, None, where)
     column = table[target]
+    if column.isna().any():
+        raise ParityError(f"{where}: column '{target}' has missing values: drop these rows.")
     if pd.api.types.is_numeric_dtype(column):
         return _checked(stored, _tensor(column.to_numpy(), "targets", where), where)
     codes, classes = pd.factorize(column, sort=True)
-    if (codes < 0).any():
-        raise ParityError(f"{where}: column '{target}' has missing values: drop these rows.")
     return _checked(stored, torch.from_numpy(codes), where, tuple(map(str, classes)))
+
+
+def _is_real(column: "pd.Series") -> bool:
+    import pandas as pd
+
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column)
 
 
 def _target_name(known: Sequence[str], names: Names) -> str | None:
@@ -410,25 +419,7 @@ def _pair(item: Any, where: str, names: Names) -> tuple[Any, Any]:
 
 
 def _tensor(values: Any, what: str, where: str) -> Tensor:
-    """Return an array, a list of numbers or of tensors, as a tensor."""
-    if isinstance(values, Tensor):
-        if values.layout is not torch.strided or values.is_nested or values.is_quantized or values.is_meta:
-            raise ParityError(f"{where}: {what} should be a dense tensor: hand over {what}.to_dense() of a sparse one.")
-        return values.detach().cpu()
-    try:
-        if isinstance(values, list | tuple) and values and all(isinstance(value, Tensor) for value in values):
-            return torch.stack(list(values)).detach().cpu()
-        if hasattr(values, "getbands"):
-            raise TypeError("a PIL image: give the data set transform=torchvision.transforms.ToTensor()")
-        array = np.asarray(values)
-        if array.dtype.kind in "US":
-            remedy = "number the classes, from 0" if what == "targets" else "turn it into numbers"
-            raise TypeError(f"{str(array.flat[0])!r:.40} is a text: {remedy}")
-        native = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))).reshape(array.shape)
-        return torch.from_numpy(native.copy())
-    except (TypeError, ValueError, RuntimeError) as error:
-        why = in_one_line(error).rstrip(".")
-        raise ParityError(f"{where}: {what} should be tensors or arrays of numbers ({why}).") from error
+    return to_tensor(values, what, where).detach().cpu()
 
 
 def _checked(stored: Tensor, targets: Tensor | None, where: str, class_names: tuple[str, ...] | None = None) -> Queries:

@@ -93,7 +93,7 @@ class CUBDataModule(GroupDataModule):
         Raises:
             ParityError: there is none.
         """
-        folders = [Path(settings.DATA_ROOT, name) for name in _FOLDERS]
+        folders = [settings.data_path(name) for name in _FOLDERS]
         for folder in folders:
             if (folder / "images.txt").is_file():
                 return folder

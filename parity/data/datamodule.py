@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import logging
 import pkgutil
 from collections.abc import Callable
 from typing import Any, ClassVar, Self, TypedDict, Unpack
@@ -20,7 +21,10 @@ from parity.tasks import Classification, Task
 # The seed of what must be the same in every run: the validation split and the groups of validation and test.
 FIXED_SEED = 0
 
-_CLASSES: dict[str, type["GroupDataModule"]] = {}
+log = logging.getLogger(__name__)
+
+_BUILT_IN: dict[str, type["GroupDataModule"]] = {}
+_OF_USERS: dict[str, type["GroupDataModule"]] = {}
 
 Augmentation = Callable[[Tensor], Tensor]
 
@@ -98,7 +102,13 @@ class GroupDataModule(pl.LightningDataModule):
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         if cls.__name__.endswith("DataModule") and hasattr(cls, "QUERY_SHAPE"):  # else a base of others
-            _CLASSES[cls.__name__.removesuffix("DataModule")] = cls
+            classes = _BUILT_IN if cls.__module__.startswith("parity.data.") else _OF_USERS
+            classes[cls.__name__.removesuffix("DataModule")] = cls
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(k={self.k}, batch_size={self.batch_size})"
+
+    __str__ = __repr__  # Lightning's asks every loader for what ours do not have
 
     @property
     def dataset(self) -> str:
@@ -276,15 +286,30 @@ class TensorDataModule(GroupDataModule):
 
 
 def get_datamodule_class(dataset: str) -> type[GroupDataModule]:
-    """Find ``<Dataset>DataModule`` among the modules of this package and the classes that a user has imported.
+    """Find ``<Dataset>DataModule`` among the classes that a user has imported and the modules of this package.
+
+    A user's class is taken instead of one of this package, whichever was imported first, and it is logged once.
 
     Raises:
         ParityError: there is none; the closest name is in the message.
     """
-    if dataset not in _CLASSES:
-        package = importlib.import_module("parity.data")
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"parity.data.{module.name}")
-    if dataset not in _CLASSES:
-        raise ParityError(f"there is no data set '{dataset}': {did_you_mean(dataset, _CLASSES)}")
-    return _CLASSES[dataset]
+    _import_built_in()
+    if dataset in _OF_USERS:
+        if dataset in _BUILT_IN:
+            _log_taken_instead(dataset, _OF_USERS[dataset].__module__)
+        return _OF_USERS[dataset]
+    if dataset not in _BUILT_IN:
+        raise ParityError(f"there is no data set '{dataset}': {did_you_mean(dataset, {**_BUILT_IN, **_OF_USERS})}")
+    return _BUILT_IN[dataset]
+
+
+@functools.cache
+def _import_built_in() -> None:
+    package = importlib.import_module("parity.data")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"parity.data.{module.name}")
+
+
+@functools.cache
+def _log_taken_instead(dataset: str, module: str) -> None:
+    log.warning("data set '%s' is that of %s and not parity's own: rename its class to have both", dataset, module)

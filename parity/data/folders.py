@@ -79,7 +79,7 @@ class ImageFolderDataModule(GroupDataModule):
 
     def root(self) -> Path:
         """Return the folder of the splits' folders."""
-        return Path(settings.DATA_ROOT, self.dataset)
+        return settings.data_path(self.dataset)
 
     def transform(self, augmented: bool) -> Transform:
         """Return what makes queries of images, uint8 (3, any H, any W) -> uint8 (3, size, size).
@@ -179,6 +179,6 @@ class ImageNetDataModule(ImageFolderDataModule):
     SOURCE = "sort the images of ILSVRC 2012 (https://image-net.org) into {train,val}/<synset> there"
 
     def root(self) -> Path:
-        if settings.IMAGENET_PATH is None:
+        if (folder := settings.imagenet_path()) is None:
             raise ParityError(f"{self.VARIABLE}, the folder of {self.dataset}, is not set: set it, and {self.SOURCE}.")
-        return Path(settings.IMAGENET_PATH)
+        return folder

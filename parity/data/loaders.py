@@ -7,17 +7,18 @@ import signal
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.queues import Queue
-from typing import Any, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from parity.data.groups import GroupBatch, GroupSampler
-from parity.errors import ParityError
+from parity.errors import ParityError, cause
 
 _LONGEST_SOCKET = 107 if sys.platform == "linux" else 103
 """Bytes of a socket's path."""
@@ -240,8 +241,8 @@ class WorkerLoader(GroupLoader):
         )
         try:
             for stored in _started(loader):
-                if isinstance(stored, str):
-                    raise ParityError(stored)
+                if isinstance(stored, _Unreadable):
+                    raise ParityError(stored.sentence) from stored.reason()
                 yield stored.to(self.device, non_blocking=True)
         except RuntimeError as error:
             if "DataLoader worker (pid" not in str(error):  # an error of the reader's own
@@ -305,6 +306,18 @@ def _leave_signals_to_the_parent() -> None:
         signal.signal(signum, signal.SIG_IGN)
 
 
+class _Unreadable(NamedTuple):
+    """Why a process could not read a batch."""
+
+    sentence: str
+    trace: str | None = None
+    """Of an error of a user's own transform."""
+
+    def reason(self) -> RuntimeError | None:
+        """Return what a traceback shows."""
+        return None if self.trace is None else RuntimeError(f"in a process that reads:\n{self.trace}")
+
+
 class _Reading(Dataset):
     """What lives in the worker processes; what they cannot read they return as a sentence, to be raised in the parent.
 
@@ -314,11 +327,13 @@ class _Reading(Dataset):
     def __init__(self, reader: Reader, epoch_key: tuple[int, int] | None) -> None:
         self.reader, self.epoch_key = reader, epoch_key
 
-    def __getitems__(self, places: list[int]) -> Tensor | str:
+    def __getitems__(self, places: list[int]) -> Tensor | _Unreadable:
         try:
             return torch.stack([self.reader(place, self.epoch_key) for place in places])
         except ParityError as error:
-            return str(error)
+            return _Unreadable(str(error))
+        except Exception as error:  # of a user's own transform
+            return _Unreadable(f"a query cannot be read ({cause(error).rstrip('.')}).", traceback.format_exc())
 
 
 def _as_it_is(batch: Any) -> Any:  # a tensor or a sentence, not the list of DataLoader's type

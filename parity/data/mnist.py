@@ -1,6 +1,5 @@
 """MNIST and Fashion-MNIST, as torchvision lays them out under ``DATA_ROOT``; fetched only if they are not there."""
 
-from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor
@@ -20,10 +19,11 @@ class MNISTDataModule(TensorDataModule):
     DATASET: ClassVar[type[datasets.MNIST]] = datasets.MNIST
 
     def load(self, train: bool) -> tuple[Tensor, Tensor]:
-        folder = Path(settings.DATA_ROOT, self.DATASET.__name__)
+        root = settings.data_path()
+        folder = root / self.DATASET.__name__
         try:
-            with removed_on_failure(Path(settings.DATA_ROOT), folder):
-                dataset = self.DATASET(str(settings.DATA_ROOT), train=train, download=True)
+            with removed_on_failure(root, folder):
+                dataset = self.DATASET(str(root), train=train, download=True)
         except Exception as error:  # torchvision raises whatever the network or a damaged file leads it to
             reason = in_one_line(error)
             raise ParityError(

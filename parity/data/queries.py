@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from parity.data.checks import check_finite, check_network_inputs, check_targets
+from parity.data.checks import check_finite, check_network_inputs, check_targets, is_one_hot
 from parity.data.containers import Names, Queries, Read, read_queries, seeded
 from parity.data.datamodule import Augmentation, GroupArguments, GroupDataModule
 from parity.data.loaders import GroupLoader, Scaling, TensorLoader, WorkerLoader
@@ -288,7 +288,10 @@ def network_input(stored: Tensor, scaling: Scaling | None, where: str) -> Tensor
 
 def _classification_of(targets: Tensor | None, predictions: Tensor) -> Task:
     """Return the classification that integer targets, or none, and predictions (B, C) are of."""
-    if predictions.ndim != 2 or (targets is not None and targets.is_floating_point() and targets.ndim > 1):
+    one_hot = targets is not None and is_one_hot(targets)  # which the check of a classification refuses by name
+    if predictions.ndim != 2 or (
+        targets is not None and targets.is_floating_point() and targets.ndim > 1 and not one_hot
+    ):
         raise ParityError(
             f"predictions of shape {tuple(predictions.shape[1:])} and these targets are not of a classification: give "
             "what they are measured by, task=parity.tasks.Localisation() for boxes."
@@ -300,6 +303,8 @@ def _classification(splits: Mapping[str, Queries]) -> Task:
     """Return the classification that the first split's targets are of."""
     queries = next(iter(splits.values()))
     targets = queries.targets
+    if targets is not None and is_one_hot(targets):
+        return Classification(targets.shape[1])  # which refuses them by name
     if targets is None or targets.is_floating_point():
         raise ParityError(
             "the targets are not classes: give what predictions are measured by, task=parity.tasks.Localisation() for "

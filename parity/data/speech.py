@@ -108,7 +108,7 @@ class SpokenWords(TensorDataModule):
         name = f"{self.dataset}-{'train' if train else 'test'}-{self._key(clips)}.safetensors"
         paths = [self._folder / clip.name for clip in clips]
         shape = (len(clips), *self.QUERY_SHAPE)
-        return cached(Path(settings.DATA_ROOT, ".cache", name), shape, lambda: read_spectrograms(paths)), labels
+        return cached(settings.data_path(".cache", name), shape, lambda: read_spectrograms(paths)), labels
 
     @functools.cached_property
     def _folder(self) -> Path:
@@ -186,7 +186,7 @@ class SpeechCommandsDataModule(SpokenWords):
         return Classification(self.WORDS[self.version])
 
     def find_folder(self) -> Path:
-        root = Path(settings.DATA_ROOT)
+        root = settings.data_path()
         name = f"speech_commands_v{self.version}"
         folders = [root / "SpeechCommands" / name, root / name, root / "SpeechCommands"]
         for folder in folders:
@@ -212,7 +212,7 @@ class FSDDDataModule(SpokenWords):
     NUM_CLASSES = 10
 
     def find_folder(self) -> Path:
-        folder = Path(settings.DATA_ROOT, "FSDD")
+        folder = settings.data_path("FSDD")
         if _holds_words(folder):
             return folder
         raise ParityError(

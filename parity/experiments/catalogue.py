@@ -41,7 +41,8 @@ def add_experiments_path(folder: str | Path) -> None:
     folder = user_path(folder).resolve()
     if not folder.is_dir():
         raise ParityError(
-            f"--experiments_path {folder} is not a folder: it should hold <Dataset>/<collection>/{_PARAMETERS}."
+            f"{folder} is not a folder: what --experiments_path or PARITY_EXPERIMENTS names should hold "
+            f"<Dataset>/<collection>/{_PARAMETERS}."
         )
     if folder not in _added_paths:
         _added_paths.append(folder)

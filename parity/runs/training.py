@@ -20,6 +20,7 @@ from parity.experiments.experiment import Experiment
 from parity.models import load_into, read_weights
 from parity.models.weights import check_finite, fingerprint
 from parity.plain import to_plain
+from parity.settings import user_path
 from parity.training.defaults import accuracy_of
 from parity.training.loggers.wandb_logger import WandbLogger
 from parity.training.loop import ranks
@@ -70,6 +71,8 @@ class RunOptions:
             raise ParityError(f"grace must be above 0 seconds, not {self.grace:g}.")
         if self.resume_from is not None and not self.resume:
             raise ParityError("a run is resumed from a checkpoint or restarted, not both.")
+        if self.resume_from is not None:
+            object.__setattr__(self, "resume_from", user_path(self.resume_from))
 
     @property
     def leaves_nothing(self) -> bool:
@@ -167,7 +170,8 @@ def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, 
     for split in ("train", "val", "test"):
         datamodule.check(split)
     where = datamodule.where("train")
-    batch = datamodule.loader("train").trial_groups()
+    loader = datamodule.loader("train")
+    batch = loader.trial_groups(min([2, *loader.sampler.batch_sizes]))
     check_task(predictions(model, batch, where), datamodule.task)
     check_step(module, {where: batch})
     try:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from parity.coded_model import CodedModel
 from parity.data import GroupBatch, GroupDataModule
 from parity.data.checks import check_finite as check_finite_values
-from parity.data.checks import check_targets
+from parity.data.checks import check_targets, is_one_hot
 from parity.errors import ParityError
 from parity.models.weights import check_finite
 from parity.tasks import Classification, Task
@@ -38,12 +38,14 @@ def read_inputs(
     task: Task | None,
     steps_per_epoch: int | None,
     trainer: pl.Trainer,
+    by_default: bool,
 ) -> Inputs:
     """Return the data as one of our datamodules, and the task; the first batch of each split is checked.
 
     Args:
         model, data, val_data, task, steps_per_epoch: of ``train_model``.
         trainer: what a datamodule of Lightning sees as its Trainer while it is set up.
+        by_default: whether the criterion is the one that the targets ask for, and takes classes as integers.
 
     Raises:
         ParityError: the data is not what the model can be trained on, or the model's weights are not finite.
@@ -72,6 +74,8 @@ def read_inputs(
         prediction = predictions(model, firsts[split], where)
         if split == "train":
             task = task or _task(firsts[split], prediction)
+            if task is None and by_default:
+                _check_not_classes(firsts[split], prediction, k, where)
             datamodule.form = replace(form, task=task)
             firsts[split] = datamodule.form.groups(drawn[split][0], where)
         check_task(prediction, task)
@@ -141,6 +145,25 @@ def _task(batch: GroupBatch, prediction: Tensor) -> Task | None:
     if batch.targets.is_floating_point() or prediction.ndim != 2:
         return None
     return Classification(prediction.shape[1])
+
+
+def _check_not_classes(batch: GroupBatch, prediction: Tensor, k: int | None, where: str) -> None:
+    """Refuse floats that can only be meant as classes, by a prediction (1, *P): without a task they are regressed to.
+
+    Raises:
+        ParityError: they are one-hot, or one number for each query where several are predicted.
+    """
+    targets, numbers = batch.targets.flatten(0, 1), prediction[0].numel()
+    if tuple(targets.shape[1:]) == tuple(prediction.shape[1:]) and is_one_hot(targets):
+        raise ParityError(
+            f"{where}: targets of shape {tuple(targets.shape)} look one-hot, and classes are numbers, (N,): hand over "
+            "targets.argmax(1), or a criterion if they are to be floats."
+        )
+    if k is None and numbers > 1 and targets[0].numel() == 1:  # by default a coded model's loss does not need them
+        raise ParityError(
+            f"{where}: targets are {_name(targets)}, one number for each query, and the network predicts {numbers}: "
+            "hand over targets.long() if they are classes."
+        )
 
 
 def check_batches_of_one(model: nn.Module, inputs: Inputs) -> None:

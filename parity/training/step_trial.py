@@ -133,11 +133,17 @@ def check_step(module: BurstModule, batches: Mapping[str, GroupBatch]) -> None:
         ParityError: the model or the loss cannot take them.
     """
     first = next(iter(batches.values()))
-    if len(first.queries) > 1:
-        what = f"the network cannot be trained on the first batch of {next(iter(batches))}"
-        with user_errors(what), torch.no_grad(), tried(module.model):
-            module.model.train()
+    what = f"the network cannot be trained on the first batch of {next(iter(batches))}"
+    with user_errors(what), torch.no_grad(), tried(module.model):
+        module.model.train()
+        try:
             outputs_of(module.model, first, 2)
+        except ValueError as error:
+            if len(first.queries) > 1 or "more than 1 value per channel" not in str(error):
+                raise
+            raise ParityError(
+                f"{what}: it has one query, and batch normalisation needs two or more: use a larger batch_size."
+            ) from error
     if not module.policies.feed_the_loss:
         for where, batch in batches.items():
             _check_loss(module, batch, where)

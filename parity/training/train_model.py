@@ -137,7 +137,7 @@ def train_model(
     )  # fmt: skip
     options, trainer_args = split_trainer_args(trainer)
     alike = make_trainer(Hardware(accelerator), logger=False, enable_checkpointing=False, **trainer_args)
-    inputs = read_inputs(model, data, val_data, task, steps_per_epoch, alike)
+    inputs = read_inputs(model, data, val_data, task, steps_per_epoch, alike, criterion is None and lit_module is None)
     datamodule, task = inputs.datamodule, inputs.task
     criterion = default_criterion(model, task) if criterion is None else criterion
     folder = RunFolder.of_paths(checkpoints_path, log_path)

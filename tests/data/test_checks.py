@@ -35,6 +35,7 @@ def test_bool_labels_are_two_classes() -> None:
         (torch.tensor([0, 99]), "run from 0 to 99, .*: number the classes from 0, or declare"),
         (torch.eye(10), "look one-hot, .*argmax"),
         (torch.eye(10, dtype=torch.long), "look one-hot, .*argmax"),
+        (torch.eye(3), "look one-hot, .*argmax"),
         (torch.zeros(4, 3), r"of shape \(N,\), not \(4, 3\)"),
         (torch.zeros(4), r"are float32, and classes are integers: hand over targets\.long"),
         (torch.zeros(0, dtype=torch.long), "there are no targets"),

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from parity import settings
-from parity.data import TensorDataModule
+from parity.data import TensorDataModule, datamodule, get_datamodule_class
 from parity.data.cub import CUBDataModule
 from parity.data.datamodule import GroupArguments, GroupDataModule
 from parity.data.digit_boxes import DigitBoxesDataModule
@@ -198,3 +198,24 @@ def test_wrong_test_labels_are_noticed_before_training(tmp_path: Path, monkeypat
     with pytest.raises(ParityError, match=r"^the test data of Digits: targets run from 1 to 10, .*: subtract 1"):
         run_training(Experiment("Digits", "mlp_base", base_directory=tmp_path), RunOptions(hardware=Hardware("cpu")))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_users_class_is_taken_instead_of_a_built_in_one_and_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    built_in = get_datamodule_class("Digits")
+    monkeypatch.setattr(datamodule, "_OF_USERS", {})
+    monkeypatch.setattr(datamodule, "_BUILT_IN", dict(datamodule._BUILT_IN))
+    mine = type("DigitsDataModule", (TensorDataModule,), {"QUERY_SHAPE": (4,), "__module__": "mine.of_digits"})
+    type("DigitsDataModule", (TensorDataModule,), {"QUERY_SHAPE": (4,), "__module__": built_in.__module__})
+    with caplog.at_level("WARNING"):
+        assert get_datamodule_class("Digits") is mine, "also where the built-in one is imported later"
+        assert get_datamodule_class("Digits") is mine
+    assert caplog.messages == [
+        "data set 'Digits' is that of mine.of_digits and not parity's own: rename its class to have both"
+    ]
+
+
+def test_a_datamodule_is_printed_in_one_line() -> None:
+    """Lightning's own way asks loaders for what ours do not have."""
+    assert str(get_datamodule_class("Digits")(k=2, batch_size=8)) == "DigitsDataModule(k=2, batch_size=8)"

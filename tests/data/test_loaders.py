@@ -218,13 +218,14 @@ def test_a_long_tmpdir_ends_in_a_sentence_and_not_in_waiting(length: int, option
         assert done.stdout == "6\n", done.stderr
 
 
-def test_an_error_of_the_readers_own_is_no_death() -> None:
+def test_an_error_of_a_users_transform_is_one_sentence_and_its_traceback_is_kept() -> None:
     def fail() -> None:
         raise RuntimeError("a defect")
 
     for num_workers in WORKERS:
-        with pytest.raises(RuntimeError, match="a defect"):
+        with pytest.raises(ParityError, match=r"^a query cannot be read \(RuntimeError: a defect\)\.$") as error:
             batches(loader(num_workers, Unreadable(20, fail)))
+        assert "in fail" in str(error.value.__cause__)
 
 
 def test_an_epoch_that_is_left_early_leaves_no_process(tmp_path: Path) -> None:

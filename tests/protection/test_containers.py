@@ -202,6 +202,16 @@ class WithoutLength(Dataset):
         return torch.rand(6), index % 3
 
 
+def _table(queries: Tensor, targets: Tensor, **first: Any) -> pd.DataFrame:
+    """Return a table whose first row has other values, which pandas' nullable types can have."""
+    table = pd.DataFrame(queries.numpy(), columns=list("abcdef")).assign(label=targets.numpy())
+    for name, value in first.items():
+        nullable = {"a": "Float64", "label": "Int64"}[name]
+        table[name] = table[name].astype(complex if isinstance(value, complex) else nullable)
+        table.loc[0, name] = value
+    return table
+
+
 SPOILT = [
     (lambda queries, targets: (queries, targets[:-1]), "24 queries and 23 targets"),
     (lambda queries, targets: (queries, targets + 5), "subtract 5"),
@@ -221,6 +231,15 @@ SPOILT = [
     (lambda queries, targets: {"a": queries, "b": queries, "y": targets}, "which of a, b are the queries"),
     (lambda queries, targets: TensorDataset(queries, targets, targets), "has 3 parts"),
     (lambda queries, targets: (queries.to_sparse(), targets), "should be a dense tensor"),
+    (lambda queries, targets: (np.ma.masked_less(queries, 0.5), targets), "some of the queries are masked"),
+    (lambda queries, targets: (queries, np.ma.masked_equal(targets, 1)), "some of the targets are masked"),
+    (lambda queries, targets: (queries, nn.functional.one_hot(targets).float()), r"look one-hot.*targets\.argmax"),
+    (lambda queries, targets: (queries, nn.functional.one_hot(targets)), r"look one-hot.*targets\.argmax"),
+    (lambda queries, targets: _table(queries, targets, label=None), "'label' has missing values: drop these rows"),
+    (lambda queries, targets: _table(queries, targets, label=pd.NA), "'label' has missing values: drop these rows"),
+    (lambda queries, targets: _table(queries, targets, a=pd.NA), "queries have NaN at index 0"),
+    (lambda queries, targets: _table(queries, targets, a=1j), "column 'a' is not of numbers"),
+    (lambda queries, targets: _table(queries, targets).rename(columns={"b": "a"}), "several columns 'a'"),
 ]
 
 

@@ -254,6 +254,9 @@ def test_a_last_batch_of_one_with_batch_normalisation_is_refused_before_any_work
         quiet(normalised(), [(queries(), targets()), (queries(1), targets(1))])
     with pytest.raises(ParityError, match="batch 2 of the train data has one query"):
         quiet(normalised(), iter([(queries(), targets()), (queries(1), targets(1))]), steps_per_epoch=2)
+    for first in ([(queries(1), targets(1)), (queries(), targets())], DigitsDataModule(k=1, batch_size=1)):
+        with pytest.raises(ParityError, match=r"it has one query, and batch normalisation needs two or more"):
+            quiet(normalised(), first)
     quiet(normalised(), DataLoader(data, batch_size=8, drop_last=True))
     quiet(base(), DataLoader(data, batch_size=8))
 
@@ -324,3 +327,41 @@ def test_wrong_targets_of_an_own_datamodule_are_refused_before_any_work() -> Non
 def test_what_is_not_batches_is_refused(data: Any) -> None:
     with pytest.raises(ParityError, match="batch"):
         quiet(base(), data)
+
+
+@pytest.mark.parametrize("kind", ["base", "coded", "val_data"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bool, torch.uint8])
+def test_one_hot_targets_are_refused_in_every_split_whatever_their_type(kind: str, dtype: torch.dtype) -> None:
+    model, data, val_data = data_of(kind, of_targets=lambda classes: nn.functional.one_hot(classes, 10).to(dtype))
+    with pytest.raises(ParityError, match=r"look one-hot, .*hand over targets\.argmax\(1\)"):
+        quiet(model, data, val_data=val_data)
+
+
+def test_one_hot_floats_are_taken_where_a_criterion_is_made_for_them() -> None:
+    soft = nn.functional.one_hot(targets(), 10).float()
+    quiet(base(), [(queries(), soft)], criterion=nn.CrossEntropyLoss())
+    quiet(base(), [(queries(), soft * 0.9 + 0.01)])
+
+
+def test_classes_as_floats_are_refused_with_the_remedy() -> None:
+    for classes in (targets().float(), targets().double().unsqueeze(1)):
+        with pytest.raises(
+            ParityError, match=r"the network predicts 10: hand over targets\.long\(\) if they are classes"
+        ):
+            quiet(base(), [(queries(), classes)])
+
+
+@pytest.mark.parametrize("kind", ["base", "val_data"])
+def test_masked_values_are_refused_for_their_mask_would_be_ignored(kind: str) -> None:
+    def masked(values: Tensor) -> Any:
+        return np.ma.masked_less(values.numpy(), 1)
+
+    for change in (
+        dict(of_queries=masked),
+        dict(of_targets=masked),
+        dict(of_queries=lambda values: list(masked(values))),
+    ):
+        model, data, val_data = data_of(kind, **change)
+        with pytest.raises(ParityError, match=r"some of the (queries|targets) are masked: remove .* or replace"):
+            quiet(model, data, val_data=val_data)
+    quiet(base(), [(np.ma.array(queries().numpy()), targets())])

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from parity.data import GroupBatch
 from parity.data.checks import check_counts, check_finite, check_targets
-from parity.errors import ParityError, in_one_line
+from parity.data.tensors import to_tensor
+from parity.errors import ParityError
 from parity.tasks import Task
 
 
@@ -46,9 +46,10 @@ class BatchForm:
             raise ParityError(
                 f"{where}: a batch is a pair (queries, targets) of tensors, not of type {type(batch).__name__}."
             )
-        queries, targets = (
-            _tensor(part, what, where) for part, what in zip(batch, ("queries", "targets"), strict=False)
-        )
+        queries, targets = to_tensor(batch[0], "queries", where), to_tensor(batch[1], "targets", where)
+        for what, values in (("queries", queries), ("targets", targets)):
+            if values.is_complex():
+                raise ParityError(f"{where}: {what} are {_name(values)}, expected real numbers.")
         queries = queries.to(self.dtype) if queries.is_floating_point() else queries
         targets = targets.float() if targets.is_floating_point() else targets
         if not queries.ndim or not targets.ndim:
@@ -86,29 +87,6 @@ class BatchForm:
             integers = targets.dtype != torch.bool and not targets.is_floating_point()
             return targets.long() if integers else targets
         return check_targets(targets.flatten(0, 1), self.task, where).unflatten(0, targets.shape[:2])
-
-
-def _tensor(values: Any, what: str, where: str) -> Tensor:
-    """Return a tensor, an array, or a list of numbers, arrays or tensors, as a tensor of real numbers."""
-    try:
-        if isinstance(values, list | tuple) and values and all(isinstance(value, Tensor) for value in values):
-            values = torch.stack(list(values))
-        if not isinstance(values, Tensor):
-            array = np.asarray(values)
-            values = torch.from_numpy(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))))
-            values = values.reshape(array.shape)
-    except (TypeError, ValueError, RuntimeError) as error:
-        why = in_one_line(error).rstrip(".")
-        raise ParityError(
-            f"{where}: {what} should be a tensor of numbers, not a {type(values).__name__} ({why})."
-        ) from error
-    if values.layout is not torch.strided or values.is_nested or values.is_quantized or values.is_meta:
-        raise ParityError(
-            f"{where}: {what} should be a dense tensor of numbers: hand over {what}.to_dense() of a sparse one."
-        )
-    if values.is_complex():
-        raise ParityError(f"{where}: {what} are {_name(values)}, expected real numbers.")
-    return values
 
 
 def _name(values: Tensor) -> str:

@@ -153,14 +153,25 @@ def cluster_environment(hardware: Hardware) -> ClusterEnvironment:
     asked = f"--devices {hardware.devices} and --num_nodes {hardware.num_nodes} ask for {wanted} processes"
     if tasks > 1:
         raise ParityError(f"srun has started {tasks} tasks, and {asked}: give srun --ntasks={wanted}.")
-    for kind in (LSFEnvironment, MPIEnvironment):
-        if kind.detect() and (environment := kind()).world_size() == wanted:
-            return environment
+    if LSFEnvironment.detect() and os.environ["JSM_NAMESPACE_SIZE"] == str(wanted):  # else it would set MASTER_ADDR
+        return _lsf_environment()
+    if MPIEnvironment.detect() and (environment := MPIEnvironment()).world_size() == wanted:
+        return environment
     if hardware.num_nodes > 1 and "MASTER_ADDR" not in os.environ:
         raise ParityError(
             f"{asked}: start them with srun or torchrun, or set MASTER_ADDR, MASTER_PORT and NODE_RANK on each node."
         )
     return OwnProcesses(hardware.num_nodes)
+
+
+def _lsf_environment() -> LSFEnvironment:
+    try:
+        return LSFEnvironment()
+    except Exception as error:  # what a job's variables name may not be there
+        raise ParityError(
+            f"the variables of an LSF job are set and cannot be used ({cause(error).rstrip('.')}): start the processes "
+            "with jsrun in a job of its own, or train on one device."
+        ) from error
 
 
 def make_trainer(hardware: Hardware, plugins: Sequence[Any] = (), **kwargs: Any) -> pl.Trainer:

@@ -1,5 +1,6 @@
 """Lightning's Trainer as it is made for a run: on one device whatever the environment, on several with whom fits."""
 
+import os
 from typing import Any
 
 import pytest
@@ -107,3 +108,13 @@ def test_hardware_that_is_not_there(hardware: Hardware, message: str) -> None:
 def test_a_precision_that_is_not_supported(precision: Any) -> None:
     with pytest.raises(ParityError, match="32-true, bf16-mixed and 16-mixed are"):
         split_trainer_args({"precision": precision})
+
+
+def test_an_lsf_job_without_its_file_of_ranks_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = {"LSB_JOBID": "17", "LSB_DJOB_RANKFILE": "/nowhere/ranks", "JSM_NAMESPACE_LOCAL_RANK": "0"}
+    set_all(monkeypatch, {**job, "JSM_NAMESPACE_SIZE": "2", "JSM_NAMESPACE_RANK": "0"})
+    with pytest.raises(ParityError, match=r"variables of an LSF job .* \(FileNotFoundError: .*ranks.*: start .* jsrun"):
+        cluster_environment(Hardware("cpu", 2))
+    assert isinstance(cluster_environment(Hardware("cpu", 3)), OwnProcesses)
+    assert isinstance(cluster_environment(Hardware("cpu")), OwnProcesses)
+    assert "MASTER_ADDR" not in os.environ, "a job of another size leaves nothing in the environment"
