@@ -116,7 +116,7 @@ def test_lists_of_queries_train(change: Change) -> None:
         (lambda classes: classes > 4, "are bool"),
         (lambda classes: nn.functional.one_hot(classes, 10), "one-hot"),
         (lambda classes: classes.to(torch.complex64), "are complex64"),
-        (lambda classes: classes.numpy().astype(object), "a tensor of numbers"),
+        (lambda classes: classes.numpy().astype(object), "an array of numbers"),
     ],
 )
 def test_wrong_targets_are_named_with_their_split(kind: str, change: Change, message: str) -> None:
