@@ -234,6 +234,8 @@ def _panel(model: CodedModel, groups: GroupLoader, task: Task, classes: Sequence
 
 
 def _image(query: Tensor, low: Tensor, high: Tensor) -> Any:
+    if query.dim() == 4:  # several images in one parity query
+        query = torch.cat(query.unbind(0), dim=-1)
     scaled = ((query - low) / (high - low).clamp(min=1e-6) * 255).clamp(0, 255).byte().cpu()
     return scaled[0].numpy() if len(scaled) == 1 else scaled.permute(1, 2, 0).numpy()
 
