@@ -3,8 +3,8 @@
     python benchmarks/detection.py --runs RUNS --base_weights FILE
 
 RUNS holds the trained runs of ``mlp_k{2,4}_cells_kl`` and ``mlp_k{2,4}_add``; those that are missing are trained first
-(minutes each). ApproxIFER needs none. Writes benchmarks/results/detection.json, from which
-``benchmarks/tables.py`` makes the table of docs/codes.md. A minute on 2 cores once all are trained.
+(minutes each). Writes benchmarks/results/detection.json, from which
+``benchmarks/tables.py`` makes the table of docs/detection.md. A minute on 2 cores once all are trained.
 """
 
 import argparse
