@@ -88,7 +88,9 @@ def measure(run: Run, args: argparse.Namespace) -> None:
     assert isinstance(model, CodedModel)
     candidate = Candidate(run.name, "", True, model)
     loader, default = datamodule.loader("test"), datamodule.default_prediction()
-    (found,) = compare([candidate], lambda _: loader, datamodule.task, default, (0.01, 0.05, 0.1))
+    (found,) = compare(
+        [candidate], lambda _: loader, datamodule.task, default, (0.01, 0.05, 0.1), classes=datamodule.class_names
+    )
     figures = {key: value for key, value in found.items() if key not in _ALIKE}
     row = {"dataset": run.dataset, "experiment": run.name, "code": run.code, "seconds": seconds, **figures}
     store.write(

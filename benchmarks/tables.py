@@ -271,6 +271,13 @@ TABLES: dict[str, Callable[[], str]] = {
     "equal_cost_Digits": equal_cost("Digits"),
     "equal_cost_MNIST": equal_cost("MNIST"),
     "equal_cost_CIFAR10": equal_cost("CIFAR10"),
+    "located": Plain(
+        "located",
+        {"k": "k", "E": "E", "workers": "workers", "groups with all E found": "{groups:.1%}",
+         "wrong outputs found": "{outputs:.1%}", "accuracy, ignored": "{ignored:.4f}",
+         "found and left out": "{acted_on:.4f}", "known and left out": "{known:.4f}",
+         "authors', larger networks": "authors"},
+    ),
     "detection": Plain(
         "detection",
         {"code": "`{code}`", "k": "k", "false alarms allowed": "{allowed:.1%}", "on test data": "{false_alarms:.1%}",

@@ -79,7 +79,7 @@ def test_rates_that_cannot_be_measured_are_refused(digits) -> None:
     model, datamodule = digits
     with pytest.raises(ParityError, match="above 0 and below 1"):
         calibrated(model, datamodule.loader("val"), datamodule.task, 1.0)
-    with pytest.raises(ParityError, match="too few for 0.01% false"):
+    with pytest.raises(ParityError, match=r"too few for 0\.01% false"):
         calibrated(model, datamodule.loader("val"), datamodule.task, 0.0001)
 
 
