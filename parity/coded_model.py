@@ -19,7 +19,7 @@ class CodedModel(nn.Module):
     Args:
         base_model: network, (B, *Q) -> (B, *P).
         encoder: of a (k, r) code.
-        parity_models: networks, (B, *Q) -> (B, *P') each.
+        parity_models: networks, (B, *Q') -> (B, *P') each.
         decoder: of the same (k, r) code.
 
     Raises:
@@ -72,7 +72,7 @@ class CodedModel(nn.Module):
         return outputs.unflatten(0, queries.shape[:2])
 
     def parity_outputs(self, parity_queries: Tensor) -> Tensor:
-        """Return the parity models' outputs: parity queries (G, n - m, *Q) -> (G, n - m, *P')."""
+        """Return the parity models' outputs: parity queries (G, n - m, *Q') -> (G, n - m, *P')."""
         if not self.parity_models:
             shape = self.decoder.parity_shape(self.decoder.prediction_shape)
             return parity_queries.new_empty(len(parity_queries), 0, *shape)

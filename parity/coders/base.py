@@ -1,7 +1,8 @@
 """What every encoder and every decoder is.
 
 Letters: G groups in a batch, k queries in a group, r parity queries, n = k + r outputs, m of them the
-base model's; Q is the shape of a query, P that of a prediction, P' that of a parity model's output.
+base model's; Q is the shape of a query, Q' that of a parity query, P that of a prediction, P' that of a parity model's
+output.
 
 Coders are made with (k, r, query shape) or (k, r, prediction shape). The docstring of a code of its own names of these
 what it restricts.
@@ -70,8 +71,13 @@ class Encoder(Coder):
         """n - m, the workers that run a parity model: r of them in a systematic code, as here."""
         return self.r
 
+    @property
+    def parity_query_shape(self) -> tuple[int, ...]:
+        """Q', the shape of a parity query: Q, as here, unless a code sends its parity workers more or less."""
+        return self.query_shape
+
     def forward(self, queries: Tensor) -> Tensor:
-        """Encode: queries (G, k, *Q) -> parity queries (G, r, *Q), or coded queries (G, n, *Q) if not systematic."""
+        """Encode: queries (G, k, *Q) -> parity queries (G, r, *Q'), or coded queries (G, n, *Q) if not systematic."""
         raise NotImplementedError
 
     def dispatch(self, queries: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,7 +87,7 @@ class Encoder(Coder):
             queries: (G, k, *Q).
 
         Returns:
-            The base model's queries, (G, m, *Q), and the parity models', (G, n - m, *Q). In a
+            The base model's queries, (G, m, *Q), and the parity models', (G, n - m, *Q'). In a
             systematic code, as here, the first are the queries themselves; one that is not overrides this, and sets
             ``systematic``.
 

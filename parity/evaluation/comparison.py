@@ -78,6 +78,35 @@ class Calibration:
         return {**_bins(self.sums["rebuilt"]), "base": _bins(self.sums["base"])}
 
 
+class Likelihood:
+    """Negative log-likelihood and Brier score against true labels, of what is rebuilt and of the base model.
+
+    The Brier score is the squared distance of the class probabilities from the true class's one-hot vector.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = {name: torch.zeros(2, dtype=torch.double, device=device) for name in ("rebuilt", "base")}
+        self.count = 0
+
+    def update(self, rebuilt: Tensor, predictions: Tensor, targets: Tensor) -> None:
+        """Add up: rebuilt (G, p, C), predictions (G, p, C), targets (G, p)."""
+        self.count += targets.numel()
+        for name, logits in (("rebuilt", rebuilt), ("base", predictions)):
+            logs = logits.double().log_softmax(-1).flatten(0, 1)
+            right = targets.flatten().unsqueeze(1)
+            own = logs.gather(1, right).squeeze(1)
+            probabilities = logs.exp()
+            brier = probabilities.square().sum(1) - 2 * own.exp() + 1
+            self.sums[name] += torch.stack([-own.sum(), brier.sum()])
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Return the means, 'nll' and 'brier' of 'rebuilt' and 'base'."""
+        return {
+            name: dict(zip(("nll", "brier"), (sums / max(self.count, 1)).tolist(), strict=True))
+            for name, sums in self.sums.items()
+        }
+
+
 def _bins(sums: Tensor) -> dict[str, Any]:
     count, confidence, right = sums.cpu()
     some = count.clamp(min=1)
@@ -124,7 +153,8 @@ def compare(
         progress(f"{candidate.name}, k = {model.k}, r = {model.r}")
         observers: list[Any] = []
         if isinstance(task, Classification):
-            observers = [Confusions(task.prediction_shape[0], groups.device), Calibration(groups.device)]
+            counts = Confusions(task.prediction_shape[0], groups.device)
+            observers = [counts, Calibration(groups.device), Likelihood(groups.device)]
         evaluation = evaluate_code(model, groups, task, default, paired, observers, unavailable)
         against = _against(evaluation, zip(results, evaluations, strict=True))
         evaluations.append(evaluation)
@@ -188,13 +218,14 @@ def _accuracies(evaluation: CodeEvaluation, unavailable: Sequence[float]) -> dic
 
 def _details(observers: list[Any], evaluation: CodeEvaluation) -> dict[str, Any]:
     if not observers or not evaluation.most_erased:
-        return {"per_class": None, "confusion": None, "calibration": None}
-    confusions, calibration = observers
+        return {"per_class": None, "confusion": None, "calibration": None, "likelihood": None}
+    confusions, calibration, likelihood = observers
     counts = confusions.counts.cpu()
     return {
         "per_class": (counts.diagonal() / counts.sum(1).clamp(min=1)).tolist(),
         "confusion": counts.tolist(),
         "calibration": calibration.summary(),
+        "likelihood": likelihood.summary(),
     }
 
 
@@ -234,6 +265,8 @@ def _panel(model: CodedModel, groups: GroupLoader, task: Task, classes: Sequence
 
 
 def _image(query: Tensor, low: Tensor, high: Tensor) -> Any:
+    if query.dim() == 4:  # several images in one parity query
+        query = torch.cat(query.unbind(0), dim=-1)
     scaled = ((query - low) / (high - low).clamp(min=1e-6) * 255).clamp(0, 255).byte().cpu()
     return scaled[0].numpy() if len(scaled) == 1 else scaled.permute(1, 2, 0).numpy()
 

@@ -1,4 +1,4 @@
-"""What a code costs: workers, parameters, multiply-adds."""
+"""What a code costs: workers, parameters, multiply-adds, bytes."""
 
 from typing import Any, NamedTuple
 
@@ -11,11 +11,15 @@ from parity.data import GroupLoader
 
 
 def costs(model: CodedModel, groups: GroupLoader) -> dict[str, Any]:
-    """Return what a code costs: workers and parameters beyond the base model's, and a parity query's multiply-adds.
+    """Return what a code costs beyond what the base model needs for k queries.
 
     Returns:
         'extra_workers', of k; 'extra_parameters', of networks and coders, each once; 'multiply_adds' of a parity query
-        (of a coded query, where it goes to the base model) as a multiple of a query's.
+        (of a coded query, where it goes to the base model) as a multiple of a query's; and of a group, as multiples of
+        what the base model needs for its k queries: 'extra_multiply_adds' of all further workers with encoding and
+        decoding (one output missing), which charges a small network by what it computes, 'extra_bytes_up' of the
+        queries that further workers are sent and 'extra_bytes_down' of what they put out; 'coding' is the share of
+        encoding and decoding in the first.
     """
     own = {id(parameter) for parameter in model.base_model.parameters()}
     extra = {id(parameter): parameter.numel() for parameter in model.parameters() if id(parameter) not in own}
@@ -24,16 +28,59 @@ def costs(model: CodedModel, groups: GroupLoader) -> dict[str, Any]:
         "extra_workers": model.r / model.k,
         "extra_parameters": sum(extra.values()),
         "multiply_adds": parity_model_costs(model, query).multiply_adds if model.parity_models else 1.0,
+        **group_costs(model, query)._asdict(),
     }
 
 
+class GroupCosts(NamedTuple):
+    """What a group costs beyond its k queries at the base model, as multiples of what those cost.
+
+    Args:
+        extra_multiply_adds: of all further workers, and of encoding and decoding with output 0 missing.
+        coding: the part of it that encoding and decoding have.
+        extra_bytes_up: of the queries sent to further workers.
+        extra_bytes_down: of the outputs that come back from them.
+    """
+
+    extra_multiply_adds: float
+    coding: float
+    extra_bytes_up: float
+    extra_bytes_down: float
+
+
 @torch.no_grad()
-def multiply_adds(network: nn.Module, query: Tensor) -> int:
-    """Count the multiply-adds of matrix products and convolutions of a forward pass of one query, (1, *Q)."""
+def group_costs(model: CodedModel, query: Tensor) -> GroupCosts:
+    """Return what a group costs.
+
+    Args:
+        model: the code.
+        query: one, (1, *Q).
+    """
+    group = query.expand(1, model.k, *query.shape[1:])
+    base_adds = model.k * multiply_adds(model.base_model, query)
+    base_queries, parity_queries = model.encoder.dispatch(group)
+    outputs = model.outputs(group)
+    further = (base_queries.shape[1] - model.k) * multiply_adds(model.base_model, query)
+    asked = zip(model.parity_models, parity_queries.unbind(1), strict=True)
+    further += sum(multiply_adds(network, query) for network, query in asked)
+    coding = multiply_adds(model.encoder, group)
+    if model.decoder.tolerance:
+        available = torch.ones(1, model.n, dtype=torch.bool)
+        available[:, 0] = False
+        coding += multiply_adds(model.decoder, *outputs, available)
+    up = base_queries.numel() + parity_queries.numel() - group.numel()
+    answers = group.new_empty(model.k, *model.decoder.prediction_shape).numel()
+    down = sum(output.numel() for output in outputs) - answers
+    return GroupCosts((further + coding) / base_adds, coding / base_adds, up / group.numel(), down / answers)
+
+
+@torch.no_grad()
+def multiply_adds(network: nn.Module, *inputs: Tensor) -> int:
+    """Count the multiply-adds of matrix products and convolutions of a forward pass, e.g. of one query, (1, *Q)."""
     was_training = network.training
     network.eval()  # batch normalisation would learn from the query
     with FlopCounterMode(display=False) as counter:
-        network(query)
+        network(*inputs)
     network.train(was_training)
     return counter.get_total_flops() // 2
 
@@ -60,8 +107,9 @@ def parity_model_costs(model: CodedModel, query: Tensor) -> ParityModelCosts:
     """
     base_adds, networks = multiply_adds(model.base_model, query), set(model.parity_models)
     group = query.expand(1, model.k, *query.shape[1:])
+    asked = query.new_zeros(1, *model.encoder.parity_query_shape)
     return ParityModelCosts(
-        max(multiply_adds(network, query) for network in networks) / base_adds,
+        max(multiply_adds(network, asked) for network in networks) / base_adds,
         max(map(_size, networks)) / _size(model.base_model),
         multiply_adds(model.encoder, group) / model.r / base_adds,
     )

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from parity.data import get_datamodule_class
 from parity.errors import ParityError, did_you_mean
 from parity.experiments.config import KEYS, OF_CODES, Config
-from parity.models import PerCell, torchvision_model
+from parity.models import MIMO, Demultiplexed, MIMONet, PackedStudents, PerCell, torchvision_model
 from parity.signatures import keywords, named, takes
 from parity.training import EMA, ParityTargetLoss, ReconstructionLoss, WeightedSum
 from parity.training.loop.hardware import split_trainer_args
@@ -24,7 +24,14 @@ from parity.training.loop.running_policies import RunningPolicies
 TRAINABLE = ("encoder", "parity_models", "decoder")
 PARITY_MODELS = ("parity_models",)
 
-_HANDED_ON = ((PerCell, "cell_network", 2), (torchvision_model, "constructor", 0))
+_HANDED_ON = (
+    (PerCell, "cell_network", 2),
+    (PackedStudents, "student", 2),
+    (MIMO, "joint_network", 2),
+    (MIMONet, "trunk", 2),
+    (Demultiplexed, "trunk", 2),
+    (torchvision_model, "constructor", 0),
+)
 """Networks that hand further arguments on: to the value of which of theirs, called with how many by position."""
 
 _SET_ELSEWHERE = {

@@ -190,16 +190,17 @@ class Experiment:
         parity_shape = decoder.parity_shape(prediction_shape)
         base_model = (base or self).get_network()
         if "parity_models" in trained:
-            parity_models = [self._network(query_shape, parity_shape) for _ in range(encoder.parity_workers)]
+            asked = encoder.parity_query_shape
+            parity_models = [self._network(asked, parity_shape) for _ in range(encoder.parity_workers)]
             if (initialise := self.config.get("parity_init")) is not None:
                 for parity_model in parity_models:
                     initialise(parity_model)
-        elif parity_shape == prediction_shape:
+        elif parity_shape == prediction_shape and encoder.parity_query_shape == query_shape:
             parity_models = [base_model] * encoder.parity_workers
         else:
             raise ParityError(
-                f"a parity model that is not trained is the base model, but {type(decoder).__name__} needs outputs of "
-                f"shape {parity_shape}, not {prediction_shape}."
+                f"a parity model that is not trained is the base model, of queries {query_shape} and predictions "
+                f"{prediction_shape}, but the code needs {encoder.parity_query_shape} and {parity_shape}."
             )
         model = CodedModel(base_model, encoder, parity_models, decoder)
         model.requires_grad_(False)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from parity.coders import ConcatenationEncoder, Encoder, LearnedGridEncoder, LinearEncoder, MLPDecoder
+from parity.coders import ConcatenationEncoder, Encoder, LearnedGridEncoder, LinearEncoder, MLPDecoder, PackedEncoder
 from parity.experiments.config import OF_CODES, Config, update_config
 from parity.training import KLDivergence, ReconstructionLoss, SquaredError, parities_alone
 
@@ -95,6 +95,31 @@ def cell_configs(config: Config, hidden: Mapping[int, Sequence[int]], queries: i
         for k, r in CELL_CODES
         if k in hidden
     }
+
+
+def packed_configs(
+    network: str, config: Config, students: Mapping[int, Config], queries: int, temperature: float
+) -> dict[str, dict[str, Any]]:
+    """Return the configs <network>_k<k>_packed, of k students for whole queries, and <network>_k<k>_packed_kl.
+
+    Args:
+        network: its name.
+        config: what they have in common.
+        students: what makes a student, its ``model`` settings, by k.
+        queries: in a batch.
+        temperature: of the loss towards the base model.
+    """
+    losses = {"packed": {}, "packed_kl": towards_base_model(temperature)}
+    return {
+        f"{network}_k{k}_{code}": update_config(update_config(config, at_k(k, queries, model)), loss)
+        for code, loss in losses.items()
+        for k, model in students.items()
+    }
+
+
+def at_k(k: int, queries: int, model: Config, encoder: Callable[..., Encoder] = PackedEncoder) -> dict[str, Any]:
+    """Return what is different at k: how many groups have so many queries, and the parity model's settings."""
+    return dict(code=dict(k=k, encoder=encoder), data=dict(batch_size=queries // k), model=model)
 
 
 def towards_base_model(temperature: float) -> dict[str, Any]:

@@ -115,7 +115,8 @@ def _parts(model: CodedModel, preprocessing: Preprocessing) -> tuple[dict[str, _
         names.setdefault(network, f"parity_{number}")
     for network, name in names.items():
         what = f"the network '{name}' ({type(network).__name__})"
-        parts[name] = _Part(trace(network, what, (query, floats)), what, ("queries",), ("outputs",))
+        asked = query if name == "base" else encoder.parity_query_shape
+        parts[name] = _Part(trace(network, what, (asked, floats)), what, ("queries",), ("outputs",))
     return parts, {
         "preprocessing": "preprocessing",
         "encoder": "encoder",

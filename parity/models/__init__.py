@@ -3,6 +3,7 @@
 from parity.models.box_network import BoxNetwork
 from parity.models.initialisation import FromBaseModel, InOrder, LastBias, NormalLinear, XavierConvolution
 from parity.models.mlp import MLP
+from parity.models.packed import MIMO, Demultiplexed, MIMONet, PackedStudents
 from parity.models.per_cell import PerCell
 from parity.models.resnet import ResNet
 from parity.models.speech import VGG11, LeNet
@@ -10,14 +11,18 @@ from parity.models.torchvision_model import torchvision_model
 from parity.models.weights import load_into, read_weights
 
 __all__ = [
+    "MIMO",
     "MLP",
     "VGG11",
     "BoxNetwork",
+    "Demultiplexed",
     "FromBaseModel",
     "InOrder",
     "LastBias",
     "LeNet",
+    "MIMONet",
     "NormalLinear",
+    "PackedStudents",
     "PerCell",
     "ResNet",
     "XavierConvolution",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from parity.errors import ParityError
+from parity.models.packed import PackedStudents
 from parity.models.per_cell import PerCell
 
 
@@ -90,7 +91,7 @@ class FromBaseModel:
     """
 
     def __call__(self, parity_model: nn.Module, base_model: nn.Module) -> None:
-        target = parity_model.network if isinstance(parity_model, PerCell) else parity_model
+        target = parity_model.network if isinstance(parity_model, PerCell | PackedStudents) else parity_model
         own, start = target.state_dict(), {}
         for name, value in base_model.state_dict().items():
             if name not in own:

@@ -1,8 +1,17 @@
 import torch
 
 from parity.coded_model import CodedModel
-from parity.coders import GridEncoder, PositionalDecoder
-from parity.evaluation.costs import multiply_adds, parity_model_costs
+from parity.coders import (
+    BackupDecoder,
+    BackupEncoder,
+    GridEncoder,
+    LinearDecoder,
+    LinearEncoder,
+    PositionalDecoder,
+    ReplicationDecoder,
+    ReplicationEncoder,
+)
+from parity.evaluation.costs import group_costs, multiply_adds, parity_model_costs
 from parity.models import MLP, PerCell, ResNet
 
 
@@ -31,3 +40,21 @@ def test_counting_leaves_a_network_as_it_is() -> None:
     assert network.training
     assert network.bn1.training
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in before.items())
+
+
+def test_a_backup_is_charged_by_what_it_computes_and_replication_in_full() -> None:
+    base, small, query = MLP((16,), (10,), hidden=(20,)), MLP((16,), (10,), hidden=(5,)), torch.zeros(1, 16)
+    backup = CodedModel(base, BackupEncoder(2, 2, (16,)), [small] * 2, BackupDecoder(2, 2, (10,)))
+    replication = CodedModel(base, ReplicationEncoder(2, 2, (16,)), [], ReplicationDecoder(2, 2, (10,)))
+    assert group_costs(backup, query) == (multiply_adds(small, query) / multiply_adds(base, query), 0, 1, 1)
+    assert group_costs(replication, query) == (1, 0, 1, 1)
+
+
+def test_encoding_and_decoding_are_part_of_what_a_group_costs() -> None:
+    base, query = MLP((1, 28, 28), (10,)), (1, 28, 28)
+    addition = CodedModel(base, LinearEncoder(2, 1, query), [MLP(query, (10,))], LinearDecoder(2, 1, (10,)))
+    found, adds = group_costs(addition, torch.zeros(1, *query)), 2 * (784 * 200 + 200 * 100 + 100 * 10)
+    encoding, decoding = 2 * 784, 2 * 3 * 10
+    assert found.coding == (encoding + decoding) / adds
+    assert found.extra_multiply_adds == 0.5 + found.coding
+    assert (found.extra_bytes_up, found.extra_bytes_down) == (0.5, 0.5)

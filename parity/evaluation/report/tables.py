@@ -8,6 +8,14 @@ NOTHING = "–"
 
 Numbers = Mapping[str, Any]
 
+GROUP_COSTS = {
+    "extra_multiply_adds": "extra multiply-adds a group",
+    "coding": "of them encoding and decoding",
+    "extra_bytes_up": "extra bytes a group, up",
+    "extra_bytes_down": "extra bytes a group, down",
+}
+"""What a group costs beyond its k queries at the base model, and how columns call it."""
+
 
 class Cell(NamedTuple):
     """What a cell shows, and smaller, what goes with it."""
@@ -28,14 +36,16 @@ def accuracy_table(comparison: Numbers) -> Table:
     """Return what each code costs and what it gives, by increasing k."""
     codes = sorted(comparison["codes"], key=lambda code: code["k"])
     erased = erasures_of(codes)
-    head = ["code", "(k, r)", "extra workers", "extra parameters", "multiply-adds of a parity query", "A_a"]
+    head = ["code", "(k, r)", "extra workers", "extra parameters", "multiply-adds of a parity query"]
+    head += [*GROUP_COSTS.values(), "A_a"]
     for e in erased:
         head += [f"A_a − A_d({e}), paired", f"A_d({e})", f"A_d({e}), worst position", f"reconstruction accuracy ({e})"]
     head += [*(f"A_o({f:g})" for f in comparison["unavailable"]), "mean squared error"]
     show = Measure(comparison["measure"])
     return Table(
         f"What each code costs and gives. Accuracies {show.in_words}, with {_spread_in_words(codes)}; extra workers in "
-        "% of k; multiply-adds as a multiple of those of a query.",
+        "% of k; multiply-adds of a parity query as a multiple of a query's; what a group costs beyond its k queries "
+        "at the base model in % of what those cost it.",
         tuple(head),
         [_accuracy_row(code, comparison["unavailable"], erased, show) for code in codes],
     )
@@ -117,7 +127,7 @@ def flat_rows(comparison: Numbers) -> tuple[list[str], list[list[str]]]:
     """Return columns and rows of results.csv: one row for each code, empty where a number is missing."""
     erased = erasures_of(comparison["codes"])
     plain = ("name", "kind", "k", "r", "n", "groups", "queries_left_over", "extra_workers", "extra_parameters")
-    columns = [*plain, "multiply_adds", "A_a", "A_a_low", "A_a_high"]
+    columns = [*plain, "multiply_adds", *GROUP_COSTS, "A_a", "A_a_low", "A_a_high"]
     for e in erased:
         columns += [f"loss_{e}{part}" for part in ("", "_low", "_high")]
         columns += [f"A_d_{e}{part}" for part in ("", "_low", "_high", "_worst", "_worst_position")]
@@ -128,7 +138,8 @@ def flat_rows(comparison: Numbers) -> tuple[list[str], list[list[str]]]:
     for code in comparison["codes"]:
         row = [str(code[column]) for column in plain[:-2]]
         row += [form(code["extra_workers"], ".6f", ""), form(code["extra_parameters"], ".0f", "")]
-        row += [form(code["multiply_adds"], ".6g", ""), *_parts(code["A_a"], ("value", "low", "high"))]
+        row += [form(code[column], ".6g", "") for column in ("multiply_adds", *GROUP_COSTS)]
+        row += _parts(code["A_a"], ("value", "low", "high"))
         for e in erased:
             row += _parts(code["loss"].get(str(e)), ("value", "low", "high"))
             row += _parts(code["A_d"].get(str(e)), ("value", "low", "high", "worst"))
@@ -190,7 +201,9 @@ class Measure:
 def _accuracy_row(code: Numbers, unavailable: Sequence[float], erased: Sequence[int], show: Measure) -> list[Cell]:
     row = [Cell(str(code["name"]), code["kind"]), Cell(f"({code['k']}, {code['r']})")]
     row += [Cell(form(100 * code["extra_workers"], ".3g") + " %"), Cell(form(code["extra_parameters"], ",.0f"))]
-    row += [Cell(form(code["multiply_adds"], ".3g")), show.cell(code["A_a"])]
+    row += [Cell(form(code["multiply_adds"], ".3g"))]
+    row += [Cell(form(100 * code[name], ".3g") + " %") for name in GROUP_COSTS]
+    row += [show.cell(code["A_a"])]
     for e in erased:
         degraded = code["A_d"].get(str(e))
         row += [show.cell(code["loss"].get(str(e))), show.cell(degraded)]

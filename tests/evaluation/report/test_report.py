@@ -64,6 +64,7 @@ def a_code(
     code: dict[str, Any] = {
         "name": name, "kind": kind, "about": f"What {name} does, in one sentence.", "k": k, "r": 1, "n": k + 1,
         "extra_workers": 1 / k, "extra_parameters": 178110, "multiply_adds": 1.0,
+        "extra_multiply_adds": 1 / k, "coding": 0.0, "extra_bytes_up": 1 / k, "extra_bytes_down": 1 / k,
         "groups": 10000 // k, "queries_left_over": 10000 % k,
         "A_a": {"value": 0.9793, "low": 0.9763, "high": 0.9819},
         "loss": {}, "against": [],
@@ -75,7 +76,8 @@ def a_code(
         str(f): {"value": (1 - f) * 0.9793 + f * lost, "standard_error": 0.0004 if k > 6 else None} for f in UNAVAILABLE
     }
     if degraded is None:
-        return {**code, "r": 0, "n": k, "extra_workers": 0.0, "extra_parameters": 0, "multiply_adds": None}
+        nothing = dict.fromkeys(("extra_multiply_adds", "extra_bytes_up", "extra_bytes_down"), 0.0)
+        return {**code, **nothing, "r": 0, "n": k, "extra_workers": 0.0, "extra_parameters": 0, "multiply_adds": None}
     interval = {"low": degraded - 0.006, "high": degraded + 0.006}
     code["A_d"]["1"] = {"value": degraded, **interval, "worst": degraded - 0.01, "worst_position": k - 1}
     code["loss"]["1"] = {"value": 0.9793 - degraded, "low": 0.974 - degraded, "high": 0.984 - degraded}
@@ -284,9 +286,9 @@ def test_what_a_code_lacks_is_an_en_dash(written: list[Path]) -> None:
     row = next(line for line in text.read_text().splitlines() if line.startswith("| no_redundancy"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[4] == "–"
-    assert cells[6:9] == ["–"] * 3
+    assert cells[10:13] == ["–"] * 3
     assert cells[-1] == "–"
-    assert cells[5] == "97.93 (97.63–98.19)"
+    assert cells[9] == "97.93 (97.63–98.19)"
 
 
 @pytest.mark.parametrize("timing", [[], [{"name": "a", "k": 2, "r": 1, "G": 1, "encode_ms": None, "decode_ms": 0.1,

@@ -1,0 +1,135 @@
+"""What else could the same extra worker run? Every code beside packed students and superposition, at equal cost.
+
+    python benchmarks/compare_all.py                              what is missing, most informative first
+    python benchmarks/compare_all.py --dataset Digits --seeds 0
+    python benchmarks/compare_all.py --list                       what is there, what is not, and how long it would take
+
+Each (data, code, seed) is trained and compared on test data, and is a file under ``results/equal_cost``: costs of a
+group, accuracies with paired intervals, likelihoods. A run that was cut off is resumed, and the same command again
+fills the gaps. Addition, ``cells_kl``, ``packed_kl``, MIMO and DataMUX come first, then the rest, then further seeds.
+The base model is the published one on MNIST, elsewhere the data set's own. All of it takes a day of one core, Digits
+half an hour. ``benchmarks/tables.py`` makes the tables of docs/equal_cost.md.
+"""
+
+import argparse
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import store
+import tables
+from better_codes import config_hash
+
+from parity.coded_model import CodedModel
+from parity.command_line import run_command
+from parity.errors import ParityError
+from parity.evaluation.comparison import Candidate, compare
+from parity.experiments import Experiment
+from parity.runs.training import RunOptions, run_training
+from parity.training import Hardware
+
+_log = logging.getLogger("parity")
+
+NETWORKS = {"Digits": "mlp", "MNIST": "mlp", "CIFAR10": "small_resnet"}
+"""Of each data set, and the order in which they are measured."""
+
+OVERRIDES: dict[str, dict[str, Any]] = {"CIFAR10": {"trainer.precision": "bf16-mixed"}}
+FIRST = ("cells_kl", "packed_kl", "add", "mimo_kl", "datamux_kl")
+REST = ("mimonet_kl", "packed", "cells", "concat")
+KS = (2, 4)
+_ALIKE = ("name", "kind", "about", "per_class", "confusion", "panel", "against")
+"""What a comparison returns beside figures."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A code on a data set, of one seed."""
+
+    dataset: str
+    code: str
+    k: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of the experiment."""
+        return f"{NETWORKS[self.dataset]}_k{self.k}_{self.code}"
+
+    @property
+    def result(self) -> str:
+        """Name of its results."""
+        return f"equal_cost/{self.dataset}-{self.name}-seed{self.seed}"
+
+
+def runs(args: argparse.Namespace) -> Iterator[Run]:
+    """Yield all runs, those first that tell most: one seed of everything that matters, then its other seeds."""
+    for codes, seeds in ((FIRST, args.seeds[:1]), (REST, args.seeds[:1]), (FIRST, args.seeds[1:])):
+        for seed in seeds:
+            yield from (Run(dataset, code, k, seed) for dataset in args.dataset for k in args.k for code in codes)
+
+
+def experiment_of(run: Run, args: argparse.Namespace) -> Experiment:
+    """Return a run's experiment."""
+    overrides = OVERRIDES.get(run.dataset, {})
+    return Experiment(run.dataset, run.name, seed=run.seed, overrides=overrides, base_directory=args.runs)
+
+
+def measure(run: Run, args: argparse.Namespace) -> None:
+    """Train a run, where that is not done, and compare it with its base model on test data."""
+    experiment = experiment_of(run, args)
+    began = time.monotonic()
+    weights = args.weights if run.dataset == "MNIST" else None
+    run_training(experiment, RunOptions(hardware=Hardware(args.accelerator), refresh_rate=1000), weights)
+    seconds = time.monotonic() - began
+    datamodule, model = experiment.get_datamodule(batch_size=experiment.larger_batches), experiment.load_trained_model()
+    assert isinstance(model, CodedModel)
+    candidate = Candidate(run.name, "", True, model)
+    loader, default = datamodule.loader("test"), datamodule.default_prediction()
+    (found,) = compare(
+        [candidate], lambda _: loader, datamodule.task, default, (0.01, 0.05, 0.1), classes=datamodule.class_names
+    )
+    figures = {key: value for key, value in found.items() if key not in _ALIKE}
+    row = {"dataset": run.dataset, "experiment": run.name, "code": run.code, "seconds": seconds, **figures}
+    store.write(
+        run.result, f"{run.dataset} {run.name} at equal cost, on test data", [row],
+        config=config_hash(experiment), seeds=[run.seed],
+    )  # fmt: skip
+
+
+def main(args: argparse.Namespace) -> None:
+    """Measure what is missing, or list it."""
+    _log.setLevel(logging.INFO)
+    there = set(store.names("equal_cost"))
+    for run in runs(args):
+        if run.result in there and store.read(run.result)["config"] != config_hash(experiment_of(run, args)):
+            raise ParityError(f"{run.result}.json is of another config than now: delete it, and train it again.")
+    missing = [run for run in runs(args) if run.result not in there]
+    if args.list:
+        print(f"{len(there)} results are there; missing, in this order: {', '.join(run.result for run in missing)}")
+        return
+    spent: dict[str, list[float]] = {}
+    for number, run in enumerate(missing, start=1):
+        known = {dataset: sum(times) / len(times) for dataset, times in spent.items()}
+        left = [known.get(other.dataset) for other in missing[number - 1 :]]
+        about = f", about {sum(filter(None, left)) / 60:.0f} min left" if all(left) else ""
+        print(f"{number}/{len(missing)} {run.dataset} {run.name}, seed {run.seed}{about}", flush=True)
+        began = time.monotonic()
+        measure(run, args)
+        spent.setdefault(run.dataset, []).append(time.monotonic() - began)
+    for dataset in args.dataset:
+        print(f"\n{dataset}:\n\n{tables.equal_cost(dataset)()}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--k", type=int, nargs="+", default=list(KS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--list", action="store_true", help="measure nothing")
+    parser.add_argument("--weights", type=Path, default=Path("../shared/weights/mnist-base-mlp.t7"))
+    parser.add_argument("--accelerator", default="cpu")
+    parser.add_argument("--runs", type=Path, default=store.RESULTS / "equal_cost_runs", help="where the runs lie")
+    raise SystemExit(run_command(main, parser.parse_args()))

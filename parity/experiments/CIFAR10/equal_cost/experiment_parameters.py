@@ -1,0 +1,65 @@
+"""What else the same extra worker could run beside a small ResNet on CIFAR-10: packed students, and superposition.
+
+    python train.py --dataset CIFAR10 --experiment_name 'small_resnet_k*_packed*' --set trainer.precision=bf16-mixed
+    python train.py --dataset CIFAR10 --experiment_name small_resnet_k2_packed_kl --print_config
+
+Each parity model has at most 1.10 x the base model's multiply-adds for a query, all k predictions together, and the
+recipe of the positional codes. All start from scratch. 6 epochs of 2 to 8 minutes on 1 core; not run yet.
+"""
+
+from parity.coders import HadamardSumEncoder, PackedEncoder, PositionalDecoder
+from parity.experiments.config import update_config
+from parity.experiments.recipes import at_k, packed_configs, towards_base_model
+from parity.models import MIMO, Demultiplexed, MIMONet, PackedStudents, ResNet
+from parity.models.packed import convolution
+from parity.training import SGD, CrossEntropy, LabelReconstructionLoss, OneCycle, parities_alone
+
+DEFAULTS = dict(
+    data=dict(num_validation=5000),
+    base="small_resnet_base",
+    model=dict(network=PackedStudents, student=ResNet, blocks=(1, 1, 1)),
+    parity_init=None,
+    code=dict(r=1, encoder=PackedEncoder, decoder=PositionalDecoder),
+    trained=("parity_models",),
+    loss=LabelReconstructionLoss(CrossEntropy(), parities_alone),
+    optimizer=SGD(lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True),
+    schedule=OneCycle(),
+    trainer=dict(max_epochs=6),
+)
+
+QUERIES = 128
+"""In a batch, whatever k is."""
+
+STUDENTS = {k: dict(widths=(width, 2 * width, 4 * width)) for k, width in {2: 17, 4: 12}.items()}
+
+
+def _widths(width: int) -> dict[str, tuple[int, ...]]:
+    return dict(blocks=(1, 1, 1), widths=(width, 2 * width, 4 * width))
+
+
+SUPERPOSITION = dict(
+    mimo=(PackedEncoder, {k: dict(network=MIMO, joint_network=ResNet, **_widths(24)) for k in (2, 4)}),
+    mimonet=(
+        PackedEncoder,
+        {
+            k: dict(network=MIMONet, stem=convolution, channels=width, trunk=ResNet, features=64, **_widths(width))
+            for k, width in {2: 22, 4: 21}.items()
+        },
+    ),
+    datamux=(
+        HadamardSumEncoder,
+        {k: dict(network=Demultiplexed, trunk=ResNet, features=96, index_hidden=64, **_widths(25)) for k in (2, 4)},
+    ),
+)
+"""Encoder, and by k the settings of a network that makes all k predictions."""
+
+_KL = update_config(DEFAULTS, towards_base_model(temperature=2.0))
+
+CONFIGS = {
+    **packed_configs("small_resnet", DEFAULTS, STUDENTS, QUERIES, temperature=2.0),
+    **{
+        f"small_resnet_k{k}_{code}_kl": update_config(_KL, at_k(k, QUERIES, model, encoder))
+        for code, (encoder, models) in SUPERPOSITION.items()
+        for k, model in models.items()
+    },
+}

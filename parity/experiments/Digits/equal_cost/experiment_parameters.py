@@ -1,0 +1,67 @@
+"""What else the same extra worker could run on the embedded digits: packed students, and k queries in superposition.
+
+    python train.py --dataset Digits --experiment_name 'mlp_k*_packed*'      half a minute each on 1 core
+    python train.py --dataset Digits --experiment_name mlp_k2_packed_kl --print_config
+
+Each parity model has at most 1.10 x the base model's multiply-adds for a query, all k predictions together, and the
+recipe of the positional codes: epochs, augmentation, optimiser. All start from scratch. ``packed``, ``mimo`` and
+``mimonet`` are sent k whole queries, k times the bytes; ``datamux`` one. Not run yet.
+"""
+
+from parity.coders import HadamardSumEncoder, PackedEncoder, PositionalDecoder
+from parity.data.augmentation import RandomAffine
+from parity.experiments.config import update_config
+from parity.experiments.recipes import at_k, packed_configs, towards_base_model
+from parity.models import MIMO, MLP, Demultiplexed, MIMONet, PackedStudents
+from parity.models.packed import linear
+from parity.training import AdamW, CrossEntropy, LabelReconstructionLoss, OneCycle, parities_alone
+
+DEFAULTS = dict(
+    data=dict(num_validation=240, augmentation=RandomAffine(degrees=10.0, stretch=0.1, shear=0.1, shift=(0.06, 0.06))),
+    base="mlp_base",
+    model=dict(network=PackedStudents, student=MLP),
+    code=dict(r=1, encoder=PackedEncoder, decoder=PositionalDecoder),
+    trained=("parity_models",),
+    loss=LabelReconstructionLoss(CrossEntropy(), parities_alone),
+    optimizer=AdamW(lr=1e-2, weight_decay=0.0),
+    schedule=OneCycle(),
+    trainer=dict(max_epochs=200),
+)
+
+QUERIES = 64
+"""In a batch, whatever k is."""
+
+STUDENTS = {2: dict(hidden=(110, 95)), 4: dict(hidden=(72, 55))}
+
+SUPERPOSITION = dict(
+    mimo=(
+        PackedEncoder,
+        {
+            2: dict(network=MIMO, joint_network=MLP, hidden=(150, 105)),
+            4: dict(network=MIMO, joint_network=MLP, hidden=(93, 98)),
+        },
+    ),
+    mimonet=(
+        PackedEncoder,
+        {
+            2: dict(network=MIMONet, stem=linear, channels=60, trunk=MLP, features=48, hidden=(120,)),
+            4: dict(network=MIMONet, stem=linear, channels=48, trunk=MLP, features=32, hidden=(100,)),
+        },
+    ),
+    datamux=(
+        HadamardSumEncoder,
+        {k: dict(network=Demultiplexed, trunk=MLP, features=100, hidden=(200,), index_hidden=30) for k in (2, 4)},
+    ),
+)
+"""Encoder, and by k the settings of a network that makes all k predictions."""
+
+_KL = update_config(DEFAULTS, towards_base_model(temperature=4.0))
+
+CONFIGS = {
+    **packed_configs("mlp", DEFAULTS, STUDENTS, QUERIES, temperature=4.0),
+    **{
+        f"mlp_k{k}_{code}_kl": update_config(_KL, at_k(k, QUERIES, model, encoder))
+        for code, (encoder, models) in SUPERPOSITION.items()
+        for k, model in models.items()
+    },
+}

@@ -1,0 +1,69 @@
+"""What else the same extra worker could run on MNIST: packed students, and k queries in superposition.
+
+    python train.py --dataset MNIST --experiment_name 'mlp_k*_packed*' --base_weights FILE
+    python train.py --dataset MNIST --experiment_name mlp_k2_packed_kl --print_config
+
+Each parity model has at most 1.10 x the base model's multiply-adds for a query, all k predictions together, and the
+recipe of the positional codes: epochs, augmentation, optimiser. All start from scratch. ``packed``, ``mimo`` and
+``mimonet`` are sent k whole queries, k times the bytes; ``datamux`` one. 2 to 4 minutes each on 1 core; not run yet.
+"""
+
+from parity.coders import HadamardSumEncoder, PackedEncoder, PositionalDecoder
+from parity.data.augmentation import RandomAffine
+from parity.experiments.config import update_config
+from parity.experiments.recipes import at_k, packed_configs, towards_base_model
+from parity.models import MIMO, MLP, Demultiplexed, MIMONet, PackedStudents
+from parity.models.packed import linear
+from parity.training import AdamW, CrossEntropy, LabelReconstructionLoss, OneCycle, parities_alone
+
+DEFAULTS = dict(
+    data=dict(num_validation=5000, augmentation=RandomAffine()),
+    base="mlp_base",
+    model=dict(network=PackedStudents, student=MLP),
+    code=dict(r=1, encoder=PackedEncoder, decoder=PositionalDecoder),
+    trained=("parity_models",),
+    loss=LabelReconstructionLoss(CrossEntropy(), parities_alone),
+    optimizer=AdamW(lr=1e-2, weight_decay=0.0),
+    schedule=OneCycle(),
+    trainer=dict(max_epochs=50),
+)
+
+QUERIES = 512
+"""In a batch, whatever k is."""
+
+STUDENTS = {2: dict(hidden=(115, 60)), 4: dict(hidden=(58, 50)), 8: dict(hidden=(29, 40))}
+
+SUPERPOSITION = dict(
+    mimo=(
+        PackedEncoder,
+        {
+            2: dict(network=MIMO, joint_network=MLP, hidden=(116, 90)),
+            4: dict(network=MIMO, joint_network=MLP, hidden=(58, 130)),
+            8: dict(network=MIMO, joint_network=MLP, hidden=(29, 120)),
+        },
+    ),
+    mimonet=(
+        PackedEncoder,
+        {
+            2: dict(network=MIMONet, stem=linear, channels=92, trunk=MLP, features=64, hidden=(150,)),
+            4: dict(network=MIMONet, stem=linear, channels=50, trunk=MLP, features=48, hidden=(150,)),
+            8: dict(network=MIMONet, stem=linear, channels=24, trunk=MLP, features=40, hidden=(150,)),
+        },
+    ),
+    datamux=(
+        HadamardSumEncoder,
+        {k: dict(network=Demultiplexed, trunk=MLP, features=100, hidden=(200,), index_hidden=64) for k in (2, 4, 8)},
+    ),
+)
+"""Encoder, and by k the settings of a network that makes all k predictions."""
+
+_KL = update_config(DEFAULTS, towards_base_model(temperature=4.0))
+
+CONFIGS = {
+    **packed_configs("mlp", DEFAULTS, STUDENTS, QUERIES, temperature=4.0),
+    **{
+        f"mlp_k{k}_{code}_kl": update_config(_KL, at_k(k, QUERIES, model, encoder))
+        for code, (encoder, models) in SUPERPOSITION.items()
+        for k, model in models.items()
+    },
+}
