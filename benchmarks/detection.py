@@ -36,6 +36,7 @@ def measured(args: argparse.Namespace, k: int, code: str) -> list[dict[str, Any]
     if not (experiment.save_dir / "test_metrics.json").exists():
         run_training(experiment, RunOptions(hardware=Hardware("cpu")), args.base_weights)
     model, datamodule = experiment.load_trained_model(), experiment.get_datamodule()
+    assert isinstance(model, CodedModel)
     outputs = outputs_of(model, datamodule.loader("test"))
     rows = []
     for allowed in FALSE_ALARMS:

@@ -111,10 +111,10 @@ class Detector(nn.Module):
         finite = torch.cat([part.flatten(2).isfinite().all(-1) for part in outputs], dim=1)
         suspect = available & ~finite
         arrived = available & finite
-        clean = [part.nan_to_num(posinf=0, neginf=0) for part in outputs]
-        contradictory = (self.disagreement(*clean, arrived)[0] > self.threshold).nonzero().flatten()
-        if len(contradictory):
-            suspect[contradictory] |= self._explanations(*(part[contradictory] for part in (*clean, arrived)))
+        base, parity = (part.nan_to_num(posinf=0, neginf=0) for part in outputs)
+        rows = (self.disagreement(base, parity, arrived)[0] > self.threshold).nonzero().flatten()
+        if len(rows):
+            suspect[rows] |= self._explanations(base[rows], parity[rows], arrived[rows])
         return suspect
 
     def _explanations(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:
