@@ -8,9 +8,10 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from multiprocessing.connection import Connection
 from multiprocessing.queues import Queue
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -109,6 +110,13 @@ class GroupLoader:
         """
         raise NotImplementedError
 
+    def own_rows(self) -> Self:
+        """Return a loader whose ``every_query`` yields those alone that batches on this rank can hold."""
+        own = copy(self)
+        own.sampler = copy(self.sampler)
+        own.sampler.rows = self.sampler.own_rows
+        return own
+
     def first_query(self) -> Tensor:
         """Return the first query as a network sees it, (1, *Q)."""
         return next(self.every_query())[1][:1]
@@ -152,12 +160,13 @@ class TensorLoader(GroupLoader):
         return self.queries.dtype
 
     def batches(self, first: int = 0) -> Iterator[GroupBatch]:
-        for indices in self.sampler.groups().to(self.device).split(self.sampler.batch_sizes)[first : len(self)]:
+        groups = self.sampler.groups().to(self.device, non_blocking=True)
+        for indices in groups.split(self.sampler.batch_sizes)[first : len(self)]:
             stored = self.queries.index_select(0, indices.flatten())
             yield self._grouped(self.scaling(stored if self.augment is None else self.augment(stored)), indices)
 
     def every_query(self, batch_size: int = 1000) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        for rows in self.sampler.rows.to(self.device).split(batch_size):
+        for rows in self.sampler.rows.to(self.device, non_blocking=True).split(batch_size):
             yield rows, self.scaling(self.queries.index_select(0, rows)), self.targets.index_select(0, rows)
 
 
