@@ -13,10 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import torch
+import torch.profiler
 import torch.utils._python_dispatch
 from torch import Tensor
 from torch.utils import _pytree as pytree
@@ -268,6 +270,10 @@ def _properties(*_: Any) -> Any:
     return mock.Mock(name="emulated", major=9, minor=0, total_memory=1 << 36, multi_processor_count=1)
 
 
+def _not_compiled(function: Any = None, **_: Any) -> Any:
+    return _not_compiled if function is None else function
+
+
 @contextmanager
 def emulated(seed: int = 0) -> Iterator[EmulatedDevice]:
     """Within this block there is one GPU, which is emulated."""
@@ -275,6 +281,13 @@ def emulated(seed: int = 0) -> Iterator[EmulatedDevice]:
 
     def strict(mode: int | str) -> None:
         device.forbidden = mode in ("error", 2)
+
+    @contextmanager
+    def profile(**_: Any) -> Iterator[Any]:
+        before, profiled = device.launches, mock.Mock()
+        yield profiled
+        launch = SimpleNamespace(device_type=SimpleNamespace(name="CUDA"), device_time=1.0)
+        profiled.events.return_value = [launch] * (device.launches - before)
 
     replaced: dict[str, Callable[..., Any]] = {
         "_lazy_init": lambda: None,
@@ -310,6 +323,8 @@ def emulated(seed: int = 0) -> Iterator[EmulatedDevice]:
             stack.enter_context(mock.patch.object(torch.cuda, name, function))
         _foreach_supported_types.append(DeviceTensor)
         stack.callback(_foreach_supported_types.remove, DeviceTensor)
+        stack.enter_context(mock.patch.object(torch, "compile", _not_compiled))
+        stack.enter_context(mock.patch.object(torch.profiler, "profile", profile))
         stack.enter_context(mock.patch.object(torch, "inference_mode", inference_mode))  # it has no wrapped tensors
         torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device="cuda") would ask the driver
         stack.callback(torch._C._set_only_lift_cpu_tensors, False)

@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from multiprocessing.connection import Connection
 from multiprocessing.queues import Queue
@@ -212,6 +212,8 @@ class WorkerLoader(GroupLoader):
     ) -> None:
         super().__init__(targets, sampler, scaling, split, queries_are_fixed=not augmented)
         self.reader, self.num_workers = reader, num_workers
+        self._readers: _Readers | None = None
+        """Those of the epoch before, while none is gone through."""
         if num_workers:
             _check_temporary_folder()
 
@@ -237,32 +239,65 @@ class WorkerLoader(GroupLoader):
         return self.scaling(stored.unsqueeze(0).to(self.device))
 
     def _read(self, parts: Sequence[Tensor], epoch_key: tuple[int, int] | None) -> Iterator[Tensor]:
-        messages, of_worker = multiprocessing.Pipe(duplex=False)
-        loader = DataLoader(
-            _Reading(self.reader, epoch_key),
-            batch_sampler=(part.flatten().tolist() for part in parts),
-            num_workers=self.num_workers,
-            collate_fn=_as_it_is,
-            generator=torch.Generator(),  # else it draws a seed for its workers from the global one
-            worker_init_fn=functools.partial(_in_worker, of_worker),
-            pin_memory=self.device.type == "cuda",
-        )
+        readers = self._readers or _Readers(self.reader, self.num_workers, pin_memory=self.device.type == "cuda")
+        self._readers, done = None, 0
         try:
-            for stored in _started(loader):
+            for done, stored in enumerate(readers.read(parts, epoch_key), 1):  # noqa: B007
                 if isinstance(stored, str):
                     raise ParityError(stored)
                 yield stored.to(self.device, non_blocking=True)
         except RuntimeError as error:
             if "DataLoader worker (pid" not in str(error):  # an error of the reader's own
                 raise
-            reason = messages.recv() if messages.poll() else str(error)
+            reason = readers.last_words() or str(error)
             raise ParityError(
                 f"a process that reads {self.split} data died: give the machine more memory, or read in fewer "
                 f"processes, data.num_workers = {self.num_workers} now ({' '.join(reason.split())})."
             ) from error
         finally:
-            messages.close()
-            of_worker.close()
+            if done == len(parts):  # else they may be at work on what nobody takes
+                self._readers = readers
+
+
+class _Parts:
+    """What processes are asked to read in an epoch: keys and row indices."""
+
+    of_epoch: Iterable[list[Any]] = ()
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return iter(self.of_epoch)
+
+
+class _Readers:
+    """Processes that read parts of a data set, in every epoch the same ones.
+
+    Args:
+        reader, num_workers: of ``WorkerLoader``.
+        pin_memory: put what is read where it can be copied to a GPU without a wait.
+    """
+
+    def __init__(self, reader: Reader, num_workers: int, pin_memory: bool) -> None:
+        self._messages, of_worker = multiprocessing.Pipe(duplex=False)
+        self._parts = _Parts()
+        self._loader = DataLoader(
+            _Reading(reader),
+            batch_sampler=self._parts,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            collate_fn=_as_it_is,
+            generator=torch.Generator(),  # else it draws a seed for its workers from the global one
+            worker_init_fn=functools.partial(_in_worker, of_worker),
+            pin_memory=pin_memory,
+        )
+
+    def read(self, parts: Sequence[Tensor], epoch_key: tuple[int, int] | None) -> Iterator[Tensor | str]:
+        """Yield what is read for each part, or why it cannot be read."""
+        self._parts.of_epoch = ([epoch_key, *part.flatten().tolist()] for part in parts)
+        yield from _started(self._loader)
+
+    def last_words(self) -> str | None:
+        """Return what a process has sent before it died."""
+        return str(self._messages.recv()) if self._messages.poll() else None
 
 
 def _started(loader: DataLoader) -> Iterator[Any]:
@@ -320,12 +355,13 @@ class _Reading(Dataset):
     An exception raised in a worker would reach the user as its whole traceback.
     """
 
-    def __init__(self, reader: Reader, epoch_key: tuple[int, int] | None) -> None:
-        self.reader, self.epoch_key = reader, epoch_key
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
 
-    def __getitems__(self, places: list[int]) -> Tensor | str:
+    def __getitems__(self, key_and_places: list[Any]) -> Tensor | str:
+        epoch_key, *places = key_and_places
         try:
-            return torch.stack([self.reader(place, self.epoch_key) for place in places])
+            return torch.stack([self.reader(place, epoch_key) for place in places])
         except ParityError as error:
             return str(error)
 

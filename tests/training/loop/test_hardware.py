@@ -1,6 +1,7 @@
 """Lightning's Trainer as it is made for a run: on one device whatever the environment, on several with whom fits."""
 
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -122,9 +123,8 @@ def test_convolutions_are_deterministic_and_exact_unless_fast_ones_are_asked_for
 
 
 @pytest.mark.parametrize("accelerator", ["auto", "gpu"])
-def test_all_devices_of_a_machine_with_several_are_several(accelerator: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with emulated():
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+def test_all_devices_of_a_machine_with_several_are_several(accelerator: str) -> None:
+    with emulated(), mock.patch.object(torch.cuda, "device_count", return_value=2):
         trainer = make_trainer(Hardware(accelerator, "auto"), logger=False, enable_checkpointing=False)
     assert isinstance(trainer.strategy, DDPStrategy)
     assert (trainer.world_size, trainer.strategy._ddp_kwargs["broadcast_buffers"]) == (2, False)
