@@ -286,7 +286,8 @@ def emulated(seed: int = 0) -> Iterator[EmulatedDevice]:
     def profile(**_: Any) -> Iterator[Any]:
         before, profiled = device.launches, mock.Mock()
         yield profiled
-        launch = SimpleNamespace(device_type=SimpleNamespace(name="CUDA"), device_time=1.0)
+        kind, time = SimpleNamespace(name="CUDA"), SimpleNamespace(elapsed_us=lambda: 1.0)
+        launch = SimpleNamespace(device_type=kind, time_range=time, is_user_annotation=False)
         profiled.events.return_value = [launch] * (device.launches - before)
 
     replaced: dict[str, Callable[..., Any]] = {
