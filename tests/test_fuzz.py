@@ -72,7 +72,7 @@ TRAINING = {
     "--num_nodes": ["1", "0", "-1", "x", BIG],
     "--checkpoint_every": WHOLE, "--refresh_rate": WHOLE, "--save_every_minutes": NUMBERS, "--grace": NUMBERS,
     "--wandb_project": WORDS, "--wandb_id": WORDS, "--wandb_name": WORDS,
-    "--amp": None, "--test_every_epoch": None, "--track_grad_norm": None, "--sync_batchnorm": None,
+    "--amp": None, "--test_every_epoch": None, "--track_grad_norm": None, "--sync_batchnorm": None, "--fast": None,
     "--no_train_base": None, "--force-no-resume": None, "--no-csv_logger": None, "--tensorboard_logger": None,
     "--wandb_checkpoint": None, "--list": None, "--print_config": None,
 }  # fmt: skip

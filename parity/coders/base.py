@@ -8,7 +8,7 @@ Coders are made with (k, r, query shape) or (k, r, prediction shape). The docstr
 what it restricts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from parity import erasures
 from parity.coders.pattern_cache import Pattern, PatternCache
+from parity.coders.precision import exact
 from parity.errors import ParityError
 
 Shape = Sequence[int]
@@ -95,7 +96,8 @@ class Encoder(Coder):
             ParityError: these are not groups of k queries.
         """
         self.check(queries)
-        return queries, self(queries)
+        with exact(queries):
+            return queries, self(queries)
 
     def check(self, queries: Tensor) -> None:
         """Make sure that these are groups of k queries, (G, k, *Q).
@@ -128,6 +130,7 @@ class Decoder(Coder):
         super().__init__(k, r)
         self.prediction_shape = tuple(prediction_shape)
         self._decodable: PatternCache[bool] = PatternCache()  # of single groups: no need to ask again
+        self._patterns: PatternCache[Tensor] = PatternCache(16)
 
     def parity_shape(self, prediction_shape: Shape) -> tuple[int, ...]:
         """Return P', the shape of what a parity model must put out, for predictions of shape P."""
@@ -152,6 +155,22 @@ class Decoder(Coder):
         """Return which patterns can be rebuilt, all missing predictions of them: bool (G, n) -> bool (G,)."""
         raise NotImplementedError
 
+    def patterns_of(self, choose: Callable[[int, int], Tensor], device: torch.device) -> Tensor:
+        """Return patterns to train on, bool (E, n) on a device: ``choose(k, r)``, checked once and kept.
+
+        Raises:
+            ParityError: not all that is missing under one of them can be rebuilt.
+        """
+        return self._patterns.get(choose, lambda _: self._checked(choose).to(device, non_blocking=True), device)
+
+    def _checked(self, choose: Callable[[int, int], Tensor]) -> Tensor:
+        patterns = choose(self.k, self.r)
+        if not (decodable := self.can_decode(patterns)).all():
+            pattern = erasures.describe(patterns[(~decodable).nonzero()[0, 0]])
+            name = getattr(choose, "__name__", repr(choose))
+            raise ParityError(f"{type(self).__name__} cannot be trained on {name}: {pattern}.")
+        return patterns
+
     def rebuildable(self, available: Tensor) -> Tensor:
         """Return which predictions can be rebuilt under each pattern: bool (G, n) -> bool (G, k).
 
@@ -172,6 +191,10 @@ class Decoder(Coder):
         Nothing in here waits for the device, so this is what training calls.
         """
         raise NotImplementedError
+
+    def where_read(self, device: torch.device) -> torch.device:
+        """Return where ``decode`` best finds ``available``, for outputs on a device: there too, as here."""
+        return device
 
     def decode_under(self, base_outputs: Tensor, parity_outputs: Tensor, pattern: Tensor) -> Tensor:
         """Rebuild all groups under one pattern, bool (n,), in which what has to be rebuilt is ``rebuildable``.
@@ -269,7 +292,9 @@ class Decoder(Coder):
             )
         if groups == 1:
             self._decodable.get(pattern, lambda _: True)
-        return self.decode(base_outputs, parity_outputs, available.to(base_outputs.device, non_blocking=True))
+        return self.decode(
+            base_outputs, parity_outputs, available.to(self.where_read(base_outputs.device), non_blocking=True)
+        )
 
 
 class SystematicDecoder(Decoder):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from parity import erasures
 from parity.coders.base import Decoder, Encoder, Shape, like
 from parity.coders.matrices import combine, combine_each
 from parity.coders.pattern_cache import Pattern, PatternCache
@@ -70,7 +71,7 @@ class _Plan(NamedTuple):
     missing: Tensor
 
     def to(self, device: torch.device) -> "_Plan":
-        return _Plan(self.matrix.to(device), self.missing.to(device))
+        return _Plan(self.matrix.to(device, non_blocking=True), self.missing.to(device, non_blocking=True))
 
 
 class InterpolatingDecoder(Decoder):
@@ -97,6 +98,7 @@ class InterpolatingDecoder(Decoder):
         if not 1 <= self.needed <= k:
             raise ParityError(f"needed counts outputs that must arrive, 1 to k = {k}, so it cannot be {needed}.")
         self._alphas, self._betas = message_nodes(k), worker_nodes(self.n)
+        self._own: PatternCache[Tensor] = PatternCache()
         self._plans: PatternCache[_Plan] = PatternCache(max(1, _MOST_KEPT // (k * self.n)))
 
     def curve(self, nodes: Tensor, at: Tensor) -> Tensor:
@@ -113,8 +115,21 @@ class InterpolatingDecoder(Decoder):
 
     def decode(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:
         """Apply each pattern's matrix: base outputs (G, n, *P), parity outputs (G, 0, *P) -> (G, k, *P)."""
-        arrived = base_outputs.masked_fill(like(~available, base_outputs), 0)
-        return combine_each(self.matrices(available).to(base_outputs.device), arrived)
+        device = base_outputs.device
+        missing = (~available).to(device, non_blocking=True)
+        matrices = self.matrices(available).to(device, non_blocking=True)
+        return combine_each(matrices, base_outputs.masked_fill(like(missing, base_outputs), 0))
+
+    def where_read(self, device: torch.device) -> torch.device:
+        return torch.device("cpu")  # for its patterns are looked up there
+
+    def rebuild_each(self, base_outputs: Tensor, parity_outputs: Tensor) -> Tensor:
+        def rows(_: object) -> Tensor:
+            own = torch.arange(self.k)
+            matrices = self.matrices(erasures.single_erasures(self.k, self.n))
+            return matrices[own, own].to(base_outputs.device, non_blocking=True)
+
+        return combine(self._own.get("each", rows, base_outputs.device), base_outputs)
 
     def decode_under(self, base_outputs: Tensor, parity_outputs: Tensor, pattern: Tensor) -> Tensor:
         return self.decode_one(base_outputs, parity_outputs, tuple(pattern.tolist()))

@@ -1,10 +1,11 @@
 """Linear combinations of queries or outputs, in the precision of what is combined."""
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
+
+from parity.coders.precision import exact
 
 
 def combine(matrix: Tensor, parts: Tensor) -> Tensor:
@@ -12,7 +13,7 @@ def combine(matrix: Tensor, parts: Tensor) -> Tensor:
     groups, count, *size = parts.shape
     if matrix.dtype != parts.dtype:
         matrix = matrix.to(parts.dtype)
-    with _full_precision(parts):
+    with exact(parts):
         # The fastest way for what a server does; a program that is exported serves any number of groups.
         if not torch.compiler.is_exporting() and groups == 1:
             return torch.mm(matrix, parts.reshape(count, math.prod(size))).view(1, len(matrix), *size)
@@ -22,14 +23,5 @@ def combine(matrix: Tensor, parts: Tensor) -> Tensor:
 def combine_each(matrices: Tensor, parts: Tensor) -> Tensor:
     """Combine the parts of each group with a matrix of its own: (G, a, b) x (G, b, *S) -> (G, a, *S)."""
     flat = parts.reshape(*parts.shape[:2], parts.shape[2:].numel())
-    with _full_precision(parts):
+    with exact(parts):
         return torch.bmm(matrices.to(parts.dtype), flat).view(*matrices.shape[:2], *parts.shape[2:])
-
-
-_AS_IT_IS = nullcontext()
-
-
-def _full_precision(parts: Tensor) -> AbstractContextManager[None]:
-    """A code is exact, whatever precision its models run in."""
-    kind = "cuda" if parts.is_cuda else "cpu" if parts.is_cpu else parts.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else _AS_IT_IS

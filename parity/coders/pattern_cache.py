@@ -1,6 +1,6 @@
 """What decoders remember of erasure patterns, so that the next group with the same pattern is decoded at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -10,6 +10,7 @@ Pattern = tuple[bool, ...]
 
 _CPU = torch.device("cpu")
 
+Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
@@ -25,10 +26,10 @@ class PatternCache(Generic[Value]):
 
     def __init__(self, most: int = 1 << 12) -> None:
         self.most = most
-        self._entries: dict[tuple[Pattern, torch.device], Value] = {}
+        self._entries: dict[tuple[Hashable, torch.device], Value] = {}
 
-    def get(self, pattern: Pattern, make: Callable[[Pattern], Value], device: torch.device = _CPU) -> Value:
-        """Return what belongs to a pattern on a device; ``make`` it if it is not there, and keep it."""
+    def get(self, pattern: Key, make: Callable[[Key], Value], device: torch.device = _CPU) -> Value:
+        """Return what belongs to a pattern, or another key, on a device; what is not there, ``make`` and keep."""
         key = pattern, device
         found = self._entries.get(key)
         if found is None:

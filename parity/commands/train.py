@@ -51,7 +51,10 @@ def get_parser() -> argparse.ArgumentParser:
     )
     training.add_argument("--sync_batchnorm", action="store_true", help="synchronise batch statistics across GPUs")
     training.add_argument("--amp", action="store_true", help="train in bf16 mixed precision")
-    training.add_argument("--compile", action="store_true", help="compile the networks with torch.compile")
+    training.add_argument(
+        "--fast", action="store_true", help="let GPUs use kernels that are not deterministic, and TF32"
+    )
+    training.add_argument("--compile", action="store_true", help="compile what is computed of a batch")
     training.add_argument("--test_every_epoch", action="store_true", help="also log test metrics after each epoch")
     training.add_argument("--checkpoint_every", type=int, metavar="N", help="keep epoch_<N>.ckpt every N epochs")
     training.add_argument(
@@ -182,7 +185,9 @@ def run_options(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # it
     if args.debug:
         extra["detect_anomaly"] = True
     return RunOptions(
-        hardware=Hardware(args.accelerator, args.devices, args.num_nodes, args.distributed, args.sync_batchnorm, extra),
+        hardware=Hardware(
+            args.accelerator, args.devices, args.num_nodes, args.distributed, args.sync_batchnorm, extra, args.fast
+        ),
         resume=not args.force_no_resume,
         resume_from=args.resume_from,
         train_base=not args.no_train_base,

@@ -36,7 +36,8 @@ class CUBDataModule(GroupDataModule):
     Args:
         k, batch_size, num_validation, steps_per_epoch, seed: as in ``GroupDataModule``.
         size: side of a query in pixels.
-        num_workers: processes that read; 0 reads in this one, by default as many as it has CPUs, at most 8.
+        num_workers: processes that read on a machine; 0 reads in this one, by default as many as it has CPUs, at most
+            8.
 
     Raises:
         ParityError: a size makes no sense; from ``rows``, ``targets`` and ``loader``, the data is not there or not as
@@ -84,7 +85,8 @@ class CUBDataModule(GroupDataModule):
     def loader(self, split: str) -> WorkerLoader:
         return WorkerLoader(
             WholeImageReader(self._files, self.size), self._targets.to(self.target_device()), self.sampler(split),
-            self.scaling(), split, augmented=False, num_workers=self.num_workers,
+            self.scaling(), split, augmented=False,
+            num_workers=self.shared_by_ranks(self.num_workers),
         )  # fmt: skip
 
     def folder(self) -> Path:

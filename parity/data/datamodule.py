@@ -187,6 +187,10 @@ class GroupDataModule(pl.LightningDataModule):
         """Return where loaders put data now."""
         return self.trainer.strategy.root_device if self.trainer else self.device
 
+    def shared_by_ranks(self, number: int) -> int:
+        """Return how many of so many processes that read on this machine are this rank's, rounded up."""
+        return -(-number // self.trainer.num_devices) if self.trainer else number
+
     def divisor(self, stored: torch.dtype) -> float:
         """Return what stored queries of a type are divided by.
 

@@ -37,7 +37,8 @@ class ImageFolderDataModule(GroupDataModule):
         k, batch_size, num_validation, steps_per_epoch, seed: as in ``GroupDataModule``.
         size: side of a query in pixels; by default that of ``QUERY_SHAPE``.
         resize: what the shorter side is resized to, at least ``size``; by default 256 / 224 of it.
-        num_workers: processes that read; 0 reads in this one, by default as many as it has CPUs, at most 8.
+        num_workers: processes that read on a machine; 0 reads in this one, by default as many as it has CPUs, at most
+            8.
 
     Raises:
         ParityError: a size makes no sense; from ``rows``, ``targets`` and ``loader``, the data is not there or not as
@@ -105,7 +106,7 @@ class ImageFolderDataModule(GroupDataModule):
         reader = ImageReader(files, self.transform(augmented=False), self.transform(augmented=True))
         return WorkerLoader(
             reader, files.targets.to(self.target_device()), self.sampler(split), self.scaling(), split,
-            augmented=split == "train", num_workers=self.num_workers,
+            augmented=split == "train", num_workers=self.shared_by_ranks(self.num_workers),
         )  # fmt: skip
 
     @property

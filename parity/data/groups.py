@@ -92,6 +92,13 @@ class GroupSampler:
         joins = self.shuffle and groups % self.batch_size == 1 and 1 < self.batch_size < groups
         return -(-groups // self.batch_size) - joins
 
+    @property
+    def own_rows(self) -> Tensor:
+        """Row indices that groups of any epoch on this rank can hold: int64 (N,)."""
+        if self.shuffle or self.world_size == 1:
+            return self.rows
+        return self.groups().flatten().sort().values
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the permutation; Lightning calls it before each epoch."""
         self.epoch = epoch

@@ -8,10 +8,11 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from multiprocessing.connection import Connection
 from multiprocessing.queues import Queue
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -110,6 +111,13 @@ class GroupLoader:
         """
         raise NotImplementedError
 
+    def own_rows(self) -> Self:
+        """Return a loader whose ``every_query`` yields those alone that batches on this rank can hold."""
+        own = copy(self)
+        own.sampler = copy(self.sampler)
+        own.sampler.rows = self.sampler.own_rows
+        return own
+
     def first_query(self) -> Tensor:
         """Return the first query as a network sees it, (1, *Q)."""
         return next(self.every_query())[1][:1]
@@ -153,12 +161,13 @@ class TensorLoader(GroupLoader):
         return self.queries.dtype
 
     def batches(self, first: int = 0) -> Iterator[GroupBatch]:
-        for indices in self.sampler.groups().to(self.device).split(self.sampler.batch_sizes)[first : len(self)]:
+        groups = self.sampler.groups().to(self.device, non_blocking=True)
+        for indices in groups.split(self.sampler.batch_sizes)[first : len(self)]:
             stored = self.queries.index_select(0, indices.flatten())
             yield self._grouped(self.scaling(stored if self.augment is None else self.augment(stored)), indices)
 
     def every_query(self, batch_size: int = 1000) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        for rows in self.sampler.rows.to(self.device).split(batch_size):
+        for rows in self.sampler.rows.to(self.device, non_blocking=True).split(batch_size):
             yield rows, self.scaling(self.queries.index_select(0, rows)), self.targets.index_select(0, rows)
 
 
@@ -204,6 +213,8 @@ class WorkerLoader(GroupLoader):
     ) -> None:
         super().__init__(targets, sampler, scaling, split, queries_are_fixed=not augmented)
         self.reader, self.num_workers = reader, num_workers
+        self._readers: _Readers | None = None
+        """Those of the epoch before, while none is gone through."""
         if num_workers:
             _check_temporary_folder()
 
@@ -229,32 +240,65 @@ class WorkerLoader(GroupLoader):
         return self.scaling(stored.unsqueeze(0).to(self.device))
 
     def _read(self, parts: Sequence[Tensor], epoch_key: tuple[int, int] | None) -> Iterator[Tensor]:
-        messages, of_worker = multiprocessing.Pipe(duplex=False)
-        loader = DataLoader(
-            _Reading(self.reader, epoch_key),
-            batch_sampler=(part.flatten().tolist() for part in parts),
-            num_workers=self.num_workers,
-            collate_fn=_as_it_is,
-            generator=torch.Generator(),  # else it draws a seed for its workers from the global one
-            worker_init_fn=functools.partial(_in_worker, of_worker),
-            pin_memory=self.device.type == "cuda",
-        )
+        readers = self._readers or _Readers(self.reader, self.num_workers, pin_memory=self.device.type == "cuda")
+        self._readers, done = None, 0
         try:
-            for stored in _started(loader):
+            for done, stored in enumerate(readers.read(parts, epoch_key), 1):  # noqa: B007
                 if isinstance(stored, _Unreadable):
                     raise ParityError(stored.sentence) from stored.reason()
                 yield stored.to(self.device, non_blocking=True)
         except RuntimeError as error:
             if "DataLoader worker (pid" not in str(error):  # an error of the reader's own
                 raise
-            reason = messages.recv() if messages.poll() else str(error)
+            reason = readers.last_words() or str(error)
             raise ParityError(
                 f"a process that reads {self.split} data died: give the machine more memory, or read in fewer "
                 f"processes, data.num_workers = {self.num_workers} now ({' '.join(reason.split())})."
             ) from error
         finally:
-            messages.close()
-            of_worker.close()
+            if done == len(parts):  # else they may be at work on what nobody takes
+                self._readers = readers
+
+
+class _Parts:
+    """What processes are asked to read in an epoch: keys and row indices."""
+
+    of_epoch: Iterable[list[Any]] = ()
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return iter(self.of_epoch)
+
+
+class _Readers:
+    """Processes that read parts of a data set, in every epoch the same ones.
+
+    Args:
+        reader, num_workers: of ``WorkerLoader``.
+        pin_memory: put what is read where it can be copied to a GPU without a wait.
+    """
+
+    def __init__(self, reader: Reader, num_workers: int, pin_memory: bool) -> None:
+        self._messages, of_worker = multiprocessing.Pipe(duplex=False)
+        self._parts = _Parts()
+        self._loader = DataLoader(
+            _Reading(reader),
+            batch_sampler=self._parts,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            collate_fn=_as_it_is,
+            generator=torch.Generator(),  # else it draws a seed for its workers from the global one
+            worker_init_fn=functools.partial(_in_worker, of_worker),
+            pin_memory=pin_memory,
+        )
+
+    def read(self, parts: Sequence[Tensor], epoch_key: tuple[int, int] | None) -> Iterator[Tensor | _Unreadable]:
+        """Yield what is read for each part, or why it cannot be read."""
+        self._parts.of_epoch = ([epoch_key, *part.flatten().tolist()] for part in parts)
+        yield from _started(self._loader)
+
+    def last_words(self) -> str | None:
+        """Return what a process has sent before it died."""
+        return str(self._messages.recv()) if self._messages.poll() else None
 
 
 def _started(loader: DataLoader) -> Iterator[Any]:
@@ -324,12 +368,13 @@ class _Reading(Dataset):
     An exception raised in a worker would reach the user as its whole traceback.
     """
 
-    def __init__(self, reader: Reader, epoch_key: tuple[int, int] | None) -> None:
-        self.reader, self.epoch_key = reader, epoch_key
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
 
-    def __getitems__(self, places: list[int]) -> Tensor | _Unreadable:
+    def __getitems__(self, key_and_places: list[Any]) -> Tensor | _Unreadable:
+        epoch_key, *places = key_and_places
         try:
-            return torch.stack([self.reader(place, self.epoch_key) for place in places])
+            return torch.stack([self.reader(place, epoch_key) for place in places])
         except ParityError as error:
             return _Unreadable(str(error))
         except Exception as error:  # of a user's own transform

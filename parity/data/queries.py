@@ -132,7 +132,7 @@ class QueriesDataModule(GroupDataModule):
         augmented = split == "train" and (queries.is_random or augment is not None)
         return WorkerLoader(
             SeededReader(queries.stored, augment), targets.to(device), self.sampler(split), scaling, split, augmented,
-            self.num_workers,
+            self.shared_by_ranks(self.num_workers),
         )  # fmt: skip
 
     def _queries(self, split: str) -> Queries:

@@ -172,7 +172,7 @@ class _Sums:
             self._rebuild(rows, outputs, means)
         for name, mean in means.items():
             self.squares[name] += mean.square().sum(1)
-        self.degraded_by_group.append(means["overall"].cpu())
+        self.degraded_by_group.append(means["overall"])
 
     def _without_decoding(self, outputs: _Outputs) -> dict[str, Tensor]:
         """Count the base model's and the default predictions.
@@ -186,7 +186,7 @@ class _Sums:
         self.base += right.sum(0)
         self.by_default += by_default.sum(0)
         of_groups = right[..., 0].mean(1)
-        self.base_by_group.append(of_groups.cpu())
+        self.base_by_group.append(of_groups)
         self.squares["overall"][0] += of_groups.square().sum()
         means = {name: right.new_zeros(self.decoder.tolerance + 1, len(right)) for name in self.rebuilt}
         means["A_o"] = self.as_it_is @ right[..., 0].T + self.instead @ by_default[..., 0].T
@@ -195,7 +195,7 @@ class _Sums:
     def _rebuild(self, rows: Tensor, outputs: _Outputs, means: dict[str, Tensor]) -> None:
         """Decode under some patterns, int64 (E,), and add what is rebuilt to the sums and to the groups' ``means``."""
         rebuilt = self.decoder.decode_patterns(outputs.base, outputs.parity, self.patterns.available[rows])
-        degree, on_device = self.patterns.degree[rows], rows.to(rebuilt.device)
+        degree, on_device = self.patterns.degree[rows], rows.to(rebuilt.device, non_blocking=True)
         per_pattern = self.patterns.counted[rows].sum(1).tolist()
         references = {"overall": outputs.targets, "reconstruction": self.task.as_targets(outputs.predictions)}
         for name, reference in references.items():
@@ -213,7 +213,7 @@ class _Sums:
 
     def _measured(self, rebuilt: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
         """Measure rebuilt (E, G, k, *P) where ``counted`` (E, k): float64 (E, k, G, M), zeros elsewhere."""
-        pattern, position = (index.to(rebuilt.device) for index in counted.nonzero().unbind(1))
+        pattern, position = counted.nonzero().to(rebuilt.device, non_blocking=True).unbind(1)
         measured = self.base.new_zeros(*counted.shape, len(targets), len(self.task.measures))
         measured[pattern, position] = self.task.measure(
             rebuilt[pattern, :, position], targets[:, position].transpose(0, 1)
@@ -222,10 +222,10 @@ class _Sums:
 
     def _compare(self, row: Tensor, erased: int, rebuilt: Tensor, outputs: _Outputs) -> None:
         """Compare what is rebuilt under one pattern of A_d(e), (G, k, *P), with the base model's predictions."""
-        where = self.patterns.counted[row].nonzero().flatten().to(rebuilt.device)
+        where = self.patterns.counted[row].nonzero().flatten().to(rebuilt.device, non_blocking=True)
         rebuilt, predictions, targets = rebuilt[:, where], outputs.predictions[:, where], outputs.targets[:, where]
         errors = (rebuilt - predictions).square().flatten(2).mean(2).sum(0, dtype=torch.double)
-        self.squared_error[row.to(where.device), where] += errors
+        self.squared_error[int(row), where] += errors
         if erased == 1:
             for observer in self.observers:
                 observer.update(rebuilt, predictions, targets)
@@ -251,7 +251,7 @@ class _Sums:
             default=self.by_default.cpu(),
             squares={name: sums.cpu() for name, sums in self.squares.items()},
             most_erased=decoder.tolerance,
-            base_by_group=torch.cat(self.base_by_group),
-            degraded_by_group=torch.cat(self.degraded_by_group, dim=1),
+            base_by_group=torch.cat(self.base_by_group).cpu(),
+            degraded_by_group=torch.cat(self.degraded_by_group, dim=1).cpu(),
             unavailable=self.unavailable,
         )

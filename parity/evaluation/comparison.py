@@ -51,7 +51,7 @@ class Confusions:
         """Count: rebuilt (G, p, C), predictions (G, p, C), targets (G, p)."""
         classes = len(self.counts)
         pairs = targets.flatten() * classes + rebuilt.argmax(-1).flatten()
-        self.counts += pairs.bincount(minlength=classes**2).view(classes, classes)
+        self.counts.view(-1).index_add_(0, pairs, torch.ones_like(pairs))  # bincount would wait for the device
 
 
 class Calibration:
@@ -71,7 +71,7 @@ class Calibration:
             right = (logits.argmax(-1) == targets).flatten().double()
             bins = (confidence * _BINS).long().clamp(max=_BINS - 1)
             for row, values in zip(self.sums[name], (torch.ones_like(confidence), confidence, right), strict=True):
-                row += bins.bincount(values, minlength=_BINS)
+                row += torch.zeros_like(row).index_add_(0, bins, values)
 
     def summary(self) -> dict[str, Any]:
         """Return for each bin the mean confidence, the share that is right, and how many there are; 'base' likewise."""

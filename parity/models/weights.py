@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 # How torch words that a pickle asks for something that is not a tensor or a plain value.
 _SIGNS_OF_CODE = ("Unsupported global", "Unsupported class", "Trying to", "Can only build")
 
+# How torch words that there is no memory on the CPU.
+_CANNOT_ALLOCATE = "can't allocate memory"
+
 # A key of Lightning's checkpoints: there the weights are those under 'state_dict', whatever else is in the file.
 _LIGHTNING = "pytorch-lightning_version"
 
@@ -115,11 +118,15 @@ def read_file(path: Path) -> dict[str, Any]:
                 "Save the state dict alone, with torch.save(model.state_dict(), file) or as safetensors."
             ) from error
         raise DamagedFileError(f"{path} is damaged or was not written by torch.save.") from error
+    except MemoryError as error:
+        raise ParityError(f"there is not enough memory to read {path}: free some, and try again.") from error
     except OSError as error:
         if error.errno == errno.EINVAL:  # sent to before the file's beginning
             raise DamagedFileError(f"{path} is damaged, cut off or was not written by torch.save.") from error
         raise ParityError(f"{path} cannot be read: {error.strerror}.") from error
     except Exception as error:  # torch.load raises whatever the damaged bytes lead it to
+        if _CANNOT_ALLOCATE in str(error):
+            raise ParityError(f"there is not enough memory to read {path}: free some, and try again.") from error
         raise DamagedFileError(f"{path} is damaged, cut off or was not written by torch.save.") from error
     if not isinstance(content, dict):
         what = type(content).__name__

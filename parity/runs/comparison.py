@@ -12,6 +12,7 @@ from parity.evaluation.evaluate import UNAVAILABLE, about, check_shared_base_mod
 from parity.evaluation.groups import DataInGroups
 from parity.evaluation.seeds import over_seeds
 from parity.experiments.experiment import Experiment
+from parity.models.layout import lay_out
 from parity.training.loop.hardware import Hardware, make_trainer
 
 DEFAULT_K = (2, 3, 4)
@@ -65,6 +66,8 @@ def run_comparison(
     models = [
         experiment.load_trained_model(reload, ema and not experiment.is_base).to(device) for experiment in experiments
     ]
+    for model in models:
+        lay_out(model, device)
     networks = [model.base_model if isinstance(model, CodedModel) else model for model in models]
     names = [experiment.run_name for experiment in experiments]
     check_shared_base_model(dict(zip(names, networks, strict=True)))

@@ -11,6 +11,7 @@ from parity.evaluation import evaluate_base, evaluate_code, unavailability
 from parity.evaluation.report.frame import frame_of
 from parity.experiments.experiment import Experiment
 from parity.models import load_into, read_weights
+from parity.models.layout import lay_out
 from parity.runs.comparison import run_comparison
 from parity.training.loop.hardware import Hardware, make_trainer
 
@@ -56,6 +57,7 @@ def run_evaluation(
         load_into(model, read_weights(weights), weights)
     datamodule.device = trainer.strategy.root_device
     model.to(datamodule.device).eval()
+    lay_out(model, datamodule.device)
     loader = datamodule.loader(split)
     network = model.base_model if isinstance(model, CodedModel) else model
     base = evaluate_base(network, loader, datamodule.task)

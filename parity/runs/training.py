@@ -269,9 +269,7 @@ def _fit_and_test(run: _Run, identity: Identity, start: Start, stop: StopSignals
         within = f" and {start.steps} steps" if start.steps else ""
         log.info("resuming after epoch %d%s of %d, from %s", start.epochs, within, run.max_epochs, start.checkpoint)
     if options.compile:
-        model = run.model
-        for network in [model.base_model, *model.parity_models] if isinstance(model, CodedModel) else [model]:
-            network.compile()
+        run.module.compile_batches()
     if options.test_every_epoch:
         run.datamodule.validation_splits = ("val", "test")
     ranks.on_first(lambda: run.folder.begin(identity, restart=not options.resume))

@@ -43,7 +43,9 @@ class TargetsAndReconstructions(nn.Module):
             ),
         )
         terms = [
-            weight * loss(decoder, predictions, parity_outputs, targets) for weight, loss in weighted if weight != 0
+            weight * loss(decoder, predictions, parity_outputs, targets)
+            for weight, loss in weighted
+            if isinstance(weight, Tensor) or weight != 0
         ]
         return sum(terms[1:], terms[0]) if terms else 0 * parity_outputs.sum()
 

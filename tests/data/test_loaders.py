@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.multiprocessing import active_children, get_context
 
 from parity.data import GroupBatch, GroupSampler, WorkerLoader
+from parity.data.digits import DigitsDataModule
 from parity.data.loaders import Scaling
 from parity.errors import ParityError
 from tests.conftest import ROOT
@@ -240,6 +242,35 @@ def test_an_epoch_that_is_left_early_leaves_no_process(tmp_path: Path) -> None:
     assert pids
     assert os.getpid() not in pids
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_every_epoch_is_read_by_the_same_processes(tmp_path: Path) -> None:
+    def note(place: int, epoch_key: tuple[int, int] | None) -> Tensor:
+        (tmp_path / str(os.getpid())).touch()
+        return Reader()(place, epoch_key)
+
+    source, alone = loader(2, note), loader()
+    for epoch in range(3):
+        assert torch.equal(queries(source, epoch), queries(alone, epoch))
+    assert len(list(source.every_query(10))) == 6
+    taken = source.batches()
+    assert len([next(taken) for _ in range(len(source))]) == 7  # an epoch whose end nobody looks for
+    del taken
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_two_epochs_at_once_are_read_apart() -> None:
+    source = loader(2)
+    first, second = source.batches(), source.batches()
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one.queries, other.queries)
+
+
+def test_ranks_share_the_processes_that_read() -> None:
+    data = DigitsDataModule()
+    assert data.shared_by_ranks(8) == 8
+    data.trainer = SimpleNamespace(num_devices=4)
+    assert [data.shared_by_ranks(number) for number in (8, 2, 0)] == [2, 1, 0]
 
 
 def test_a_rank_without_groups_gets_no_batch() -> None:

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from parity.errors import ParityError
+from parity.errors import DamagedFileError, ParityError
 from parity.models import MLP, load_into, read_weights
-from parity.models.weights import fingerprint
+from parity.models.weights import fingerprint, read_file
 
 
 def network(seed: int = 0) -> MLP:
@@ -282,3 +282,21 @@ def test_marks_of_wrappers_are_told_from_a_networks_own_names() -> None:
     plain = network(2)
     load_into(plain, both, "compiled and parallel")
     assert fingerprint(plain) == fingerprint(network(1))
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")]
+)
+def test_too_little_memory_to_read_a_file_is_not_damage(
+    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save({"a": torch.ones(1)}, path)
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(ParityError, match="not enough memory to read") as raised:
+        read_file(path)
+    assert not isinstance(raised.value, DamagedFileError)

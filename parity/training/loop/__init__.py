@@ -33,6 +33,10 @@ For the rest:
 
 - ``configure_optimizers`` calls ``trainer.fit_loop.setup_data``: a schedule needs the number of steps, which Lightning
   knows later.
+- ``make_trainer`` sets how GPUs compute (``hardware.set_numerics``), not ``deterministic`` of the Trainer, which would
+  forbid operations that have no deterministic kernel. ``auto`` devices are counted before the Trainer does.
+- ``BurstModule.compile_batches`` compiles ``batch_terms``, not the LightningModule: Lightning runs once per burst.
+- Batches whose gradients are accumulated run under ``no_sync`` of DDP's wrapper; ``ranks.draw_apart`` seeds ranks.
 - ``DDPStrategy(broadcast_buffers=False)``: ranks may have different numbers of forward passes; ``ranks.share_buffers``
   copies them before validation. ``ranks.join`` launches processes before the Trainer does, by ``strategy.launcher``.
 - Loaders share data among ranks themselves: ``use_distributed_sampler=False``.

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.loggers import Logger
 
 from parity.data import GroupDataModule
 from parity.errors import ParityError, cause
+from parity.models.layout import lay_out
 from parity.training.loop import ranks
 from parity.training.loop.bursts import BurstData
 from parity.training.loop.checkpoints import (
@@ -81,11 +83,19 @@ def fit(
         **trainer_args,
     )
     ranks.join(trainer)
+    ranks.draw_apart()
+    device = trainer.strategy.root_device
+    lay_out(module.model, device)
     try:
         with stop.answered_later():
             trainer.fit(module, datamodule=BurstData(datamodule), ckpt_path=resume_from, weights_only=True)
     except SystemExit:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from None
+    except torch.OutOfMemoryError as error:
+        raise ParityError(
+            f"the memory of {device} is too small for this training: choose a smaller batch size or mixed precision; "
+            f"what was saved is as it was ({cause(error).rstrip('.')})."
+        ) from error
     except Exception as error:  # of torch, of Lightning or of a user's own objects
         if checkpoints.has_trained or isinstance(error, ParityError | OSError):
             raise

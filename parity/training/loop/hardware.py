@@ -51,6 +51,8 @@ class Hardware:
     sync_batchnorm: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     """More arguments of Lightning's Trainer, e.g. ``fast_dev_run``."""
+    fast: bool = False
+    """Whether cuDNN may choose kernels that are faster, but round otherwise in every run, and TF32 for convolutions."""
 
     @property
     def processes_per_node(self) -> int:
@@ -186,12 +188,13 @@ def make_trainer(hardware: Hardware, plugins: Sequence[Any] = (), **kwargs: Any)
     """
     _quieten()
     _check_hardware(hardware)
+    set_numerics(hardware.fast)
     # DDP's own way would copy rank 0's buffers in every forward pass, even where ranks have not the same number.
     strategy = DDPStrategy(broadcast_buffers=False) if hardware.several else "auto"
     try:
         trainer = pl.Trainer(
             accelerator=hardware.accelerator,
-            devices=hardware.devices,
+            devices=hardware.processes_per_node if str(hardware.devices) in ("auto", "-1") else hardware.devices,
             num_nodes=hardware.num_nodes,
             strategy=strategy,
             plugins=[cluster_environment(hardware), *plugins],
@@ -213,6 +216,20 @@ def make_trainer(hardware: Hardware, plugins: Sequence[Any] = (), **kwargs: Any)
     # Signals are ours (parity.training.loop.signals); Lightning's handlers would start to communicate amid anything.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     return trainer
+
+
+def set_numerics(fast: bool) -> None:
+    """Set how this process computes on GPUs.
+
+    Convolutions are deterministic and IEEE float32 by default, so that a run that is stopped and resumed ends as one
+    that is not. Other products are IEEE float32 in any case: codes are made of them.
+
+    Args:
+        fast: let cuDNN try kernels and take the fastest, and use TF32 in convolutions.
+    """
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = not fast, fast
+    torch.backends.cudnn.allow_tf32 = fast
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def _check_hardware(hardware: Hardware) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from parity.coded_model import CodedModel
+from parity.coders.precision import exact
 from parity.data import GroupBatch
 from parity.errors import ParityError
 from parity.metrics import Accuracy, MeanLoss, with_prefix
@@ -21,7 +22,7 @@ from parity.training.loop.epoch_record import EpochRecord
 from parity.training.loop.optimizer_steps import OptimizerSteps, StepOptions
 from parity.training.loop.running_policies import RunningPolicies
 from parity.training.objectives.averaging import EMA, RunningAverage
-from parity.training.objectives.losses import loss_terms
+from parity.training.objectives.losses import ReconstructionLoss, loss_terms
 from parity.training.objectives.optimizers import OptimizerFactory, ScheduleFactory
 
 SPLITS = ("train", "val", "test")
@@ -99,6 +100,7 @@ class BurstModule(pl.LightningModule):
         for split, metrics in self.metrics.items():
             self.add_module(f"{split}_metrics", metrics)  # so that they follow the model to its device
         self.record = EpochRecord()
+        self._compiled: Callable[..., Any] | None = None
         self._resumed: dict[str, Any] | None = None
 
     @property
@@ -115,6 +117,22 @@ class BurstModule(pl.LightningModule):
             Scalars by their names, always the same; and the tensors.
         """
         raise NotImplementedError
+
+    def compile_batches(self, **options: Any) -> None:
+        """Compile all that is computed of a batch, ``batch_terms``, for the shapes that batches have.
+
+        What an earlier run of this process has compiled is forgotten: how often code is compiled again is limited.
+
+        Args:
+            options: of ``torch.compile``.
+        """
+        torch.compiler.reset()
+        self.policies.as_tensors = True
+        self._compiled = torch.compile(self.batch_terms, dynamic=False, **options)
+
+    def _computation(self) -> Callable[..., Any]:
+        """Return what computes a batch in training and validation; a test, which comes once, is not compiled for."""
+        return self.batch_terms if self._compiled is None or self.trainer.testing else self._compiled
 
     def loss_terms(self, *arguments: Any) -> dict[str, Tensor]:
         """Return what the loss is the sum of, by name, with the values of policies that it takes."""
@@ -189,11 +207,11 @@ class BurstModule(pl.LightningModule):
 
     def training_step(self, burst: Burst, burst_index: int) -> None:
         record, policies = self.record, self.policies
-        outputs = []
+        outputs, compute = [], self._computation()
         for batch in () if policies.stopped else burst:
             step = len(record.losses)
             policies.step_started(self.current_epoch, step)
-            terms, output = self.batch_terms(batch, "train", **policies.for_step)
+            terms, output = compute(batch, "train", **policies.for_step)
             norm = self._steps.take(record.add(terms, len(batch.indices)), step + 1)
             if norm is not None:
                 record.grad_norms.append(norm)
@@ -257,13 +275,13 @@ class BurstModule(pl.LightningModule):
         metrics.loss.update(losses, torch.tensor(record.groups, device=losses.device))
         values = with_prefix("train", metrics.result())
         if record.grad_norms:
-            values["train/grad_norm"] = torch.stack(record.grad_norms).mean()
+            values["train/grad_norm"] = self._steps.mean_norm(record.grad_norms)
         return values
 
     def _evaluation_step(self, burst: Burst, split: str) -> None:
-        outputs = []
+        outputs, compute = [], self._computation()
         for batch in burst:
-            terms, output = self.batch_terms(batch, split, **self.policies.for_step)
+            terms, output = compute(batch, split, **self.policies.for_step)
             self.metrics[split].loss.update(torch.stack(list(terms.values())).sum(), len(batch.indices))
             outputs.append(output)
         self.count(split, *map(torch.cat, zip(*outputs, strict=True)))
@@ -324,6 +342,9 @@ class ParityLitModule(BurstModule):
 
     def on_train_start(self) -> None:
         super().on_train_start()
+        for loss in self.loss.modules() if isinstance(self.loss, nn.Module) else ():
+            if isinstance(loss, ReconstructionLoss):
+                self.model.decoder.patterns_of(loss.patterns, self.device)  # checked before a step, or a compilation
         self._make_predictions([train_loader(self.trainer)])
 
     def on_validation_start(self) -> None:
@@ -346,12 +367,13 @@ class ParityLitModule(BurstModule):
         predictions = self._predictions[split](batch).float()
         _, parity_queries = self.model.encoder.dispatch(batch.queries)
         parity_outputs = self.model.parity_outputs(parity_queries).float()
-        terms = self.loss_terms(self.model.decoder, predictions, parity_outputs, batch.targets)
+        with exact(predictions):
+            terms = self.loss_terms(self.model.decoder, predictions, parity_outputs, batch.targets)
         return terms, (predictions, parity_outputs.detach(), batch.targets)
 
     def count(self, split: str, *outputs: Tensor) -> None:
         predictions, parity_outputs, targets = outputs
-        with torch.autocast(self.device.type, enabled=False):
+        with exact(predictions):
             reconstructions = self.model.decoder.rebuild_each(predictions, parity_outputs)
         self.metrics[split].accuracy.update(reconstructions, predictions, targets)
 

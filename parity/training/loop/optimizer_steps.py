@@ -4,17 +4,23 @@ Lightning's own way through a step, by strategy and precision, is as long as a t
 taken here directly. A callback's hooks around it are called where it has them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 
 from parity.training.objectives.averaging import RunningAverage
+
+_AT_ONCE = nullcontext()
+"""Ranks average their gradients in the backward pass, if there are several."""
 
 
 class StepOptions(NamedTuple):
@@ -54,6 +60,10 @@ class OptimizerSteps:
         trainer = module.trainer
         self._strategy = trainer.strategy
         self._scaler: GradScaler | None = getattr(self._strategy.precision_plugin, "scaler", None)
+        if self._scaler is not None and isinstance(self._optimizer, torch.optim.SGD):
+            _begin_momentum(self._optimizer)
+        wrapped = self._strategy.model
+        self._apart = wrapped if isinstance(wrapped, DistributedDataParallel) else None
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         self._listeners = {
             hook: [each for each in callbacks if is_overridden(hook, each, pl.Callback)]
@@ -71,8 +81,10 @@ class OptimizerSteps:
             The norm of the gradients, scalar, if there was a step and it is tracked.
         """
         every = self._options.accumulate_grad_batches
-        self._backward(loss if every == 1 else loss / every)
-        if batch % every and batch != self._num_batches:
+        due = batch % every == 0 or batch == self._num_batches
+        with _AT_ONCE if due or self._apart is None else self._apart.no_sync():
+            self._backward(loss if every == 1 else loss / every)
+        if not due:
             return None
         norm = self._measure_and_clip()
         self._call("on_before_optimizer_step", self._optimizer)
@@ -110,6 +122,13 @@ class OptimizerSteps:
             nn.utils.clip_grad_norm_(self._parameters, longest)
         return norm
 
+    def mean_norm(self, norms: Sequence[Tensor]) -> Tensor:
+        """Return the mean of the gradients' norms; of scaled ones that overflowed, there was no step."""
+        values = torch.stack(list(norms))
+        if self._scaler is not None and (finite := values.isfinite()).any():
+            values = values[finite]
+        return values.mean()
+
     def _call(self, hook: str, *arguments: object) -> None:
         """Call a hook of the module and of the callbacks that have it."""
         getattr(self._module, hook)(*arguments)
@@ -126,3 +145,14 @@ class OptimizerSteps:
         """Set what ``state`` returned."""
         for parameter, gradient in zip(self._parameters, state.get("gradients", ()), strict=False):
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
+
+
+def _begin_momentum(optimizer: torch.optim.SGD) -> None:
+    """Let the momentum be zeros before there is one; as it is, it would be what lies in memory.
+
+    Of gradients that overflow, as those of a first scaled loss may, PyTorch's fused SGD makes no step, and yet takes
+    the momentum for begun in the next.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group["momentum"] else ():
+            optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))

@@ -3,10 +3,12 @@
 Everything here works in a single process too, where it does nothing.
 """
 
+import random
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
@@ -66,6 +68,18 @@ def rank() -> int:
 def world_size() -> int:
     """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def draw_apart() -> None:
+    """Let each rank draw random numbers of its own from here on, for augmentation and dropout; rank 0 keeps its own.
+
+    Models are made before, alike on all ranks.
+    """
+    if rank():
+        seed = (torch.initial_seed() + rank()) % 2**32
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
 
 
 def gather(value: T) -> list[T]:

@@ -47,6 +47,9 @@ class RunningPolicies:
         }
         self.stopped: str | None = None
         """Why training ends early, once it does."""
+        self.as_tensors = False
+        """Whether numbers are sent to the loss and the training step as tensors: for other ones they would be compiled
+        again."""
         self.for_step: dict[str, Any] = {}
         self.for_loss: dict[str, Any] = {}
         self._of_step, self._of_loss = self._routes(step, loss, loss_arguments)
@@ -132,8 +135,8 @@ class RunningPolicies:
     def _send(self) -> None:
         """Put the policies' values where they go; there is no optimiser before the first epoch."""
         self._values = {name: policy.value for name, policy in self.by_name.items() if isinstance(policy, ValuePolicy)}
-        self.for_step = {name: self._values[name] for name in self._of_step}
-        self.for_loss = {name: self._values[name] for name in self._of_loss}
+        self.for_step = {name: self._sent(self._values[name]) for name in self._of_step}
+        self.for_loss = {name: self._sent(self._values[name]) for name in self._of_loss}
         for name in self._values.keys() & set(OF_OPTIMIZER):
             value = self._values[name]
             if not isinstance(value, int | float):
@@ -142,6 +145,9 @@ class RunningPolicies:
                 if name not in group:
                     raise ParityError(f"the optimiser {type(self._optimizer).__name__} does not take '{name}'.")
                 group[name] = float(value)
+
+    def _sent(self, value: Any) -> Any:
+        return torch.tensor(value) if self.as_tensors and isinstance(value, float) else value
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a run is resumed with."""

@@ -10,7 +10,6 @@ A loss of a coded model is called with
 and returns a scalar.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -20,7 +19,6 @@ from torch.nn import functional
 
 from parity import erasures
 from parity.coders import Decoder
-from parity.errors import ParityError
 
 
 class ParityTargetLoss(nn.Module):
@@ -131,7 +129,7 @@ class ReconstructionLoss(nn.Module):
         Raises:
             ParityError: the code cannot rebuild all that is missing under one of the patterns.
         """
-        patterns = _trained_patterns(self.patterns, decoder, predictions.device)
+        patterns = decoder.patterns_of(self.patterns, predictions.device)
         groups, count = len(predictions), len(patterns)
         rebuilt = decoder.decode(
             predictions.repeat_interleave(count, dim=0),
@@ -146,16 +144,6 @@ class ReconstructionLoss(nn.Module):
     def reference(self, predictions: Tensor, targets: Tensor) -> Tensor:
         """Return what reconstructions are compared with: (G, k, ...)."""
         return predictions
-
-
-@functools.lru_cache(maxsize=16)
-def _trained_patterns(patterns: Patterns, decoder: Decoder, device: torch.device) -> Tensor:
-    chosen = patterns(decoder.k, decoder.r).to(device)
-    if not (decodable := decoder.can_decode(chosen)).all():
-        pattern = erasures.describe(chosen[(~decodable).nonzero()[0, 0]])
-        name = getattr(patterns, "__name__", repr(patterns))
-        raise ParityError(f"{type(decoder).__name__} cannot be trained on {name}: {pattern}.")
-    return chosen
 
 
 class LabelReconstructionLoss(ReconstructionLoss):

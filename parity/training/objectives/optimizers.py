@@ -103,17 +103,25 @@ class AdaptiveClipping:
         # With 16-mixed, gradients are still scaled here if the optimiser is a fused one, which unscales them itself.
         scale = getattr(optimizer, "grad_scale", None)
         clip = self.clip if scale is None else self.clip * scale
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    longest = _unit_norms(parameter).clamp(min=self.eps) * clip
-                    norms = _unit_norms(parameter.grad).clamp(min=1e-12)
-                    parameter.grad.mul_((longest / norms).clamp(max=1))
+        trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        pairs = [(parameter, parameter.grad) for parameter in trained if parameter.grad is not None]
+        if not pairs:
+            return
+        weights, gradients = map(list, zip(*pairs, strict=True))
+        shares, norms = [_unit_norms(each) for each in weights], [_unit_norms(each) for each in gradients]
+        torch._foreach_clamp_min_(shares, self.eps)
+        torch._foreach_mul_(shares, clip)
+        torch._foreach_clamp_min_(norms, 1e-12)
+        torch._foreach_div_(shares, norms)
+        torch._foreach_clamp_max_(shares, 1)
+        torch._foreach_mul_(gradients, shares)
 
 
 def _unit_norms(values: Tensor) -> Tensor:
     if values.dim() < 2:
         return values.norm()
+    if values.is_cuda:  # a filter whose channels lie last would be copied to be flattened
+        return torch.linalg.vector_norm(values, dim=tuple(range(1, values.dim())), keepdim=True)
     return values.flatten(1).norm(dim=1).view(-1, *(1,) * (values.dim() - 1))
 
 

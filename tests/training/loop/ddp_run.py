@@ -10,7 +10,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import distributed as dist
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
 from parity.coded_model import CodedModel
 from parity.coders import LinearDecoder, LinearEncoder
@@ -25,6 +27,7 @@ from parity.training import (
     ParityLitModule,
     ParityTargetLoss,
     ReconstructionAccuracy,
+    StepOptions,
     evaluate_on_test,
     fit,
 )
@@ -58,8 +61,19 @@ class Watch(pl.Callback):
     def __init__(self, options: dict[str, Any]) -> None:
         self.options = options
         self.gradients: list[list[float]] = []
+        self.draw, self.reductions, self.steps = 0.0, 0, 0
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.draw = float(torch.rand(()))
+        if hasattr(trainer.strategy.model, "register_comm_hook"):
+            trainer.strategy.model.register_comm_hook(None, self._reduce)
+
+    def _reduce(self, _: None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        self.reductions += bucket.is_last()
+        return default_hooks.allreduce_hook(None, bucket)
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Any) -> None:
+        self.steps += 1
         if not self.gradients:
             self.gradients = [p.grad.flatten().tolist() for p in module.parameters() if p.grad is not None]
 
@@ -96,7 +110,10 @@ def main(folder: Path, options: dict[str, Any]) -> None:
     if where := options.get("stop"):
         policies = dict(lr=Exponential(1e-3, 0.5), stop=StopOnOneRank(where))
     optimizer = SGD(1e-3, momentum=0.9)
-    module = ParityLitModule(model, ParityTargetLoss(nn.MSELoss()), accuracy, optimizer, policies=policies)
+    steps = StepOptions(accumulate_grad_batches=options.get("accumulate", 1))
+    module = ParityLitModule(
+        model, ParityTargetLoss(nn.MSELoss()), accuracy, optimizer, options=steps, policies=policies
+    )
     datamodule = OddDigits(k=2, batch_size=16 // options["devices"], num_validation=237)
     if weights := options.get("evaluate"):
         state = torch.load(weights, weights_only=True)["state_dict"]
@@ -112,7 +129,8 @@ def main(folder: Path, options: dict[str, Any]) -> None:
                 module, datamodule, folder, {"max_epochs": 3}, hardware=hardware, loggers=loggers, callbacks=[watch],
                 resume_from=resume_from, stop=stop,
             )  # fmt: skip
-        result = {"weights": fingerprint(model), "gradients": watch.gradients}
+        result = {"weights": fingerprint(model), "gradients": watch.gradients, "draw": watch.draw}
+        result |= {"reductions": watch.reductions, "steps": watch.steps}
         result["losses"] = getattr(module.policies.by_name.get("stop"), "losses", [])
     (folder / f"result{ranks.rank()}.json").write_text(json.dumps(result))
 

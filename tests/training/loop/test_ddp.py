@@ -72,6 +72,18 @@ def test_ranks_hold_the_same_and_one_writes(two: Path) -> None:
     assert len(read_table(two / "metrics.csv")) == 3
 
 
+def test_ranks_draw_random_numbers_of_their_own(two: Path) -> None:
+    assert result(two, 0)["draw"] != result(two, 1)["draw"]
+
+
+def test_gradients_that_are_accumulated_are_averaged_once(two: Path, tmp_path: Path) -> None:
+    assert result(two)["reductions"] == result(two)["steps"]
+    run(tmp_path, 2, accumulate=8)
+    done = result(tmp_path)
+    assert done["weights"] == result(tmp_path, 1)["weights"]
+    assert done["reductions"] == done["steps"] < result(two)["steps"] / 7
+
+
 def test_accuracies_are_exact_where_ranks_have_not_the_same_number_of_groups(normed: Path, tmp_path: Path) -> None:
     """Of 179 test groups rank 0 has one more, and the ranks of ``normed`` have trained with statistics of their own."""
     results = []

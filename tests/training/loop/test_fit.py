@@ -313,3 +313,25 @@ def test_a_bad_checkpoint_is_named(tmp_path: Path, damage: str) -> None:
         torch.save(content, path)
     with pytest.raises(ParityError, match=r"last\.ckpt"):
         check_checkpoint(path, lit_module(coded_model()))
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_too_little_memory_is_reported_as_that(tmp_path: Path, resumed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as a checkpoint that training cannot resume from."""
+    if resumed:
+        fit(lit_module(coded_model()), DigitsDataModule(k=2), tmp_path, {"max_epochs": 1}, hardware=CPU)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    before = last.read_bytes() if resumed else b""
+
+    def too_much(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(torch.optim.Optimizer, "load_state_dict" if resumed else "zero_grad", too_much)
+    module = lit_module(coded_model())
+    with pytest.raises(ParityError, match=r"memory of cpu is too small .* smaller batch size") as raised:
+        fit(
+            module, DigitsDataModule(k=2), tmp_path, {"max_epochs": 2}, hardware=CPU,
+            resume_from=last if resumed else None,
+        )  # fmt: skip
+    assert "cannot resume" not in str(raised.value)
+    assert not resumed or last.read_bytes() == before

@@ -2,14 +2,18 @@
 
 import os
 from typing import Any
+from unittest import mock
 
 import pytest
+import torch
 from lightning_fabric.plugins.environments import TorchElasticEnvironment
+from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
 
 from parity.errors import ParityError
 from parity.training import Hardware
 from parity.training.loop.hardware import OwnProcesses, SrunStep, cluster_environment, make_trainer, split_trainer_args
+from tests.emulated_device import emulated
 from tests.test_processes import LEFTOVERS
 
 STEP = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_NODEID": "1", "SLURM_JOB_ID": "17"}
@@ -118,3 +122,20 @@ def test_an_lsf_job_without_its_file_of_ranks_is_one_sentence(monkeypatch: pytes
     assert isinstance(cluster_environment(Hardware("cpu", 3)), OwnProcesses)
     assert isinstance(cluster_environment(Hardware("cpu")), OwnProcesses)
     assert "MASTER_ADDR" not in os.environ, "a job of another size leaves nothing in the environment"
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_convolutions_are_deterministic_and_exact_unless_fast_ones_are_asked_for(fast: bool) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = not fast
+    make_trainer(Hardware("cpu", fast=fast), logger=False, enable_checkpointing=False)
+    cudnn = torch.backends.cudnn
+    assert (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32) == (not fast, fast, fast)
+    assert not torch.backends.cuda.matmul.allow_tf32, "codes are made of products"
+
+
+@pytest.mark.parametrize("accelerator", ["auto", "gpu"])
+def test_all_devices_of_a_machine_with_several_are_several(accelerator: str) -> None:
+    with emulated(), mock.patch.object(torch.cuda, "device_count", return_value=2):
+        trainer = make_trainer(Hardware(accelerator, "auto"), logger=False, enable_checkpointing=False)
+    assert isinstance(trainer.strategy, DDPStrategy)
+    assert (trainer.world_size, trainer.strategy._ddp_kwargs["broadcast_buffers"]) == (2, False)

@@ -1,0 +1,86 @@
+"""Compiled runs: one graph for a batch, compiled for its shapes once, in every run of a process."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch._dynamo.utils import counters
+
+from parity.data.digits import DigitsDataModule
+from parity.experiments import Experiment
+from parity.runs.training import RunOptions, run_training
+from parity.training import Hardware
+from parity.training.loop.lit_module import BurstModule
+
+NAMES = ("mlp_k2_add", "mlp_k3_linear_r2", "mlp_k2_concat", "mlp_k2_learned", "mlp_k2_cells_kl")
+
+
+class Compilations(pl.Callback):
+    """Notes after each epoch, its validation included, how many graphs there are by then, and how many breaks."""
+
+    def __init__(self) -> None:
+        self.graphs: list[int] = []
+
+    def on_train_epoch_end(self, *_: Any) -> None:
+        self.graphs.append(counters["stats"]["unique_graphs"])
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let graphs be run as they are traced: what is traced, and when again, is the same."""
+    compile_batches = BurstModule.compile_batches
+    monkeypatch.setattr(BurstModule, "compile_batches", lambda module: compile_batches(module, backend="eager"))
+    counters.clear()
+
+
+@pytest.mark.usefixtures("quick")
+def test_five_experiments_in_one_process_are_compiled_whole_and_once(digits_base: Path) -> None:
+    for name in NAMES:
+        overrides = {"trainer.max_epochs": 2}
+        experiment = Experiment("Digits", name, base_directory=digits_base, overrides=overrides)
+        watch = Compilations()
+        run_training(experiment, RunOptions(hardware=Hardware("cpu"), compile=True, callbacks=[watch]))
+        assert not counters["graph_break"], name
+        assert len(set(watch.graphs)) == 1, name
+        assert watch.graphs[0] > 0
+        counters.clear()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_compiled_run_ends_as_another(digits_base: Path) -> None:
+    ends = []
+    for compiled in (False, True):
+        experiment = Experiment(
+            "Digits", "mlp_k2_add", base_directory=digits_base, run_name=f"compiled={compiled}",
+            overrides={"trainer.max_epochs": 2},
+        )  # fmt: skip
+        ends.append(run_training(experiment, RunOptions(hardware=Hardware("cpu"), compile=compiled)))
+    assert ends[0] == ends[1]
+
+
+class Weighted(torch.nn.Module):
+    """A loss with a weight that a policy sets."""
+
+    def forward(self, predictions: torch.Tensor, targets: torch.Tensor, *, weight: Any) -> torch.Tensor:
+        return weight * torch.nn.functional.cross_entropy(predictions, targets)
+
+
+def test_a_policys_values_are_not_compiled_in(tmp_path: Path) -> None:
+    from parity.metrics import BaseAccuracy
+    from parity.models import MLP
+    from parity.tasks import Classification
+    from parity.training import SGD, BaseLitModule, fit
+    from parity.training.objectives.policies import Exponential
+
+    module = BaseLitModule(
+        MLP((1, 8, 8), (10,)), Weighted(), BaseAccuracy(Classification(10)), SGD(),
+        policies=dict(weight=Exponential(1.0, 0.5)),
+    )  # fmt: skip
+    counters.clear()
+    module.compile_batches(backend="eager")
+    watch = Compilations()
+    fit(module, DigitsDataModule(batch_size=64), None, {"max_epochs": 4}, hardware=Hardware("cpu"), callbacks=[watch])
+    assert len(set(watch.graphs)) == 1
+    assert not counters["graph_break"]
