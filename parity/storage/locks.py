@@ -178,7 +178,7 @@ class RunLock:
         while not self._released.wait(self.period / _BEATS):
             self.fence.look()
             if self.fence.is_lost:
-                log.warning("%s is not this process's any more: it ends as soon as it can", self.path)
+                log.info("%s is not this process's any more: it ends as soon as it can", self.path)
                 return
             with contextlib.suppress(OSError):  # the next one may succeed
                 os.utime(self.path)
