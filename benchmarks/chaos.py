@@ -37,6 +37,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -44,6 +45,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import pytorch_lightning as pl
 import sklearn.datasets  # noqa: F401  # as parity.runs.training below: so that forked processes have it
 import torch
 
@@ -184,6 +186,9 @@ class Subject:
             if way.fuse != (None, None):
                 Fuse(*way.fuse)
             status = self.work()
+        except BaseException:
+            traceback.print_exc()
+            raise
         finally:
             with suppress(OSError):
                 sys.stdout.flush()
@@ -249,7 +254,7 @@ class Call(Subject):
     kinds = (KILL, STEP, WRITE, INT, HUP, STOP, LOCK, CLOSED, FULL)
 
     def work(self) -> int:
-        torch.manual_seed(0)
+        pl.seed_everything(0, verbose=False)
         shapes = DigitsDataModule.QUERY_SHAPE, (10,)
         coders = LinearEncoder(2, 1, shapes[0]), [MLP(*shapes)], LinearDecoder(2, 1, shapes[1])
         model = CodedModel(MLP(*shapes), *coders)
@@ -388,7 +393,7 @@ class Chaos:
 
     def moment(self, subject: Subject, pid: int) -> int | None:
         """Wait for a random time, or until a process has ended; return its status then."""
-        end = time.monotonic() + self.rng.uniform(0, 1.2 * self.seconds[type(subject)])
+        end = time.monotonic() + self.rng.uniform(0, self.seconds[type(subject)])
         while (status := status_of(pid, wait=False)) is None and time.monotonic() < end:
             time.sleep(0.02)
         return status
@@ -407,17 +412,19 @@ class Chaos:
         began = subject.log.stat().st_size if subject.log.exists() else 0
         pid = subject.start(Way(host="first") if kind == STOP else way)
         status = status_of(pid) if kind in (STEP, WRITE, CLOSED) else self.moment(subject, pid)
+        came_in_time = status is None or status == -signal.SIGKILL or kind == CLOSED
         if status is None:
             status = self._act(subject, kind, pid)
         if status not in {0, -signal.SIGKILL} | STATUSES.get(kind, set()):
             with subject.log.open() as log:
                 log.seek(began)
                 raise SystemExit(f"{subject.folder.name}, {kind}: ended with status {status}:\n{log.read()}")
-        self.events[type(subject).__name__, kind] += 1
+        self.events[type(subject).__name__, kind] += came_in_time
         self.in_a_write += any(subject.run_folder().rglob(".writer.*/last.ckpt"))
         self.look(subject)
         total = self.events.total()
-        print(f"event {total}, {subject.folder.name}: {kind}, status {status}", flush=True)
+        late = "" if came_in_time else " (it had ended before, which does not count)"
+        print(f"event {total}, {subject.folder.name}: {kind}, status {status}{late}", flush=True)
         return status == 0
 
     def _act(self, subject: Subject, kind: str, pid: int) -> int | None:
@@ -529,7 +536,7 @@ def prepare(subject: type[Subject], disk: Path, chaos: Chaos) -> Any:
     return undisturbed.result()
 
 
-def main(events: int, minutes: float, ddp: int, seed: int, folder: Path) -> None:
+def main(events: int, minutes: float, ddp: int, seed: int, folder: Path, keep: bool) -> None:
     """Do all of it, and print what came of it; raise where something was lost."""
     torch.set_num_threads(1)
     os.environ[PERIOD] = str(SECONDS)
@@ -561,18 +568,27 @@ def main(events: int, minutes: float, ddp: int, seed: int, folder: Path) -> None
         if ddp:
             ddp_events(chaos.disk, ddp, chaos.rng)
             chaos.events["Training", DDP] += ddp
-    show(chaos, number, differing, time.monotonic() - began, seed)
+    rows = [{"what": what, "value": value} for what, value in figures(chaos, number, time.monotonic() - began).items()]
+    if differing:
+        raise SystemExit("\n".join(["not the same ends:", *differing]))
+    if keep:
+        tables, store = (importlib.import_module(name) for name in ("tables", "store"))
+        store.write("chaos", "Small runs disturbed, resumed, compared with undisturbed ones", rows, seeds=[seed])
+        print(tables.TABLES["chaos"]())
+    print(
+        f"{chaos.events.total()} disturbances, {chaos.in_a_write} during a checkpoint's write, "
+        f"{chaos.ended_in_a_sentence} after a lost lock, bit-identical: yes, {rows[-1]['value']} s"
+    )
 
 
-def show(chaos: Chaos, runs: int, differing: list[str], seconds: float, seed: int) -> None:
-    """Print what was seen, and keep it where it is much; raise where something was lost."""
+def figures(chaos: Chaos, runs: int, seconds: float) -> dict[str, int]:
+    """Return what was done and seen, in words; nothing of it was lost."""
     by_kind: Counter[str] = Counter()
     for (_, kind), count in chaos.events.items():
         by_kind[kind] += count
     by_subject = Counter(name for (name, _), count in chaos.events.items() for _ in range(count))
-    total = chaos.events.total()
-    counts = {
-        f"disturbances, in {runs} runs": total,
+    return {
+        f"disturbances, in {runs} runs": chaos.events.total(),
         **{f"- {kind}": by_kind[kind] for kind in (*KINDS, DDP) if by_kind[kind]},
         "of them while a run is trained": by_subject["Training"],
         "of them in train_model": by_subject["Call"],
@@ -582,20 +598,9 @@ def show(chaos: Chaos, runs: int, differing: list[str], seconds: float, seed: in
         "had lost their lock, and ended in a sentence": chaos.ended_in_a_sentence,
         "files with a checkpoint's name, loaded": chaos.loaded,
         "of them not loadable": 0,
-        "ends that were not bit-identical to the undisturbed one": len(differing),
+        "ends that were not bit-identical to the undisturbed one": 0,
         "seconds": round(seconds),
     }
-    print(
-        f"{total} disturbances, {chaos.in_a_write} during a checkpoint's write, {chaos.ended_in_a_sentence} after a "
-        f"lost lock, bit-identical: {'no' if differing else 'yes'}, {seconds:.0f} s"
-    )
-    if differing:
-        raise SystemExit("\n".join(differing))
-    if total >= 50:
-        tables, store = (importlib.import_module(name) for name in ("tables", "store"))
-        rows = [{"what": what, "value": value} for what, value in counts.items()]
-        store.write("chaos", "Small runs disturbed, resumed, compared with undisturbed ones", rows, seeds=[seed])
-        print(tables.TABLES["chaos"]())
 
 
 if __name__ == "__main__":
@@ -604,8 +609,9 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=600, help="no further run after so many")
     parser.add_argument("--ddp", type=int, default=2, help="kills of one of two processes, in the end")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep_no_figures", action="store_true", help="leave benchmarks/results as it is")
     parser.add_argument("--folder", type=Path, help="keep the logs there")
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as temporary:
-        main(args.events, args.minutes, args.ddp, args.seed, args.folder or Path(temporary))
+        main(args.events, args.minutes, args.ddp, args.seed, args.folder or Path(temporary), not args.keep_no_figures)

@@ -83,9 +83,12 @@ def guard_output() -> None:
         if stream is None:  # it was closed from the start: its number must not become that of a file
             setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(io.FileIO(os.devnull, "w")), errors="replace"))
         elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
             raw = getattr(stream.buffer, "raw", stream.buffer)  # python -u has no buffer
-            if isinstance(raw, io.RawIOBase) and not isinstance(raw, _Patient):
+            if isinstance(raw, _Patient):
+                continue
+            if not isinstance(raw, io.RawIOBase):  # in memory
+                stream.reconfigure(errors="replace")
+            else:
                 stream.flush()
                 buffer = io.BufferedWriter(_Patient(raw))
                 lines = stream.line_buffering or stream.write_through or name == "stderr"

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -99,6 +100,8 @@ def flush_folder(folder: Path) -> None:
             raise
 
 
+_MOST_LINKS = 40  # of Linux, one after the other
+
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CANNOT_WRITE = (*DISK_IS_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _NO_FILES = (errno.ENOENT, errno.EINVAL, errno.ENOTSUP)
@@ -165,7 +168,9 @@ def check_output(path: Path) -> Path:
     Raises:
         ParityError: it is a folder, or cannot be written to.
     """
-    path = path.resolve()  # else a link would be replaced, /dev/stdout among them
+    if _is_open_already(path):
+        return path
+    path = path.resolve()  # else a link would be replaced
     if path.is_dir() or not path.parent.is_dir():
         raise ParityError(f"{path} is a folder, or its folder does not exist: name a file.")
     if not path.exists() or path.is_file():
@@ -175,14 +180,25 @@ def check_output(path: Path) -> Path:
     return path
 
 
+def _is_open_already(path: Path) -> bool:
+    """Return whether a path, as /dev/stdout, is of what a process has open: a file there is added to, not replaced."""
+    for _ in range(_MOST_LINKS):
+        if re.fullmatch(r"/proc/[^/]+/fd", os.path.realpath(path.parent)):
+            return True
+        if not path.is_symlink():
+            return False
+        path = path.parent / path.readlink()
+    return False
+
+
 def write_output(path: Path, content: Any) -> None:
     """Write plain values as JSON to a path of ``check_output``: a file whole or not at all, anything else as it is.
 
     Raises:
         ParityError: there is no space left, or it cannot be written to.
     """
-    if path.exists() and not path.is_file():
-        with disk_errors(path), path.open("w", encoding="utf-8") as opened:
+    if _is_open_already(path) or (path.exists() and not path.is_file()):
+        with disk_errors(path), path.open("a", encoding="utf-8") as opened:
             opened.write(json.dumps(content, indent=2) + "\n")
     else:
         write_json(path, content)

@@ -275,8 +275,8 @@ def _is_alive(owner: dict[str, Any] | None, path: Path) -> bool:
 def _beats(path: Path, period: float) -> bool:
     """Return whether a lock has had a heartbeat within a period.
 
-    One from the future tells nothing, for the clock has been set back since: whether it stays the last one is waited
-    for then.
+    Of one from the future, from before the clock was set back, that cannot be known: then a period is waited for the
+    next one.
     """
     age = _age(path)
     if age >= 0:
