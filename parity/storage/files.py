@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -168,7 +167,7 @@ def check_output(path: Path) -> Path:
     Raises:
         ParityError: it is a folder, or cannot be written to.
     """
-    if _is_open_already(path):
+    if _own_descriptor(path) is not None:
         return path
     path = path.resolve()  # else a link would be replaced
     if path.is_dir() or not path.parent.is_dir():
@@ -180,15 +179,15 @@ def check_output(path: Path) -> Path:
     return path
 
 
-def _is_open_already(path: Path) -> bool:
-    """Return whether a path, as /dev/stdout, is of what a process has open: a file there is added to, not replaced."""
+def _own_descriptor(path: Path) -> int | None:
+    """Return the number of what this process has open by a path, as 1 by /dev/stdout; None where it is another path."""
     for _ in range(_MOST_LINKS):
-        if re.fullmatch(r"/proc/[^/]+/fd", os.path.realpath(path.parent)):
-            return True
+        if os.path.realpath(path.parent) == f"/proc/{os.getpid()}/fd" and path.name.isdecimal():
+            return int(path.name)
         if not path.is_symlink():
-            return False
+            return None
         path = path.parent / path.readlink()
-    return False
+    return None
 
 
 def write_output(path: Path, content: Any) -> None:
@@ -197,9 +196,11 @@ def write_output(path: Path, content: Any) -> None:
     Raises:
         ParityError: there is no space left, or it cannot be written to.
     """
-    if _is_open_already(path) or (path.exists() and not path.is_file()):
-        with disk_errors(path), path.open("a", encoding="utf-8") as opened:
-            opened.write(json.dumps(content, indent=2) + "\n")
+    descriptor = _own_descriptor(path)
+    if descriptor is not None or (path.exists() and not path.is_file()):
+        # A file that is open is not opened again: what is printed there would be written over.
+        with disk_errors(path), open(path if descriptor is None else os.dup(descriptor), "w", encoding="utf-8") as file:
+            file.write(json.dumps(content, indent=2) + "\n")
     else:
         write_json(path, content)
 
