@@ -410,7 +410,7 @@ class Chaos:
             lock.write_text(json.dumps(foreign))
             os.utime(lock, (time.time() + 3600,) * 2)
         began = subject.log.stat().st_size if subject.log.exists() else 0
-        pid = subject.start(Way(host="first") if kind == STOP else way)
+        pid = subject.start(way)
         status = status_of(pid) if kind in (STEP, WRITE, CLOSED) else self.moment(subject, pid)
         came_in_time = status is None or status == -signal.SIGKILL or kind == CLOSED
         if status is None:
@@ -470,6 +470,8 @@ class Chaos:
         if outcome not in (0, 1):
             raise SystemExit(f"{subject.folder.name}: continued, it ended with {outcome}:\n{subject.log.read_text()}")
         self.ended_in_a_sentence += outcome == 1
+        if status != 0:
+            time.sleep(1.3 * SECONDS)  # to the next process, that host's lock is alive for a period
         return status
 
     def _replace_lock(self, subject: Subject) -> None:

@@ -86,7 +86,8 @@ class Identity:
         Raises:
             ParityError: it was saved by a run with other settings.
         """
-        if (stored := checkpoint.get(RUN)) is not None and (found := self.differences(stored)):
+        own = self.without(self.epochs) if self.extends else self  # of a longer run it may be, if it is not too far
+        if (stored := checkpoint.get(RUN)) is not None and (found := own.differences(stored)):
             raise ParityError(f"{path} was saved by a run with other settings: {'; '.join(found)}.")
 
     def differences(self, stored: dict[str, Any]) -> list[str]:
@@ -118,8 +119,8 @@ class Start(NamedTuple):
         Raises:
             ParityError: it was saved by a run with other settings, or trained for another base model.
         """
-        identity.check_checkpoint(path, checkpoint)
         check_base_model(checkpoint["state_dict"], module.model, path)
+        identity.check_checkpoint(path, checkpoint)
         return cls(path, checkpoint["epoch"] + 1, steps_within_epoch(checkpoint), stopped_early(checkpoint))
 
     def is_end(self, max_epochs: int) -> bool:
