@@ -192,16 +192,19 @@ class Checkpoints(Checkpoint):
         self._saved_at = time.monotonic()
 
     def _write(self, trainer: pl.Trainer, last: Path, names: list[str]) -> None:
-        with written_whole(last) as whole:
-            try:
+        is_saved = False
+        try:
+            with written_whole(last) as whole:
                 trainer.save_checkpoint(whole)
-            except BaseException:
+                is_saved = True
+                for name in names:
+                    _also_as(whole, last.with_name(name))
+                if last.exists():
+                    _also_as(last, last.with_name("previous.ckpt"))
+        except BaseException:
+            if not is_saved:
                 trainer.strategy.barrier()  # where the other ranks are
-                raise
-            for name in names:
-                _also_as(whole, last.with_name(name))
-            if last.exists():
-                _also_as(last, last.with_name("previous.ckpt"))
+            raise
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from parity.experiments import Experiment
 from parity.models.weights import fingerprint, read_file
 from parity.runs.training import RunOptions, run_training
 from parity.storage import files
-from parity.storage.locks import NAME, PERIOD
+from parity.storage.locks import NAME, PERIOD, RunLock
 from parity.training import Hardware
+from parity.training.loop.checkpoints import Checkpoints
+from parity.training.loop.signals import StopSignals
 
 CPU = Hardware("cpu")
 OLD_CONFIG = Path(__file__).parents[2] / "experiments" / "data" / "config_of_df0f91d.json"
@@ -181,3 +184,14 @@ def test_a_run_whose_lock_is_removed_or_replaced_ends_in_one_sentence(
         train(run, After(2, hurt))
     assert "\n" not in str(error.value)
     assert read_file(checkpoints(run) / "last.ckpt")["epoch"] + 1 == 2
+
+
+def test_the_other_ranks_do_not_wait_for_one_that_has_lost_its_lock(tmp_path: Path) -> None:
+    """They are at the barrier of Lightning's ``save_checkpoint``, which the first one does not come to."""
+    met: list[bool] = []
+    trainer = SimpleNamespace(strategy=SimpleNamespace(barrier=lambda: met.append(True)))
+    with RunLock(tmp_path):
+        (tmp_path / NAME).unlink()
+        with pytest.raises(ParityError, match="has lost the lock"):
+            Checkpoints(tmp_path, None, StopSignals())._write(trainer, tmp_path / "last.ckpt", [])  # type: ignore[arg-type]
+    assert met == [True]
