@@ -470,6 +470,8 @@ class Chaos:
         if outcome not in (0, 1):
             raise SystemExit(f"{subject.folder.name}: continued, it ended with {outcome}:\n{subject.log.read_text()}")
         self.ended_in_a_sentence += outcome == 1
+        if status == 1 and outcome == 0:  # continued before the other had taken the lock, which refused that one
+            return outcome
         if status != 0:
             time.sleep(1.3 * SECONDS)  # to the next process, that host's lock is alive for a period
         return status

@@ -140,12 +140,15 @@ class Study:
             start_server()
 
         from parity.analyses.workers import run_all  # torch and Lightning: what takes long to import
-        from parity.storage.files import write_json
+        from parity.storage.files import remove_temporaries, write_json
         from parity.storage.locks import RunLock
         from parity.training.loop.signals import StopSignals
 
         mine = self.folder if parts == 1 else self.share_folder(number, parts)
         with RunLock(mine), StopSignals():
+            if parts == 1:  # else other shares write there
+                for folder in (self.folder, *self.folder.glob("*/")):
+                    remove_temporaries(folder)
             write_json(self.folder / CONFIG_FILE, self._config)
             with terminal.progress("trials", len(own), len(own) - len(trials), transient=False) as advance:
                 for _ in run_all(trials, self.folder, jobs):
