@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
 
-.PHONY: setup quickstart serve-demo test lint types docs tests tables slow format lock clean
+.PHONY: setup quickstart serve-demo test lint types docs tests tables slow format lock sbom clean
 
 setup: .venv/installed
 
@@ -57,6 +57,12 @@ format: setup
 lock: setup
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade \
 		--no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock
+	$(BIN)/uv pip compile requirements.lock --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header --quiet -o requirements-hashed.lock
+
+# What is installed, with licences, in CycloneDX's form.
+sbom: setup
+	$(RUN) .ci/sbom.py dist/sbom.json
 
 clean:
 	rm -rf docs/_build docs/api .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

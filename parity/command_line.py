@@ -10,8 +10,8 @@ from typing import Any
 
 from parity import processes
 from parity.errors import ParityError, Stopped, cause
-from parity.settings import user_path
-from parity.terminal import take_any_text
+from parity.settings import check_printable, user_path
+from parity.terminal import check_output, guard_output
 
 
 def add_experiment_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +80,7 @@ def run_command(main: Callable[[argparse.Namespace], Any], args: argparse.Namesp
         args: its parsed options; with ``debug``, tracebacks are shown, and where there is no such option, those of
             errors that nobody foresaw.
     """
-    take_any_text()
+    guard_output()
     debug = getattr(args, "debug", None)
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s", stream=sys.stdout)
     first = True
@@ -89,6 +89,7 @@ def run_command(main: Callable[[argparse.Namespace], Any], args: argparse.Namesp
         first = processes.is_first(asked_processes(args))
         logging.getLogger("parity").setLevel(logging.DEBUG if debug else logging.INFO if first else logging.WARNING)
         main(args)
+        check_output()
     except ParityError as error:
         if debug:
             raise
@@ -115,9 +116,13 @@ def expand_paths(args: argparse.Namespace) -> None:
     """Replace every path among parsed options by what it means.
 
     Raises:
-        ParityError: no file can have such a path.
+        ParityError: no file can have such a path, or a text has control characters: a name with a line break would
+            become a line of a batch script.
     """
     for name, value in vars(args).items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str | Path):
+                check_printable(str(text), f"--{name}")
         if isinstance(value, Path):
             setattr(args, name, user_path(value))
         elif isinstance(value, list) and any(isinstance(item, Path) for item in value):

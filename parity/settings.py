@@ -8,6 +8,7 @@ One that is empty is as one that is not set.
 """
 
 import os
+import unicodedata
 from pathlib import Path
 
 from parity.errors import ParityError
@@ -41,8 +42,7 @@ def check_name(name: str) -> None:
     Raises:
         ParityError: it cannot.
     """
-    if "\0" in name:
-        raise ParityError(f"a name of a file cannot have a null character, as {name!r} has.")
+    check_printable(name, "a name of a file")
     if len(os.fsencode(name)) > _LONGEST_NAME:
         raise ParityError(f"a name of a file has at most {_LONGEST_NAME} bytes, and {name[:60]}... is longer.")
 
@@ -54,6 +54,17 @@ def data_path(*parts: str) -> Path:
         ParityError: no folder can have the path that it is set to.
     """
     return _of_environment("DATA_ROOT", DATA_ROOT).joinpath(*parts)
+
+
+def check_printable(text: str, what: str) -> None:
+    """Make sure that a text has no control characters, line breaks among them.
+
+    Raises:
+        ParityError: it has one.
+    """
+    found = next((character for character in text if unicodedata.category(character) in ("Cc", "Zl", "Zp")), None)
+    if found is not None:
+        raise ParityError(f"{what} cannot have a control character, as {text!r:.80} has ({found!r}).")
 
 
 def imagenet_path() -> Path | None:

@@ -78,7 +78,7 @@ def test_dry_run_writes_nothing(train: Command) -> None:
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--run_name", ".."], "name of one folder"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--run_name", "n" * 256], "at most 255 bytes"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--base_directory", "n" * 256], "at most 255 bytes"),
-        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--resume_from", "a\0b"], "null character"),
+        (["--dataset", "Digits", "--experiment_name", "mlp_base", "--resume_from", "a\0b"], "control character"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--grace", "nan"], "grace must be above 0"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--devices", "two"], "not 'two'"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--base_weights", "x"], "trains a base model"),

@@ -2,23 +2,65 @@
 
 import io
 import logging
+import re
+import shlex
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from parity import terminal
+from tests.conftest import ROOT
 
 
 def test_text_that_ascii_cannot_show_ends_in_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     content = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding="ascii", write_through=True))
     terminal.print_line("γ is 1")
-    terminal.take_any_text()
+    terminal.guard_output()
     print("β is 2")
     record = logging.LogRecord("name", logging.INFO, "", 0, "α is 3", None, None)
     logging.StreamHandler(sys.stdout).handle(record)
     assert content.getvalue() == b"? is 1\n? is 2\n? is 3\n"
+
+
+PRINTS = """
+import logging, sys
+from parity.command_line import run_command
+from argparse import Namespace
+from pathlib import Path
+
+def main(args):
+    for number in range(20000):
+        print("a line", number)
+        logging.getLogger("parity").info("a record %s", "\u03b1")
+    Path(sys.argv[1]).write_text("done")
+
+sys.exit(run_command(main, Namespace(debug=False)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("shell", "status", "error"),
+    [
+        ("{} | head -n 1 >/dev/null", 0, ""),
+        ("{} 2>&1 | head -n 1 >/dev/null", 0, ""),
+        ("{} >&-", 0, ""),
+        ("{} >&- 2>&-", 0, ""),
+        ("PYTHONIOENCODING=ascii {} >/dev/null", 0, ""),
+        ("{} >/dev/full", 1, "error: standard output cannot be written: no space left on device.*\n"),
+    ],
+)
+def test_work_is_done_whatever_becomes_of_the_output(tmp_path: Path, shell: str, status: int, error: str) -> None:
+    command = shlex.join([sys.executable, "-c", PRINTS, str(tmp_path / "file")])
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", shell.format(command)], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert re.fullmatch(error, done.stderr)
+    assert done.returncode == status
+    assert (tmp_path / "file").read_text() == "done"
 
 
 def test_force_color_into_a_file_writes_no_control_codes(

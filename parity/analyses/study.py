@@ -13,6 +13,8 @@ from parity.analyses.grid import DEFAULTS, Axes, Trial, grid_id, trials_of
 from parity.analyses.server import start_server
 from parity.errors import ParityError
 from parity.settings import check_name, user_path
+from parity.storage.files import read_json
+from parity.storage.schema import Field
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,9 +91,9 @@ class Study:
         if not path.exists():
             return
         try:
-            known = json.loads(path.read_text())
-        except ValueError as error:
-            raise ParityError(f"{path} is damaged ({error}): give the study another --id.") from error
+            known = read_json(path, "the folder of a study", {"axes": Field((dict,), needed=False)})
+        except ParityError as error:
+            raise ParityError(f"{error} Give the study another --id.") from error
         if known != self._config:
             changed = [name for name, value in self._config["axes"].items() if known.get("axes", {}).get(name) != value]
             raise ParityError(
@@ -138,12 +140,15 @@ class Study:
             start_server()
 
         from parity.analyses.workers import run_all  # torch and Lightning: what takes long to import
-        from parity.storage.files import write_json
+        from parity.storage.files import remove_temporaries, write_json
         from parity.storage.locks import RunLock
         from parity.training.loop.signals import StopSignals
 
         mine = self.folder if parts == 1 else self.share_folder(number, parts)
         with RunLock(mine), StopSignals():
+            if parts == 1:  # else other shares write there
+                for folder in (self.folder, *self.folder.glob("*/")):
+                    remove_temporaries(folder)
             write_json(self.folder / CONFIG_FILE, self._config)
             with terminal.progress("trials", len(own), len(own) - len(trials), transient=False) as advance:
                 for _ in run_all(trials, self.folder, jobs):
@@ -178,12 +183,11 @@ class Study:
 
 
 def _row(path: Path) -> dict[str, Any]:
+    profile_of = Field((dict,))
     try:
-        result = json.loads(path.read_text())
-    except ValueError as error:
-        raise ParityError(
-            f"{path} is damaged ({error}): remove it, and the same command runs the trial again."
-        ) from error
+        result = read_json(path, "the folder of a study", {"start": profile_of, "end": profile_of})
+    except ParityError as error:
+        raise ParityError(f"{error} Remove it, and the same command runs the trial again.") from error
     for when in ("start", "end"):
         profile: Mapping[str, Any] = result.pop(when)
         result |= {f"{when}_{name}": value for name, value in profile.items()}

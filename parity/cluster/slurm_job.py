@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -97,8 +98,29 @@ def run(folder: str) -> int:
             sys.stderr.write(f"error: {path}, which parity submit writes on submission, is not there.\n")
             return 1
         time.sleep(0.2)
+    if (open_to := _open_to_others(path)) is not None:
+        sys.stderr.write(
+            f"error: {path} is not loaded, for loading it runs code and {open_to} may be another user's, or written "
+            "into by one: chmod go-w it, and submit again.\n"
+        )
+        return 1
     status: int = DelayedSubmission.load(path).result()
     return status
+
+
+def _open_to_others(path: Path) -> Path | None:
+    """Return what of a pickle and the two folders that it lies in another user can have written; None where nothing."""
+    outer = path.parent.parent
+    if _is_ours(outer) and not outer.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return None  # nobody else comes in, whatever the modes inside
+    for each in (path, path.parent, outer):
+        if not _is_ours(each) or each.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return each
+    return None
+
+
+def _is_ours(path: Path) -> bool:
+    return path.stat().st_uid in (0, os.geteuid())
 
 
 if __name__ == "__main__":

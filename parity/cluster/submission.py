@@ -17,6 +17,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from parity.cluster.slurm_job import REQUEUE_ME, TrainingJob
 from parity.errors import ParityError
+from parity.settings import check_printable
 
 if TYPE_CHECKING:
     from parity.experiments import Experiment
@@ -88,6 +89,9 @@ class Resources:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ParityError(f"--{name} must be above 0, not {value}.")
+        for name in ("partition", "account", "qos", "constraint", "job_name"):
+            if (value := getattr(self, name)) is not None:
+                check_printable(value, f"--{name}")  # sbatch reads a script line by line
         if self.gpus < 0:
             raise ParityError(f"--gpus must be 0 or more, not {self.gpus}.")
         if self.gpus and self.tasks_per_node not in (None, self.gpus):
@@ -212,6 +216,7 @@ class Submission:
         """
         executor = self._executor(root, after)
         with _no_traces_of_failure(self.logs), contextlib.redirect_stderr(io.StringIO()):
+            _make_private(self.logs)
             submitted = []
             with executor.batch():
                 for job in self.jobs:
@@ -391,6 +396,12 @@ def check_cluster() -> None:
             f"there is no {missing[0]} on this machine: submit from a login node of a SLURM cluster, "
             "or see the batch script with --dry_run."
         )
+
+
+def _make_private(logs: Path) -> None:
+    """Make the folder of the jobs' pickles, which only their owner may write into: a job runs what they hold."""
+    logs.mkdir(parents=True, exist_ok=True)
+    logs.chmod(0o700)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ parity evaluate --dataset MNIST --compare 'mlp_k*_add' mlp_k2_concat --baselines
 """
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ from parity.errors import ParityError
 
 if TYPE_CHECKING:
     from parity.experiments import Experiment
+
+
+log = logging.getLogger("parity.evaluate")
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -114,12 +118,18 @@ def evaluate(args: argparse.Namespace) -> None:
     if output is not None:  # before anything is shown: who reads that may have gone
         write_output(output, results)
     path = experiment.save_dir / f"evaluation_{args.split}_{args.reload}{'_ema' * args.ema}.json"
+    picture = path.with_suffix(".png") if args.weights is None and "unavailability" in results else None
     if args.weights is None:
-        write_json(path, results)
+        try:
+            write_json(path, results)
+            if picture is not None:
+                write_png(results["unavailability"], picture)
+        except ParityError as error:  # a run of another user, or a disk to read from
+            log.warning("the evaluation is not kept in the run's folder: %s", error)
+            picture = None
     show(results)
-    if args.weights is None and "unavailability" in results:
-        write_png(results["unavailability"], path.with_suffix(".png"))
-        print_line(f"as a picture: {path.with_suffix('.png')}")
+    if picture is not None:
+        print_line(f"as a picture: {picture}")
 
 
 def compare(args: argparse.Namespace) -> None:

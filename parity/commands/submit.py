@@ -5,6 +5,7 @@ preempted, saves, requeues itself and resumes; scancel saves and ends it.
 """
 
 import argparse
+import shlex
 from pathlib import Path
 
 from parity.commands import train
@@ -74,7 +75,7 @@ def main(args: argparse.Namespace) -> None:
         ids = submission.submit(train.main, ROOT, before)
         for job_id, job in zip(ids, submission.jobs, strict=True):
             print(f"job {job_id} trains {job.what}")
-            print(f"  tail -F {job.folder}/slurm_logs/{job_id}/{job_id}_0_log.out")
+            print(f"  tail -F {shlex.quote(f'{job.folder}/slurm_logs/{job_id}/{job_id}_0_log.out')}")
         waiting = f", after {before}" if before else ""
         before = ids[0].partition("_")[0]
         print(f"submitted as {before}{waiting}; squeue --job {before} shows it, scancel {before} saves and ends it")

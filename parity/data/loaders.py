@@ -260,6 +260,18 @@ class WorkerLoader(GroupLoader):
                 self._readers = readers
 
 
+class _Unreadable(NamedTuple):
+    """Why a process could not read a batch."""
+
+    sentence: str
+    trace: str | None = None
+    """Of an error of a user's own transform."""
+
+    def reason(self) -> RuntimeError | None:
+        """Return what a traceback shows."""
+        return None if self.trace is None else RuntimeError(f"in a process that reads:\n{self.trace}")
+
+
 class _Parts:
     """What processes are asked to read in an epoch: keys and row indices."""
 
@@ -348,18 +360,6 @@ def _leave_signals_to_the_parent() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's way to end it
     for signum in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, signal.SIG_IGN)
-
-
-class _Unreadable(NamedTuple):
-    """Why a process could not read a batch."""
-
-    sentence: str
-    trace: str | None = None
-    """Of an error of a user's own transform."""
-
-    def reason(self) -> RuntimeError | None:
-        """Return what a traceback shows."""
-        return None if self.trace is None else RuntimeError(f"in a process that reads:\n{self.trace}")
 
 
 class _Reading(Dataset):

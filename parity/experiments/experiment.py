@@ -18,6 +18,7 @@ from parity.models import load_into
 from parity.plain import as_before
 from parity.settings import check_name, user_path
 from parity.storage.files import read_json
+from parity.storage.schema import Field
 from parity.training.loggers.epoch_table import read_table
 from parity.training.loop.checkpoints import check_checkpoint, model_weights
 from parity.training.loop.run_folder import CONFIG_FILE, METRICS_FILE, Identity, RunFolder
@@ -31,6 +32,14 @@ _EACH_RUN_ITS_OWN = {"augmentation", "batch_size", "num_validation", "steps_per_
 _DEFAULTS = dict(trainer=dict(precision="32-true", gradient_clip_val=None, accumulate_grad_batches=1))
 """What a config may leave out, and a user can override all the same."""
 
+
+_RUN = {
+    **{name: Field((str,), needed=False) for name in ("dataset", "collection", "experiment_name")},
+    "seed": Field((int, type(None)), 0, 2**32 - 1, needed=False),
+    "overrides": Field((dict,), needed=False, values=Field((str, int, float, bool, type(None)))),
+    "config": Field((dict,), needed=False),
+}
+"""What the file of a run's settings holds; one of something else has none of it."""
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,7 +111,7 @@ class Experiment:
 
     @staticmethod
     def _read_run(folder: Path) -> dict[str, Any]:
-        run = read_json(folder / CONFIG_FILE, "the folder of a run")
+        run = read_json(folder / CONFIG_FILE, "the folder of a run", _RUN)
         if not {"dataset", "experiment_name", "collection", "seed", "overrides"} <= run.keys():
             raise ParityError(f"{folder / CONFIG_FILE} was not written by a run of parity.")
         return run

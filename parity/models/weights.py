@@ -334,8 +334,12 @@ def _misfit(value: Tensor, expected: Tensor) -> str | None:
         return f"has shape {tuple(value.shape)}, expected {tuple(expected.shape)}"
     if value.is_quantized or (expected.is_floating_point() and not value.is_floating_point()):
         return f"is {kind}, expected floating-point numbers: save the weights before they are quantised or converted"
+    wanted = str(expected.dtype).removeprefix("torch.")
     if value.is_complex() and not expected.is_complex():
-        return f"is {kind}, expected {str(expected.dtype).removeprefix('torch.')}"
+        return f"is {kind}, expected {wanted}"
+    of_numbers = expected.is_floating_point() or expected.is_complex() or value.dtype == expected.dtype
+    if not of_numbers and value.tolist() != value.to(expected.dtype).tolist():  # a counter that would be cut off
+        return f"is {kind}, with numbers that are not {wanted}"
     return None
 
 

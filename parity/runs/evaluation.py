@@ -12,6 +12,7 @@ from parity.evaluation.report.frame import frame_of
 from parity.experiments.experiment import Experiment
 from parity.models import load_into, read_weights
 from parity.models.layout import lay_out
+from parity.models.weights import check_finite
 from parity.runs.comparison import run_comparison
 from parity.training.loop.hardware import Hardware, make_trainer
 
@@ -55,6 +56,7 @@ def run_evaluation(
     else:
         source, model = weights, experiment.get_model()
         load_into(model, read_weights(weights), weights)
+    check_finite(model)
     datamodule.device = trainer.strategy.root_device
     model.to(datamodule.device).eval()
     lay_out(model, datamodule.device)

@@ -13,7 +13,7 @@ from torch import nn
 
 from parity.coded_model import CodedModel
 from parity.data import GroupDataModule
-from parity.errors import ParityError
+from parity.errors import DamagedFileError, ParityError
 from parity.evaluation import evaluate_base
 from parity.evaluation.costs import parity_model_costs
 from parity.experiments.experiment import Experiment
@@ -165,8 +165,7 @@ def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, 
     trainer = make_trainer(options.hardware, logger=False, enable_checkpointing=False, **trainer_args)
     if not options.leaves_nothing:
         experiment.folder.check_writable()
-    if options.resume_from is not None:
-        check_checkpoint(options.resume_from)
+    _check_resumed(experiment, options, module)
     for split in ("train", "val", "test"):
         datamodule.check(split)
     where = datamodule.where("train")
@@ -179,6 +178,17 @@ def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, 
     except ValueError as error:
         raise ParityError(f"the optimiser of {experiment.experiment_name} cannot be made: {error}.") from error
     return trainer
+
+
+def _check_resumed(experiment: Experiment, options: RunOptions, module: BurstModule) -> None:
+    """Raise what keeps the run, or the checkpoint to resume from, from being resumed, whatever the base model is."""
+    if not options.resume or options.leaves_nothing:
+        return
+    identity = experiment.identity(None).without("base_weights_sha256")
+    experiment.folder.check(identity)
+    if options.resume_from is not None:
+        _folder_of(options.resume_from).check(identity)
+        identity.check_checkpoint(options.resume_from, check_checkpoint(options.resume_from, module))
 
 
 def _base_weights(
@@ -196,7 +206,10 @@ def _base_weights(
             log.warning("a dry run: the base model is left untrained")
             return None
     path = base.checkpoint("best")
-    return Weights(model_weights(check_checkpoint(path)["state_dict"]), path)
+    try:
+        return Weights(model_weights(check_checkpoint(path)["state_dict"]), path)
+    except DamagedFileError as error:
+        raise ParityError(f"{error} To train the base model again: {base.command()} --force-no-resume") from error
 
 
 def _train_base(base: Experiment, options: RunOptions, stop: StopSignals) -> None:
@@ -257,7 +270,8 @@ def _start(run: _Run, identity: Identity) -> Start:
     start = run.folder.find(identity, run.module)
     if start.checkpoint is None and options.resume_from is not None:  # else this run has begun, perhaps from there
         _folder_of(options.resume_from).check(identity)
-        start = Start.at(options.resume_from, check_checkpoint(options.resume_from, run.module), run.module)
+        content = check_checkpoint(options.resume_from, run.module)
+        start = Start.at(options.resume_from, content, run.module, identity)
     if start.epochs > run.max_epochs:
         raise ParityError(f"{start.checkpoint} is of epoch {start.epochs}, beyond trainer.max_epochs.")
     return start
@@ -286,6 +300,7 @@ def _fit_and_test(run: _Run, identity: Identity, start: Start, stop: StopSignals
         save_every_minutes=options.save_every_minutes,
         resume_from=start.checkpoint,
         stop=stop,
+        run=identity.plain(),
     )
     if run.module.policies.stopped:
         log.info("training was stopped by %s", run.module.policies.stopped)

@@ -3,13 +3,16 @@
 import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from parity.errors import ParityError
+from parity.errors import ParityError, in_one_line
+from parity.storage.fences import fence_of, remove_through
+from parity.storage.schema import Schema, check_fields
 
 
 @contextmanager
@@ -17,16 +20,23 @@ def written_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary name in the same folder; what was written there gets its real name when the block ends.
 
     It is flushed to the disk first. When the block raises, nothing is left and an older file stays as it was. The
-    folder is made if it is not there.
+    folder is made if it is not there. Where this process has the folder's lock, the temporary name is in its room
+    there: once it has lost the lock, nothing gets a real name any more.
 
     Raises:
-        ParityError: there is no space left, the folder cannot be written to, or a device, a pipe or a folder is there.
+        ParityError: there is no space left, the folder cannot be written to, or a device, a pipe or a folder is there;
+            or this process has lost the folder's lock.
     """
     if path.exists() and not path.is_file():  # else a device such as /dev/null would be replaced by a file
         raise ParityError(f"{path} cannot be written: it is not a file. Name another one.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    if (fenced := fence_of(path.parent)) is None:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        path_is_ours: AbstractContextManager[None] = nullcontext()
+    else:
+        temporary, path_is_ours = fenced[1] / path.name, fenced[0].watched()
+    with disk_errors(path), path_is_ours:
+        if fenced is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
         # A killed process of the same number may have left it as a second name of a file that counts.
         temporary.unlink(missing_ok=True)
         try:
@@ -36,6 +46,39 @@ def written_whole(path: Path) -> Iterator[Path]:
             flush_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder, if it is there.
+
+    Raises:
+        ParityError: it cannot be removed, or this process has lost the lock of the folder that it is in.
+    """
+    fenced = fence_of(path.parent)
+    with disk_errors(path), nullcontext() if fenced is None else fenced[0].watched():
+        if not os.path.lexists(path):
+            return
+        if fenced is not None:
+            remove_through(fenced[1], path)
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def rename(path: Path, name: str) -> None:
+    """Give a file another name in its folder.
+
+    Raises:
+        ParityError: that cannot be, or this process has lost the folder's lock.
+    """
+    fenced = fence_of(path.parent)
+    with disk_errors(path), nullcontext() if fenced is None else fenced[0].watched():
+        if fenced is not None:
+            path = path.rename(fenced[1] / name)  # fails once the lock is lost
+            path.rename(fenced[1].parent / name)
+        else:
+            path.rename(path.with_name(name))
 
 
 def flush(path: Path) -> None:
@@ -55,6 +98,8 @@ def flush_folder(folder: Path) -> None:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # file systems that cannot flush folders
             raise
 
+
+_MOST_LINKS = 40  # of Linux, one after the other
 
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CANNOT_WRITE = (*DISK_IS_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -108,7 +153,7 @@ def remove_temporaries(folder: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with written_whole(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -122,7 +167,9 @@ def check_output(path: Path) -> Path:
     Raises:
         ParityError: it is a folder, or cannot be written to.
     """
-    path = path.resolve()  # else a link would be replaced, /dev/stdout among them
+    if _own_descriptor(path) is not None:
+        return path
+    path = path.resolve()  # else a link would be replaced
     if path.is_dir() or not path.parent.is_dir():
         raise ParityError(f"{path} is a folder, or its folder does not exist: name a file.")
     if not path.exists() or path.is_file():
@@ -132,35 +179,67 @@ def check_output(path: Path) -> Path:
     return path
 
 
+def _own_descriptor(path: Path) -> int | None:
+    """Return the number of what this process has open by a path, as 1 by /dev/stdout; None where it is another path."""
+    for _ in range(_MOST_LINKS):
+        if os.path.realpath(path.parent) == f"/proc/{os.getpid()}/fd" and path.name.isdecimal():
+            return int(path.name)
+        if not path.is_symlink():
+            return None
+        path = path.parent / path.readlink()
+    return None
+
+
 def write_output(path: Path, content: Any) -> None:
     """Write plain values as JSON to a path of ``check_output``: a file whole or not at all, anything else as it is.
 
     Raises:
         ParityError: there is no space left, or it cannot be written to.
     """
-    if path.exists() and not path.is_file():
-        with disk_errors(path), path.open("w") as opened:
-            opened.write(json.dumps(content, indent=2) + "\n")
+    descriptor = _own_descriptor(path)
+    if descriptor is not None or (path.exists() and not path.is_file()):
+        # A file that is open is not opened again: what is printed there would be written over.
+        with disk_errors(path), open(path if descriptor is None else os.dup(descriptor), "w", encoding="utf-8") as file:
+            file.write(json.dumps(content, indent=2) + "\n")
     else:
         write_json(path, content)
 
 
-def read_json(path: Path, of: str) -> dict[str, Any]:
+def read_text(path: Path) -> str:
+    """Read a text file.
+
+    Raises:
+        ParityError: it is not there, is a folder, a pipe or a device, holds other bytes than text, or cannot be read.
+    """
+    if not os.path.isfile(path):  # a pipe would be waited for
+        what = "is not a file" if os.path.lexists(path) else "is not there"
+        raise ParityError(f"{path} cannot be read: it {what}.")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ParityError(f"{path} is damaged: it holds bytes that are not text.") from error
+    except OSError as error:
+        raise ParityError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def read_json(path: Path, of: str, schema: Schema | None = None) -> dict[str, Any]:
     """Read a JSON file that holds an object.
 
     Args:
         path: the file.
         of: what has such a file, for the message.
+        schema: fields that it has.
 
     Raises:
         ParityError: it is missing or damaged.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise ParityError(f"{path.parent} is not {of}: there is no {path.name} in it.")
     try:
-        content = json.loads(path.read_text())
-    except (ValueError, OSError) as error:
-        raise ParityError(f"{path} is damaged: {error}.") from error
+        content = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise ParityError(f"{path} is damaged: {in_one_line(error):.200}.") from error
     if not isinstance(content, dict):
         raise ParityError(f"{path} is damaged: it holds no JSON object.")
+    check_fields(content, schema or {}, str(path))
     return content

@@ -177,7 +177,7 @@ def train_model(
                 module, datamodule, None, trainer_args, hardware=Hardware(accelerator),
                 loggers=loggers, callbacks=listeners, checkpoints_path=folder.checkpoints,
                 checkpoint_every=checkpoint_every, save_every_minutes=save_every_minutes,
-                resume_from=start.checkpoint, stop=stop,
+                resume_from=start.checkpoint, stop=stop, run=identity.plain(),
             )  # fmt: skip
             if module.policies.stopped:
                 report(f"training was stopped by {module.policies.stopped}")

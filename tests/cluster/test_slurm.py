@@ -5,8 +5,10 @@ Runs are of a network that sleeps in its steps, which changes no number. They ar
 
 import contextlib
 import io
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ import torch
 
 from parity.command_line import run_command
 from parity.experiments import catalogue
+from parity.storage.locks import NAME, PERIOD
 from parity.training.loop.checkpoints import check_checkpoint
 from tests.conftest import ROOT, _script
 
@@ -235,3 +238,52 @@ def test_a_collection_is_an_array_after_its_base_model(tmp_path: Path) -> None:
         assert (runs / name / "test_metrics.json").exists()
         assert f"Digits {name}" in log(runs / name, job)  # its logs are found in its own folder too
         assert "is not trained yet" not in log(runs / name, job)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_suspended_job_whose_run_another_host_takes_over_ends_in_one_sentence(
+    tmp_path: Path, whole: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PERIOD, "5")  # sbatch hands it to the job
+    job, folder = submit_slow(tmp_path, 4, 0.05, "--timeout_min", "10")
+    wait_for_epochs(1, job, folder)
+    ask("scontrol", "suspend", job)
+    wait_for(lambda: state(job)["JobState"] == "SUSPENDED", job, folder)
+    time.sleep(6)
+    options = ["--dataset", "Digits", "--base_directory", str(tmp_path), "--experiments_path", str(OWN),
+               "--experiment_name", "slow_base", "--accelerator", "cpu", "--devices", "2", "--distributed",
+               "--set", "trainer.max_epochs=4", "model.seconds=0.05"]  # fmt: skip
+    command = ["unshare", "--uts", "sh", "-c", 'hostname another; exec "$@"', "sh", sys.executable, ROOT / "train.py"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as other:
+        lock = folder / NAME
+        wait_for(lambda: '"another"' in lock.read_text() or other.poll() is not None, job, folder)
+        ask("scontrol", "resume", job)
+        wait_for_end(job, folder, "FAILED")
+        assert "has lost the lock of" in log(folder, job)
+        assert other.wait(LONG) == 0, other.communicate()[1]
+    assert_same_end(folder, whole(4))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("ranks_die", [True, False])
+def test_a_job_whose_node_dies_is_requeued_and_goes_on_to_the_same_end(
+    tmp_path: Path, whole: Callable[[int], Path], ranks_die: bool
+) -> None:
+    """Its slurmd is killed; the ranks die with it, or live on unseen while the requeued job takes the run over."""
+    job, folder = submit_slow(tmp_path, 4, 0.05, "--timeout_min", "10")
+    wait_for_epochs(1, job, folder)
+    node = state(job)["NodeList"]
+    slurmd = int(Path("/var/lib/parity-slurm/slurmd.pid").read_text())
+    os.kill(slurmd, signal.SIGKILL)
+    if ranks_die:
+        for pid in map(int, ask("pgrep", "--full", f"parity.cluster.slurm_job {folder}").split()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+    wait_for(lambda: state(job)["Restarts"] == "1", job, folder)
+    ask(str(ROOT / ".ci" / "slurm"), "start")
+    ask("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    wait_for_end(job, folder)
+    assert_same_end(folder, whole(4))

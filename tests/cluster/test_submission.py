@@ -123,6 +123,38 @@ def test_a_name_that_submitit_would_change_is_refused(
     assert not list(Path().iterdir())
 
 
+NAMED = ["--job_name", "--run_name", "--base_directory", "--partition", "--account", "--qos", "--constraint"]
+PAYLOADS = [
+    "a\n#SBATCH --uid=0", "a\ntouch pwned", "a\r\ntouch pwned", "\ntouch pwned\n", "a\x0btouch pwned", "a\x0c",
+    "a\x85b", "a\u2028touch pwned", "a\x1b[31m", "a\x7f", "%j", "a%x%u", "$(touch pwned)", "`touch pwned`",
+    "; touch pwned #", "' ; touch pwned ; '", "a\\", "\"a b\" && touch pwned",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("option", NAMED)
+def test_no_name_becomes_a_part_of_the_script(
+    submit: Command, sbatch: None, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program("scontrol", "true")
+    assert submit(*DIGITS, "mlp_base", option, "a", *CPU, "--dry_run") == 0
+    harmless = capsys.readouterr().out.splitlines()
+    assert len(PAYLOADS) == 18
+    for payload in PAYLOADS:
+        status = submit(*DIGITS, "mlp_base", f"{option}={payload}", *CPU, "--dry_run")
+        printed, error = capsys.readouterr()
+        if status:
+            assert (printed, error[:7], error.count("\n")) == ("", "error: ", 1)
+            continue
+        assert not set(payload) & set("\n\r\x0b\x0c\x85\u2028\x1b\x7f")
+        assert len(printed.splitlines()) == len(harmless)
+        assert parameters(printed).keys() | {option[2:]} == parameters("\n".join(harmless)).keys() | {option[2:]}
+        for name in ("output", "error"):  # what SLURM replaces in a file's name
+            pattern = parameters(printed).get(name, "").replace("%%", "").replace("%j_batch.out", "")
+            assert "%" not in pattern
+        subprocess.run(["bash"], input=printed, text=True, check=False, capture_output=True, timeout=60)
+        assert not list(Path().rglob("pwned"))
+
+
 def test_dry_run_of_several_is_an_array_after_their_base_model(
     submit: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -333,3 +365,34 @@ def test_the_batch_script_requeues_what_was_not_to_end(
     assert subprocess.run(["bash", "-c", text], check=False, capture_output=True).returncode == status
     asked = Path("asked").read_text() if Path("asked").exists() else ""
     assert ("requeue 7_3\n" in asked) == requeued
+
+
+def test_the_logs_folder_is_for_its_owner_alone(submit: Command, sbatch: None) -> None:
+    assert submit(*DIGITS, "mlp_base", *CPU) == 0
+    logs = Path("experiments/Digits/original/mlp_base/slurm_logs")
+    assert logs.stat().st_mode & 0o777 == 0o700
+    assert [path.suffix for path in logs.rglob("*.pkl")] == [".pkl"]
+
+
+@pytest.mark.parametrize("change", ["another's file", "another's folder", "a folder that others write into"])
+def test_a_job_loads_no_pickle_that_another_may_have_written(
+    tmp_path: Path, in_job: None, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if os.geteuid():
+        pytest.skip("only root can give a file away")
+    logs = tmp_path / "slurm_logs"
+    (logs / "7").mkdir(parents=True)
+    logs.chmod(0o755)
+    pickled = logs / "7" / "7_submitted.pkl"
+    pickled.write_bytes(b"cposix\nsystem\n(S'touch pwned'\ntR.")
+    if change == "another's file":
+        os.chown(pickled, 1234, -1)
+    elif change == "another's folder":
+        os.chown(logs / "7", 1234, -1)
+    else:
+        logs.chmod(0o777)
+    assert slurm_job.run(str(logs / "%j")) == 1
+    error = capsys.readouterr().err
+    assert "may be another user's" in error
+    assert error.count("\n") == 1
+    assert not list(Path().rglob("pwned"))

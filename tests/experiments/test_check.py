@@ -209,3 +209,10 @@ def test_code_without_decoder_is_refused_also_where_only_data_is_asked_for() -> 
     config = {**PARITY, "code": dict(k=2, r=1, encoder=LinearEncoder)}
     refused(config, "has no 'code.decoder'")
     refused({**PARITY, "code": dict(k=2, encoder=LinearEncoder, decoder=LinearDecoder)}, "has no 'code.r'")
+
+
+@pytest.mark.parametrize("size", [101, 1000, 10**30])
+def test_a_code_of_a_thousand_queries_is_refused_before_it_fills_the_memory(size: int) -> None:
+    for path in ("code.k", "code.r"):
+        with pytest.raises(ParityError, match=rf"'{path}' in .* is at most 100, not"):
+            Experiment("Digits", "mlp_k2_add", overrides={path: size}).check_config()

@@ -94,11 +94,11 @@ def test_a_run_is_its_config_seed_and_base_weights(runs: Path, tmp_path: Path) -
 def test_a_finished_run_is_left_alone(runs: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = experiment(runs)
     run_training(run, OPTIONS)
-    before = {path: path.stat().st_mtime_ns for path in run.save_dir.rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in run.save_dir.rglob("*") if path.is_file()}
     with caplog.at_level("INFO", logger="parity"):
         run_training(run, OPTIONS)
     assert "this run is finished" in caplog.text
-    assert {path: path.stat().st_mtime_ns for path in run.save_dir.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in run.save_dir.rglob("*") if path.is_file()} == before
 
 
 def test_an_extended_run_is_not_finished_before_its_test_pass(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,8 +140,11 @@ def test_resume_from_another_run_of_the_same_kind(runs: Path) -> None:
     weights = runs / "other.pt"
     torch.manual_seed(5)
     torch.save(Experiment("Digits", "mlp_base").get_model().state_dict(), weights)
+    from_copy = RunOptions(hardware=Hardware("cpu"), resume_from=copied)
     with pytest.raises(ParityError, match="trained for a base model of other weights"):
-        run_training(other, RunOptions(hardware=Hardware("cpu"), resume_from=copied), base_weights=weights)
+        run_training(experiment(runs, epochs=3, run_name="other"), from_copy, base_weights=weights)
+    with pytest.raises(ParityError, match=r"optimizer\.lr: 0\.001 -> 0\.5"):
+        run_training(other, from_copy, base_weights=weights)
     assert not other.save_dir.exists()
     with pytest.raises(ParityError, match="beyond trainer"):
         run_training(experiment(runs, epochs=2, run_name="short"), RunOptions(Hardware("cpu"), resume_from=copied))
@@ -297,6 +300,10 @@ def test_a_run_of_an_older_commit_is_resumed_and_evaluated(
     old["base_weights_sha256"] = json.loads(file.read_text())["base_weights_sha256"]
     old["config"]["trainer"]["max_epochs"] = 2
     file.write_text(json.dumps(old))
+    for path in run.save_dir.glob("checkpoints/*.ckpt"):  # they carried no identity then
+        content = torch.load(path, weights_only=True)
+        content.pop("run", None)
+        torch.save(content, path)
 
     with caplog.at_level("INFO", logger="parity"):
         run_training(run, OPTIONS)

@@ -300,3 +300,15 @@ def test_too_little_memory_to_read_a_file_is_not_damage(
     with pytest.raises(ParityError, match="not enough memory to read") as raised:
         read_file(path)
     assert not isinstance(raised.value, DamagedFileError)
+
+
+@pytest.mark.parametrize("counter", [torch.tensor(1.5), torch.tensor(2**63 + 1, dtype=torch.uint64)])
+def test_a_counter_that_would_be_cut_off_is_named(counter: Tensor) -> None:
+    network = nn.BatchNorm1d(2)
+    state = network.state_dict() | {"num_batches_tracked": counter}
+    with pytest.raises(
+        ParityError, match=r"'num_batches_tracked' is (float32|uint64), with numbers that are not int64"
+    ):
+        load_into(network, state, "file")
+    load_into(network, state | {"num_batches_tracked": torch.tensor(3, dtype=torch.int32)}, "file")
+    assert network.num_batches_tracked == 3

@@ -3,6 +3,7 @@
 They are real: small ones in memory, which only root can mount. Elsewhere these tests are skipped.
 """
 
+import json
 import os
 import re
 import resource
@@ -212,6 +213,24 @@ def test_a_disk_that_becomes_read_only(disk: Path, base_weights: Path, uninterru
     assert (run.save_dir / "run.lock").exists(), "it could not be removed, and is nobody's"
     train(run, base_weights)
     assert result(run) == uninterrupted
+
+
+def test_an_evaluation_on_a_read_only_disk_is_shown_and_written_elsewhere(
+    disk: Path,
+    tmp_path: Path,
+    base_weights: Path,
+    evaluate: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    train(experiment(disk / "runs", 1), base_weights)
+    mount("-o", "remount,ro", disk)
+    options = ("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--base_directory", str(disk / "runs"))
+    assert evaluate(*options, "--json", str(tmp_path / "all.json")) == 0
+    printed = capsys.readouterr().out
+    assert "the evaluation is not kept in the run's folder" in caplog.text
+    assert "overall accuracy A_o(f)" in printed
+    assert json.loads((tmp_path / "all.json").read_text())["code"]["k"] == 2
 
 
 @pytest.mark.parametrize("room", [0, 4096, 300_000])

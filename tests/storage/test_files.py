@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ from parity.storage.files import (
     write_output,
     write_text,
 )
+from parity.storage.schema import Field
+from tests.conftest import ROOT
 
 
 def temporary(path: Path) -> Path:
@@ -130,3 +134,69 @@ def test_results_go_into_a_pipe_and_through_a_link(tmp_path: Path) -> None:
     assert json.loads(target.read_text()) == {"accuracy": 2}
     with pytest.raises(ParityError, match="is a folder"):
         check_output(tmp_path)
+
+
+SCHEMA = {"seed": Field((int, type(None)), 0, 9), "names": Field((dict,), needed=False, values=Field((str,)))}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[" * 200_000, "is damaged"),
+        ('{"a": ' * 200_000, "is damaged"),
+        ("9" * 5000, "is damaged"),
+        ("[1]", "holds no JSON object"),
+        ("", "is damaged"),
+        ("\0", "is damaged"),
+        ("{}", "it holds no 'seed'"),
+        ('{"seed": true}', "'seed' should be a whole number or null from 0 to 9, and is True"),
+        ('{"seed": 10}', "'seed' should be"),
+        ('{"seed": 1e400}', "'seed' should be"),
+        ('{"seed": 1, "names": {"a": 1}}', "'names' should be an object of a text, and is"),
+        ('{"seed": 1, "names": []}', "'names' should be"),
+    ],
+)
+def test_a_forged_file_is_refused_in_one_sentence(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(content)
+    with pytest.raises(ParityError, match=words) as error:
+        read_json(path, "a run", SCHEMA)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+def test_what_is_not_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("nothing")
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe\x80")
+    for name, why in (("pipe", "is not a file"), ("folder", "is not a file"), ("link", "is not a file"),
+                      ("bytes", "not text")):  # fmt: skip
+        with pytest.raises(ParityError, match=why):
+            read_json(tmp_path / name, "a run")
+    with pytest.raises(ParityError, match="is not a run: there is no none in it"):
+        read_json(tmp_path / "none", "a run")
+    with pytest.raises(ParityError):
+        read_json(tmp_path / ("n" * 300), "a run")
+
+
+def test_a_device_stays_one() -> None:
+    before = Path("/dev/null").stat().st_mode
+    write_output(check_output(Path("/dev/null")), {"accuracy": 1})
+    assert Path("/dev/null").stat().st_mode == before
+
+
+def test_what_is_printed_stays_beside_a_result_in_standard_output(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from parity.storage.files import check_output, write_output
+print("before", flush=True)
+write_output(check_output(Path(sys.argv[1])), {"a": 1})
+print("after")
+"""
+    for name in ("/dev/stdout", "/dev/fd/1"):
+        with (tmp_path / "file").open("w") as file:
+            subprocess.run([sys.executable, "-c", code, name], stdout=file, check=True, cwd=ROOT)
+        assert "".join((tmp_path / "file").read_text().split()) == 'before{"a":1}after'
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,6 +1,5 @@
 """The tables of a report in the forms that papers and other programs read: LaTeX, CSV, JSON, Parquet."""
 
-import csv
 import io
 import json
 import math
@@ -8,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from parity.errors import ParityError, did_you_mean
-from parity.evaluation.report.tables import Cell, accuracy_table, flat_rows
+from parity.evaluation.report.tables import Cell, accuracy_table, csv_text, flat_rows
 
 _LATEX = str.maketrans(
     {
@@ -46,10 +45,7 @@ def _escaped(text: str) -> str:
 
 
 def _csv(comparison: Mapping[str, Any]) -> bytes:
-    head, rows = flat_rows(comparison)
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([head, *rows])
-    return file.getvalue().encode()
+    return csv_text(*flat_rows(comparison)).encode()
 
 
 def _parquet(comparison: Mapping[str, Any]) -> bytes:

@@ -1,9 +1,7 @@
 """The report of a comparison of codes: numbers, text, and one page that needs nothing from elsewhere."""
 
 import base64
-import csv
 import html
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -24,6 +22,7 @@ from parity.evaluation.report.tables import (
     accuracy_table,
     against_table,
     code_in_words,
+    csv_text,
     flat_rows,
     form,
     timing_table,
@@ -70,8 +69,8 @@ def write_report(comparison: Mapping[str, Any], folder: str | Path, formats: Seq
         sections = [_section(comparison, index) for index in range(len(comparison["codes"]))]
     pictures = [*general, *(picture for section in sections for picture in section.pictures)]
     texts = {
-        "results.csv": _csv(*flat_rows(comparison)),
-        "timing.csv": _csv(TIMES, [_times(line) for line in comparison["timing"]]),
+        "results.csv": csv_text(*flat_rows(comparison)),
+        "timing.csv": csv_text(TIMES, [_times(line) for line in comparison["timing"]]),
         "report.md": _markdown(comparison, general, sections),
         "report.html": _page(comparison, general, sections),
     }
@@ -93,12 +92,6 @@ def _section(comparison: Mapping[str, Any], index: int) -> Section:
     code = comparison["codes"][index]
     size = f"k = {code['k']}, r = {code['r']}"
     return Section(str(code["name"]), code["kind"], size, code["about"], figures.pictures_of_code(comparison, index))
-
-
-def _csv(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([head, *rows])
-    return file.getvalue()
 
 
 def _times(line: Mapping[str, Any]) -> list[str]:

@@ -1,5 +1,7 @@
 """The tables of a report, as cells that a page and a text show alike."""
 
+import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -121,6 +123,21 @@ def timing_table(comparison: Numbers) -> Table:
         ("code", "(k, r)", "G", "encode", "decode", "both", "forward pass"),
         rows,
     )
+
+
+def csv_text(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a CSV file's text, in which no spreadsheet takes a name for a formula: such a one has a ' before it."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([head, *(map(_plain_cell, row) for row in rows)])
+    return file.getvalue()
+
+
+def _plain_cell(text: str) -> str:
+    try:
+        float(text or "0")
+    except ValueError:
+        return f"'{text}" if text[0] in "=+-@\t\r" else text
+    return text
 
 
 def flat_rows(comparison: Numbers) -> tuple[list[str], list[list[str]]]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -11,7 +12,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from parity.errors import ParityError
-from parity.storage.files import write_text
+from parity.storage.files import read_text, write_text
 
 TENSORBOARD = "tensorboard"
 """In a run's folder: the folder of its event files."""
@@ -79,12 +80,12 @@ def read_table(path: Path) -> list[dict[str, str]]:
     Raises:
         ParityError: it is not such a table.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return []
+    text = read_text(path)
     try:
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        rows = list(reader)
         if "epoch" not in (reader.fieldnames or ["epoch"]):
             raise KeyError("epoch")
         for row in rows:

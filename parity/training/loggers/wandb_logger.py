@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from parity.errors import in_one_line
-from parity.storage.files import write_text
+from parity.storage.files import read_text, write_text
 from parity.versions import code_version
 from parity.wandb_server import is_offline
 
@@ -209,4 +209,4 @@ class WandbLogger(Logger):
 
 def _stored_id(folder: Path) -> str | None:
     path = folder / WANDB_ID_FILE
-    return path.read_text().strip() or None if path.exists() else None
+    return read_text(path).strip() or None if path.exists() else None

@@ -5,7 +5,8 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from torch import Tensor, nn
 from parity.coded_model import CodedModel
 from parity.errors import DamagedFileError, ParityError, did_you_mean
 from parity.models.weights import read_file, seal
-from parity.storage.files import written_whole
+from parity.storage.fences import check_held, is_lost
+from parity.storage.files import rename, written_whole
 from parity.training.loop import ranks
 from parity.training.loop.bursts import validation_loaders
 from parity.training.loop.lit_module import BurstModule
@@ -32,7 +34,10 @@ log = logging.getLogger(__name__)
 CHECKPOINTS = "checkpoints"
 """In a run's folder: that of its checkpoints."""
 
-_NOTHING, _SAVE, _STOP = range(3)
+RUN = "run"
+"""In a checkpoint: the identity of the run that saved it, as plain settings."""
+
+_NOTHING, _SAVE, _STOP, _LOST = range(4)
 
 _STEPS = "epoch_loop.manual_optimization.optim_step_progress"
 """Lightning's name for the state of its counter of optimiser steps."""
@@ -53,10 +58,19 @@ class Checkpoints(Checkpoint):
         every: keep ``epoch_<N>.ckpt`` every N epochs; None keeps none.
         stop: hears the signals that end a run.
         minutes: save within an epoch too, when the last checkpoint is this old; None never does.
+        run: the identity of the run, which each checkpoint carries.
     """
 
-    def __init__(self, folder: Path | None, every: int | None, stop: StopSignals, minutes: float | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        every: int | None,
+        stop: StopSignals,
+        minutes: float | None = None,
+        run: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
+        self.run = run
         self.folder, self.every = folder, every
         self.stop, self.minutes = stop, minutes
         self.best_value: float | None = None
@@ -119,10 +133,14 @@ class Checkpoints(Checkpoint):
             wish = _SAVE
         if self.stop.received is not None:
             wish = _STOP
+        if is_lost(self.folder):
+            wish = _LOST
         wish = ranks.highest(wish)
         if wish == _NOTHING:
             return
         assert isinstance(pl_module, BurstModule)
+        if wish == _LOST:
+            ranks.on_first(self._check_held)
         if self._saves(trainer) and pl_module.step_losses:
             pl_module.check_losses()
             self._save_unfinished(trainer, pl_module, within_epoch=True)
@@ -130,6 +148,10 @@ class Checkpoints(Checkpoint):
                 log.info("saved after step %d of epoch %d", len(pl_module.step_losses), trainer.current_epoch + 1)
         if wish == _STOP:
             self.stop.end()
+
+    def _check_held(self) -> None:
+        if self.folder is not None:
+            check_held(self.folder)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, BurstModule)
@@ -170,20 +192,25 @@ class Checkpoints(Checkpoint):
         self._saved_at = time.monotonic()
 
     def _write(self, trainer: pl.Trainer, last: Path, names: list[str]) -> None:
-        with written_whole(last) as whole:
-            try:
+        is_saved = False
+        try:
+            with written_whole(last) as whole:
                 trainer.save_checkpoint(whole)
-            except BaseException:
+                is_saved = True
+                for name in names:
+                    _also_as(whole, last.with_name(name))
+                if last.exists():
+                    _also_as(last, last.with_name("previous.ckpt"))
+        except BaseException:
+            if not is_saved:
                 trainer.strategy.barrier()  # where the other ranks are
-                raise
-            for name in names:
-                _also_as(whole, last.with_name(name))
-            if last.exists():
-                _also_as(last, last.with_name("previous.ckpt"))
+            raise
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        if self.run is not None:
+            checkpoint[RUN] = dict(self.run)
         # To Lightning, a run that is resumed within an epoch begins that epoch; bursts already trained on come empty.
         if self._epoch_is_open:
             steps = checkpoint["loops"]["fit_loop"][_STEPS]
@@ -291,13 +318,49 @@ def newest_whole(
             continue
         for bad, why in damaged:
             aside = _free_name(bad)
-            bad.rename(aside)
+            rename(bad, aside.name)
             log.warning("%s It was set aside as %s; resuming from %s.", why, aside.name, path.name)
         return path, content
     if damaged:
         names = ", ".join(path.name for path, _ in damaged)
         raise ParityError(f"every checkpoint in {folder} is damaged ({names}): nothing was deleted. {remedy}")
     return None
+
+
+def restore_best(folder: Path, newest: dict[str, Any], check: Callable[[Path], dict[str, Any]]) -> None:
+    """Make sure that ``best.ckpt`` is that of the best epoch so far; else take another checkpoint of that epoch for it.
+
+    Where there is none any more, the best one of the epochs to come will be the best; a warning names what is lost.
+
+    Args:
+        folder: of checkpoints.
+        newest: the content of the one that is resumed from.
+        check: reads one.
+    """
+    best, epoch = folder / "best.ckpt", newest["callbacks"][Checkpoints.__name__]["best_epoch"]
+    if epoch is None:
+        return
+    why = f"{best} is missing."
+    if os.path.lexists(best):
+        try:
+            check(best)
+        except ParityError as error:
+            aside = _free_name(best)
+            rename(best, aside.name)
+            why = f"{error} It was set aside as {aside.name}."
+        else:
+            return
+    for path in folder.glob("*.ckpt"):
+        with suppress(ParityError):
+            content = check(path)
+            if content["epoch"] + 1 == epoch and not steps_within_epoch(content):
+                _also_as(path, best)
+                log.warning("%s %s is of the same epoch, %d, and is the best checkpoint now.", why, path.name, epoch)
+                return
+    log.warning(
+        "%s No other checkpoint is of its epoch, %d: the best of the epochs to come will be the best one. Where none "
+        "is to come, copy another one as best.ckpt, and give the same command again.", why, epoch,
+    )  # fmt: skip
 
 
 def _modified(path: Path) -> float:
@@ -341,6 +404,8 @@ def check_checkpoint(path: Path, module: BurstModule | None = None) -> dict[str,
         raise DamagedFileError(f"{what}: what training is resumed from is missing.")
     if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in checkpoint["state_dict"].items()):
         raise DamagedFileError(f"{what}: its 'state_dict' holds more than tensors by name.")
+    if not isinstance(checkpoint.get(RUN, {}), dict):
+        raise DamagedFileError(f"{what}: its '{RUN}' is not a run's identity.")
     if module is not None:
         expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
         found = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}

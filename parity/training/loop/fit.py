@@ -39,6 +39,7 @@ def fit(
     save_every_minutes: float | None = None,
     resume_from: Path | None = None,
     stop: StopSignals | None = None,
+    run: Mapping[str, Any] | None = None,
 ) -> Checkpoints:
     """Train until ``trainer_args["max_epochs"]``; every epoch leaves a checkpoint in ``folder / "checkpoints"``.
 
@@ -57,6 +58,7 @@ def fit(
         save_every_minutes: also save within an epoch, this many minutes after the last time.
         resume_from: a checkpoint of such a run, to resume exactly where it was saved.
         stop: hears signals; by default nothing does.
+        run: the run's identity, as plain settings, which each checkpoint carries.
 
     Returns:
         The checkpoints' keeper, which knows the best epoch.
@@ -72,7 +74,7 @@ def fit(
             trainer_args = {**trainer_args, "max_epochs": checkpoint["epoch"] + 1}
     stop = stop or StopSignals()
     checkpoints_path = checkpoints_path or (folder / CHECKPOINTS if folder is not None else None)
-    checkpoints = Checkpoints(checkpoints_path, checkpoint_every, stop, save_every_minutes)
+    checkpoints = Checkpoints(checkpoints_path, checkpoint_every, stop, save_every_minutes, run)
     trainer = make_trainer(
         hardware,
         plugins=[DirectCheckpointIO()],

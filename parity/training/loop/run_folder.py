@@ -1,9 +1,9 @@
 """The folder of a run: what lies where, who writes there, which run it is and what it is resumed from."""
 
-import shutil
+import json
 from collections.abc import Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -13,16 +13,27 @@ from pytorch_lightning.loggers import Logger
 from parity.errors import ParityError, did_you_mean
 from parity.plain import VERSION, changes, completed, to_plain, upgraded
 from parity.settings import user_path
-from parity.storage.files import DISK_IS_FULL, check_writable, disk_errors, read_json, remove_temporaries, write_json
+from parity.storage.files import (
+    DISK_IS_FULL,
+    check_writable,
+    disk_errors,
+    read_json,
+    remove,
+    remove_temporaries,
+    write_json,
+)
 from parity.storage.locks import RunLock
+from parity.storage.schema import Field
 from parity.training.loggers.epoch_table import TENSORBOARD, EpochTable, tensorboard_logger
 from parity.training.loggers.wandb_logger import WANDB_ID_FILE
 from parity.training.loop import ranks
 from parity.training.loop.checkpoints import (
     CHECKPOINTS,
+    RUN,
     check_base_model,
     check_checkpoint,
     newest_whole,
+    restore_best,
     steps_within_epoch,
     stopped_early,
 )
@@ -34,6 +45,12 @@ TRAINING_FILE = "training.json"
 MADE_WITH = "made_with"
 METRICS_FILE = "metrics.csv"
 TEST_FILE = "test_metrics.json"
+
+_IDENTITY = {"version": Field((int,), 1, VERSION, needed=False)}
+_TESTED = {
+    "epoch": Field((int,), 0, needed=False),
+    "metrics": Field((dict,), values=Field((int, float))),
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +73,22 @@ class Identity:
 
     def plain(self) -> dict[str, Any]:
         """Return the content of the file that keeps it."""
-        return {"version": VERSION, **to_plain(self.settings)}
+        plain: dict[str, Any] = json.loads(json.dumps({"version": VERSION, **to_plain(self.settings)}))
+        return plain  # a checkpoint carries it, and numpy's numbers could not be loaded without code
+
+    def without(self, path: str) -> "Identity":
+        """Return this identity with a setting that is not known yet, and not compared."""
+        return replace(self, not_compared=self.not_compared | {path})
+
+    def check_checkpoint(self, path: Path, checkpoint: dict[str, Any]) -> None:
+        """Make sure that a checkpoint was saved by this run; one that does not carry its run's identity may be.
+
+        Raises:
+            ParityError: it was saved by a run with other settings.
+        """
+        own = self.without(self.epochs) if self.extends else self  # of a longer run it may be, if it is not too far
+        if (stored := checkpoint.get(RUN)) is not None and (found := own.differences(stored)):
+            raise ParityError(f"{path} was saved by a run with other settings: {'; '.join(found)}.")
 
     def differences(self, stored: dict[str, Any]) -> list[str]:
         """Return what keeps a run of stored settings from being resumed, a line each: 'code.k: 2 -> 3'."""
@@ -81,13 +113,14 @@ class Start(NamedTuple):
     """The policy that has ended it."""
 
     @classmethod
-    def at(cls, path: Path, checkpoint: dict[str, Any], module: BurstModule) -> Self:
+    def at(cls, path: Path, checkpoint: dict[str, Any], module: BurstModule, identity: Identity) -> Self:
         """Return the start from a checkpoint, read from a path, of this module.
 
         Raises:
-            ParityError: it was trained for another base model.
+            ParityError: it was saved by a run with other settings, or trained for another base model.
         """
         check_base_model(checkpoint["state_dict"], module.model, path)
+        identity.check_checkpoint(path, checkpoint)
         return cls(path, checkpoint["epoch"] + 1, steps_within_epoch(checkpoint), stopped_early(checkpoint))
 
     def is_end(self, max_epochs: int) -> bool:
@@ -141,7 +174,7 @@ class RunFolder:
         Raises:
             ParityError: they cannot.
         """
-        for folder in self._locked:
+        for folder in {*self._locked, *filter(None, [self.checkpoints])}:
             check_writable(folder)
 
     @contextmanager
@@ -162,10 +195,11 @@ class RunFolder:
 
     def _lock(self, stack: ExitStack, wait: bool) -> None:
         for folder in self._locked:
-            stack.enter_context(RunLock(folder, wait))
-            remove_temporaries(folder)
-        if self.checkpoints is not None:
-            remove_temporaries(self.checkpoints)
+            own = self.checkpoints is not None and folder == self._locked[0]
+            lock = RunLock(folder, wait, also=[self.checkpoints] if own and self.checkpoints else [])
+            stack.enter_context(lock)
+            for written in lock.fence.folders:
+                remove_temporaries(written)
 
     def has_identity(self) -> bool:
         """Whether a run was begun there."""
@@ -181,7 +215,7 @@ class RunFolder:
             return None
         if self.identity_file.name == CONFIG_FILE and not self.has_identity():
             return None  # checkpoints that were copied without it
-        stored = read_json(self.identity_file, "a folder of train_model's checkpoints")
+        stored = read_json(self.identity_file, "a folder of train_model's checkpoints", _IDENTITY)
         return stored if "version" in stored else upgraded(stored)
 
     def check(self, identity: Identity) -> None:
@@ -209,8 +243,13 @@ class RunFolder:
         if self.checkpoints is None:
             return Start()
         self.check(identity)
-        found = newest_whole(self.checkpoints, partial(check_checkpoint, module=module), self.remedy)
-        return Start() if found is None else Start.at(*found, module)
+        check = partial(check_checkpoint, module=module)
+        found = newest_whole(self.checkpoints, check, self.remedy)
+        if found is None:
+            return Start()
+        start = Start.at(*found, module, identity)
+        restore_best(self.checkpoints, found[1], check)
+        return start
 
     def begin(self, identity: Identity, restart: bool) -> None:
         """Write down which run this is.
@@ -224,22 +263,19 @@ class RunFolder:
         if self.identity_file is not None:
             write_json(self.identity_file, identity.plain() | {MADE_WITH: code_version()})
         if self.test_file is not None:
-            self.test_file.unlink(missing_ok=True)  # it is of a shorter run
+            remove(self.test_file)  # it is of a shorter run
 
     def _clear(self) -> None:
         """Remove what an earlier run left, and nothing else."""
-        left: list[Path | None] = [self.identity_file, self.test_file]
+        left: list[Path | None] = []
         if self.checkpoints is not None:
             left += self.checkpoints.glob("*.ckpt*")  # those that were set aside too
         if self.logs is not None:
             left += [self.logs / name for name in (METRICS_FILE, TENSORBOARD)]
         if self.test_file is not None:
             left.append(self.test_file.with_name(WANDB_ID_FILE))  # W&B's own files of it may not be uploaded yet
-        for path in filter(None, left):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+        for path in filter(None, [*left, self.test_file, self.identity_file]):  # it is a run of its own until the end
+            remove(path)
 
     def loggers(self, epochs: int, csv: bool = True, tensorboard: bool = True) -> list[Logger]:
         """Return what writes the logs, of a training that starts after so many epochs.
@@ -271,6 +307,11 @@ class RunFolder:
         known, folder = self.available_checkpoints(), self.checkpoints
         if folder is None or not known:
             raise ParityError(f"{self.logs or folder} has no checkpoints: {advice}")
+        if name not in known and name == "best":
+            raise ParityError(
+                f"{self.logs or folder} has no checkpoint 'best', although it has others: it was removed, or set aside "
+                f"because it was damaged. Name another one ({', '.join(known)}), or copy it as best.ckpt."
+            )
         if name not in known:
             raise ParityError(f"{self.logs or folder} has no checkpoint '{name}': {did_you_mean(name, known)}")
         return folder / f"{name}.ckpt"
@@ -291,6 +332,5 @@ class RunFolder:
             ParityError: the run is not finished.
         """
         assert self.test_file is not None, "a run that is tested has a folder"
-        if not isinstance(metrics := read_json(self.test_file, "a finished run").get("metrics"), dict):
-            raise ParityError(f"{self.test_file} is damaged: it holds no metrics.")
+        metrics: dict[str, float] = read_json(self.test_file, "a finished run", _TESTED)["metrics"]
         return metrics

@@ -25,6 +25,7 @@ from parity.evaluation.report.figures import families
 from parity.evaluation.report.files import TABLES, latex
 from parity.evaluation.report.frame import frame_of
 from parity.evaluation.report.report import write_report
+from parity.evaluation.report.tables import csv_text
 
 MARKUP = "<script>alert(1)</script>|x$y$"
 UNAVAILABLE = [0, 0.01, 0.05, 0.1, 0.2]
@@ -279,6 +280,11 @@ def test_names_that_hold_markup_are_shown_as_they_are(tmp_path: Path) -> None:
     assert "".join(rendered.words).count(MARKUP) >= 7
     rows = [row.count("<td") for row in shown.split("<tr>") if "<td" in row]
     assert len(set(rows)) == 2, "a name has split a row of one of the two tables"
+
+
+def test_no_name_is_a_formula_to_a_spreadsheet() -> None:
+    rows = [["=1+1", "-1.5"], ["@SUM(A1)", "+2"], ["-x", ""], ["mlp", "nan"]]
+    assert csv_text(["name", "value"], rows) == "name,value\n'=1+1,-1.5\n'@SUM(A1),+2\n'-x,\nmlp,nan\n"
 
 
 def test_what_a_code_lacks_is_an_en_dash(written: list[Path]) -> None:
