@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from parity.data.checks import check_finite, check_network_inputs, check_targets
+from parity.data.checks import check_network_inputs, check_targets
 from parity.data.containers import Names, Queries, Read, read_queries, seeded
 from parity.data.datamodule import Augmentation, GroupArguments, GroupDataModule
 from parity.data.loaders import GroupLoader, Scaling, TensorLoader, WorkerLoader
 from parity.errors import ParityError, cause
-from parity.tasks import Classification, Task
+from parity.tasks import Classification, Task, task_of
+from parity.tasks.checks import check_finite
+from parity.tasks.inference import NAMED
 
 _MOST_VALIDATION = 5000
 
@@ -66,6 +68,7 @@ class QueriesDataModule(GroupDataModule):
         self.augmentation, self.num_workers, self._reading = augmentation, num_workers, reading
         self._query_shape = tuple(network_input(first.first(), scaling, self.where(next(iter(splits)))).shape[1:])
         self.splits = {split: self._checked(queries, f"the {split} data") for split, queries in splits.items()}
+        self._task = task.fitted(self.targets(next(iter(splits))))
 
     @property
     def dataset(self) -> str:
@@ -201,7 +204,8 @@ def groups_of(
         val_data, test_data: likewise; without validation data a tenth of the training data is held out.
         network: predicts the targets of data that has none, (B, *Q) -> (B, *P).
         queries, targets: names of entries of dicts, or of columns.
-        task: what predictions are measured by; by default a classification of as many classes as there are.
+        task: what predictions are measured by; by default what targets and predictions are of, see ``task_of``, or
+            without ``network`` a classification of as many classes as there are.
         scaling: of stored queries, e.g. ``Scaling(255, mean, std)`` for pixels.
         augmentation: of training queries in storage type, (B, *Q) -> (B, *Q).
         size: side in pixels that images of a folder are resized to.
@@ -229,7 +233,7 @@ def groups_of(
     if network is not None:
         first = next(iter(splits.values()))
         predicted = network(network_input(first.first(2), scaling, "the first queries"))
-        task = task or _classification_of(first.targets, predicted)
+        task = task or task_of(predicted, first.targets)
         splits = {split: labelled(value, network, scaling, task) for split, value in splits.items()}
     return QueriesDataModule(
         k, splits, task or _classification(splits), scaling, augmentation, reading=reading, name=name, **options
@@ -280,24 +284,14 @@ def network_input(stored: Tensor, scaling: Scaling | None, where: str) -> Tensor
     return check_network_inputs(scaled, tuple(scaled.shape[1:]), where).float()
 
 
-def _classification_of(targets: Tensor | None, predictions: Tensor) -> Task:
-    """Return the classification that integer targets, or none, and predictions (B, C) are of."""
-    if predictions.ndim != 2 or (targets is not None and targets.is_floating_point() and targets.ndim > 1):
-        raise ParityError(
-            f"predictions of shape {tuple(predictions.shape[1:])} and these targets are not of a classification: give "
-            "what they are measured by, task=parity.tasks.Localisation() for boxes."
-        )
-    return Classification(predictions.shape[1])
-
-
 def _classification(splits: Mapping[str, Queries]) -> Task:
     """Return the classification that the first split's targets are of."""
     queries = next(iter(splits.values()))
     targets = queries.targets
     if targets is None or targets.is_floating_point():
         raise ParityError(
-            "the targets are not classes: give what predictions are measured by, task=parity.tasks.Localisation() for "
-            "boxes, or hand over classes as integers."
+            f"the targets are not classes: give what predictions are measured by, {NAMED}, or hand over classes as "
+            "integers."
         )
     return Classification(len(queries.class_names) if queries.class_names else int(targets.max()) + 1)
 

@@ -218,13 +218,13 @@ def _panel(model: CodedModel, groups: GroupLoader, task: Task, classes: Sequence
             {
                 "queries": [_image(query, low, high) for query in queries[group]],
                 "parity_queries": [_image(query, query.amin(), query.amax()) for query in coded[group]],
-                "targets": _words(targets[group], classes),
+                "targets": task.in_words(targets[group], classes),
                 "parity": [
-                    _words(outputs[None], classes)[0] if outputs.shape == task.prediction_shape else "–"
+                    task.in_words(outputs[None], classes)[0] if outputs.shape == task.prediction_shape else "–"
                     for outputs in parity_outputs[group]
                 ],
                 **{
-                    name: ["–"] * model.k if outputs is None else _words(outputs[group], classes)
+                    name: ["–"] * model.k if outputs is None else task.in_words(outputs[group], classes)
                     for name, outputs in predicted.items()
                 },
                 "wrong": [False] * model.k if right is None else (~right[group]).tolist(),
@@ -236,14 +236,6 @@ def _panel(model: CodedModel, groups: GroupLoader, task: Task, classes: Sequence
 def _image(query: Tensor, low: Tensor, high: Tensor) -> Any:
     scaled = ((query - low) / (high - low).clamp(min=1e-6) * 255).clamp(0, 255).byte().cpu()
     return scaled[0].numpy() if len(scaled) == 1 else scaled.permute(1, 2, 0).numpy()
-
-
-def _words(values: Tensor, classes: Sequence[str] | None) -> list[str]:
-    """Name classes (k,), the classes of logits (k, C), or boxes (k, 4)."""
-    if classes is None:
-        return [", ".join(f"{number:.2f}" for number in box) for box in values.tolist()]
-    numbers = values.argmax(-1) if values.is_floating_point() else values
-    return [classes[number] for number in numbers.tolist()]
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from parity.black_boxes import BlackBox
 from parity.coded_model import CodedModel
 from parity.data import GroupLoader
 
@@ -28,8 +29,13 @@ def costs(model: CodedModel, groups: GroupLoader) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def multiply_adds(network: nn.Module, query: Tensor) -> int:
-    """Count the multiply-adds of matrix products and convolutions of a forward pass of one query, (1, *Q)."""
+def multiply_adds(network: nn.Module, query: Tensor) -> float:
+    """Count the multiply-adds of matrix products and convolutions of a forward pass of one query, (1, *Q).
+
+    NaN for a program that they cannot be counted of.
+    """
+    if isinstance(network, BlackBox):
+        return network.multiply_adds
     was_training = network.training
     network.eval()  # batch normalisation would learn from the query
     with FlopCounterMode(display=False) as counter:
@@ -62,7 +68,7 @@ def parity_model_costs(model: CodedModel, query: Tensor) -> ParityModelCosts:
     group = query.expand(1, model.k, *query.shape[1:])
     return ParityModelCosts(
         max(multiply_adds(network, query) for network in networks) / base_adds,
-        max(map(_size, networks)) / _size(model.base_model),
+        max(map(_size, networks)) / max(1, _size(model.base_model)),
         multiply_adds(model.encoder, group) / model.r / base_adds,
     )
 

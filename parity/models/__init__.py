@@ -4,6 +4,7 @@ from parity.models.box_network import BoxNetwork
 from parity.models.initialisation import FromBaseModel, InOrder, LastBias, NormalLinear, XavierConvolution
 from parity.models.mlp import MLP
 from parity.models.per_cell import PerCell
+from parity.models.resized import Resized
 from parity.models.resnet import ResNet
 from parity.models.speech import VGG11, LeNet
 from parity.models.torchvision_model import torchvision_model
@@ -20,6 +21,7 @@ __all__ = [
     "NormalLinear",
     "PerCell",
     "ResNet",
+    "Resized",
     "XavierConvolution",
     "load_into",
     "read_weights",

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from parity.black_boxes import BlackBox
 from parity.coded_model import CodedModel
 from parity.coders import (
     ConcatenationEncoder,
@@ -21,19 +22,12 @@ from parity.coders import (
 )
 from parity.errors import ParityError, cause, did_you_mean
 from parity.grids import Grid
-from parity.models import PerCell
+from parity.models import PerCell, Resized
 from parity.protection.networks import copied_network, takes, with_head_for
 from parity.signatures import takes as can_be_called
-from parity.tasks import Classification, Task
-from parity.training import (
-    CrossEntropy,
-    KLDivergence,
-    LabelReconstructionLoss,
-    ParityTargetLoss,
-    ReconstructionLoss,
-    SquaredError,
-    parities_alone,
-)
+from parity.tasks import Task
+from parity.training import LabelReconstructionLoss, ParityTargetLoss, ReconstructionLoss, parities_alone
+from parity.training.objectives.of_tasks import distance_to_predictions, distance_to_targets
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +64,18 @@ class Protectable:
     k: int
     r: int
     factory: Factory | None = None
+
+    @property
+    def cannot_be_copied(self) -> str | None:
+        """Why parity models cannot start as copies of the network; None where they can."""
+        return f"{self.network.name} has no weights to start from" if isinstance(self.network, BlackBox) else None
+
+    @property
+    def resized(self) -> nn.Module | None:
+        """The network with dense predictions as large as for whole queries, whatever it is asked for."""
+        if self.cannot_be_copied or not 2 <= len(self.prediction_shape) <= 4:
+            return None
+        return Resized(self.network, self.prediction_shape)
 
     @property
     def query_shape(self) -> tuple[int, ...]:
@@ -131,10 +137,13 @@ def _cells(of: Protectable) -> Choice | str:
         cell = Grid(of.k, of.query_shape).cell_shape
     except ParityError as error:
         return str(error).rstrip(".")
-    refusal = takes(of.network, cell, of.prediction_shape)
+    refusal = of.cannot_be_copied or takes(of.network, cell, of.prediction_shape)
     if refusal is None:
         why = f"the network itself predicts cells of {cell}, and a copy of it starts from its weights"
         return _choice("cells", why, lambda: PerCell(of.query_shape, shape, lambda *_: copied_network(of.network)))
+    if (resized := of.resized) is not None and takes(resized, cell, of.prediction_shape) is None:
+        why = f"the network itself predicts cells of {cell}, in fewer pixels, which are resampled"
+        return _choice("cells", why, lambda: PerCell(of.query_shape, shape, lambda *_: copied_network(resized)))
     if of.factory is not None:
         made = PerCell(of.query_shape, shape, partial(_made, of.factory))
         if (refused := takes(made, of.query_shape, shape)) is None:
@@ -193,6 +202,9 @@ def _with_positions(name: str, of: Protectable) -> Choice | str:
 
 
 def _copied(name: str, of: Protectable) -> Choice:
+    if of.cannot_be_copied:
+        why = f"a network of the factory predicts the sum of predictions, for {of.cannot_be_copied}"
+        return _choice(name, why, lambda: _made(of.factory, of.query_shape, of.prediction_shape))
     why = "a copy of the network, started from its weights, predicts the sum of its predictions"
     return _choice(name, why, lambda: copied_network(of.network))
 
@@ -263,7 +275,6 @@ def loss_for(choice: Choice, task: Task, towards: str, temperature: float) -> nn
         isinstance(choice.decoder, type) and issubclass(choice.decoder, PositionalDecoder)
     )
     patterns: dict[str, Any] = dict(patterns=parities_alone) if positional else {}
-    classes = isinstance(task, Classification)
     if towards == "labels":
-        return LabelReconstructionLoss(CrossEntropy() if classes else SquaredError(), **patterns)
-    return ReconstructionLoss(KLDivergence(temperature) if classes else SquaredError(), **patterns)
+        return LabelReconstructionLoss(distance_to_targets(task), **patterns)
+    return ReconstructionLoss(distance_to_predictions(task, temperature), **patterns)

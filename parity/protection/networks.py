@@ -127,16 +127,15 @@ def first_predictions(network: nn.Module, queries: Tensor) -> Tensor:
         )
     if not returned.isfinite().all():
         raise ParityError("the network's predictions are NaN or infinite: scale the queries as it was trained with.")
-    _check_logits(returned)
     return returned
 
 
-def _check_logits(predictions: Tensor) -> None:
-    if predictions.shape[1:] == (1,):
-        raise ParityError(
-            "the network returns one number for each query: for two classes, hand over both logits by "
-            "output=lambda logit: torch.cat([torch.zeros_like(logit), logit], 1)."
-        )
+def check_logits(predictions: Tensor) -> None:
+    """Refuse predictions (B, *P) of a classification that are not logits.
+
+    Raises:
+        ParityError: they are probabilities.
+    """
     total = predictions.flatten(1).sum(1)
     if predictions.ndim == 2 and (predictions >= 0).all() and (total - 1).abs().max() < 1e-4:
         raise ParityError(

@@ -160,7 +160,7 @@ REFUSED = [
     (nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), "lazy parameters"),
     (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).double(), "parameters are float64"),
     (nn.Linear, "should be a torch.nn.Module"),
-    (lambda queries: queries, "should be a torch.nn.Module"),
+    (None, "should be a torch.nn.Module"),
 ]
 
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from parity.data import GroupBatch
-from parity.data.checks import check_counts, check_finite, check_targets
+from parity.data.checks import check_counts, check_targets
 from parity.errors import ParityError, in_one_line
 from parity.tasks import Task
+from parity.tasks.checks import check_finite
 
 
 @dataclass(frozen=True)
