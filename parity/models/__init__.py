@@ -6,6 +6,8 @@ from parity.models.mlp import MLP
 from parity.models.per_cell import PerCell
 from parity.models.resnet import ResNet
 from parity.models.speech import VGG11, LeNet
+from parity.models.split import split_after
+from parity.models.text import Embedding, TextTransformer
 from parity.models.torchvision_model import torchvision_model
 from parity.models.weights import load_into, read_weights
 
@@ -13,6 +15,7 @@ __all__ = [
     "MLP",
     "VGG11",
     "BoxNetwork",
+    "Embedding",
     "FromBaseModel",
     "InOrder",
     "LastBias",
@@ -20,8 +23,10 @@ __all__ = [
     "NormalLinear",
     "PerCell",
     "ResNet",
+    "TextTransformer",
     "XavierConvolution",
     "load_into",
     "read_weights",
+    "split_after",
     "torchvision_model",
 ]
