@@ -80,7 +80,8 @@ class TextTransformer(nn.Module):
             hidden = block(hidden, seen)
         weights = seen.to(hidden.dtype).unsqueeze(-1)
         pooled = (self.norm(hidden) * weights).sum(1) / weights.sum(1)
-        return self.head(pooled).reshape(queries.shape[0], *self.prediction_shape)
+        numbers = self.head(pooled)
+        return numbers if len(self.prediction_shape) == 1 else numbers.unflatten(1, self.prediction_shape)
 
 
 class _Block(nn.Module):

@@ -62,6 +62,8 @@ def test_sequences_of_ids_are_protected_by_shorter_ones() -> None:
     with torch.no_grad():
         assert model(queries, available).isfinite().all()
         assert torch.equal(model(queries, available)[0, 0], model.base_outputs(queries)[0, 0])
+    frame = result.evaluate(data, baselines=True).frame
+    assert set(frame["name"]) == {"tokens", "no redundancy", "replication x2"}  # the others compute with queries
 
 
 @pytest.mark.parametrize("code", ["auto", "keyed", "add"])
