@@ -33,6 +33,8 @@ from torch import Tensor, nn
 from torchaudio.functional import resample
 
 import parity
+from parity.data.languages import LanguagesDataModule
+from parity.models import TextTransformer
 from parity.settings import DATA_ROOT
 
 Data = Any
@@ -108,8 +110,17 @@ def curves() -> Case:
     return Case(network, (queries[:4000], numbers[:4000]), (queries[4000:], numbers[4000:]), 30)
 
 
+def text() -> Case:
+    """A small transformer that finds the language of a message by its characters, trained here."""
+    data = LanguagesDataModule()
+    ids, classes = data.load(train=True)
+    network = TextTransformer(data.QUERY_SHAPE, (data.NUM_CLASSES,), data.VOCABULARY, width=32, blocks=1)
+    trained(network, ids, classes, nn.functional.cross_entropy, epochs=6)
+    return Case(network, (ids, classes), data.load(train=False), 12)
+
+
 CASES: dict[str, Callable[[], Case]] = {
-    made.__name__: made for made in (crepe, orientation, mlp_classifier, gradient_boosting, unet, curves)
+    made.__name__: made for made in (crepe, orientation, mlp_classifier, gradient_boosting, unet, curves, text)
 }
 
 

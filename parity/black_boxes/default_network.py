@@ -59,7 +59,7 @@ def default_factory(box: BlackBox, queries: Tensor) -> Callable[[Shape, Shape], 
     cost = _multiply_adds if counted else _seconds_per_query
 
     def make(query_shape: Shape, prediction_shape: Shape) -> nn.Module:
-        share = most * math.prod(query_shape) / whole
+        share = most * min(1.0, math.prod(query_shape) / whole)  # stacked queries are larger
         for network in _candidates(tuple(query_shape), tuple(prediction_shape)):
             if cost(network, torch.zeros(len(queries), *query_shape)) <= share:
                 return network

@@ -83,7 +83,7 @@ class BlackBox(nn.Module):
         Raises:
             ParityError: it cannot take them, or its predictions depend on what came before.
         """
-        asked = np.ascontiguousarray(queries.detach().float().cpu().numpy())
+        asked = _array(queries)
         answers = self._answers or self._opened(asked[:_PROBES])
         unknown = answers.unknown(asked)
         if unknown <= _AT_ONCE:
@@ -99,7 +99,7 @@ class BlackBox(nn.Module):
 
     def seconds_per_query(self, queries: Tensor) -> float:
         """Return how long the program takes for each of these queries (B, *Q), asked together: the least of three."""
-        asked, times = np.ascontiguousarray(queries.float().cpu().numpy()), []
+        asked, times = _array(queries), []
         for _ in range(3):
             begun = time.perf_counter()
             self._ask(asked)
@@ -112,7 +112,7 @@ class BlackBox(nn.Module):
         Raises:
             ParityError: the predictions differ.
         """
-        self._asked_again(np.ascontiguousarray(queries[:_PROBES].detach().float().cpu().numpy()))
+        self._asked_again(_array(queries[:_PROBES]))
 
     def _asked_again(self, probes: np.ndarray) -> np.ndarray:
         """Return predictions (B, *P) for queries (B, *Q) that are the same however they are asked for."""
@@ -173,6 +173,12 @@ class BlackBox(nn.Module):
                 f"({len(queries)}, *P): choose or reshape it by output=lambda returned: ..."
             )
         return predictions.astype(np.float32)
+
+
+def _array(queries: Tensor) -> np.ndarray:
+    """Return queries as a program takes them: float32, or integers, which are ids of tokens."""
+    kept = queries.detach().cpu()
+    return np.ascontiguousarray((kept.float() if kept.is_floating_point() else kept).numpy())
 
 
 def _alike(first: np.ndarray, second: np.ndarray) -> bool:

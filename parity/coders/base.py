@@ -56,9 +56,11 @@ class Encoder(Coder):
         systematic: the first k queries that the base model is asked are the queries themselves.
         copies: how many workers the base model's queries go to each: those of worker j and of worker j + m / copies
             are the same.
+        takes_ids: queries may be ids of tokens, integers; codes that add queries up or resample them take none.
     """
 
     systematic: ClassVar[bool] = True
+    takes_ids: bool = False
     copies: int = 1
 
     def __init__(self, k: int, r: int, query_shape: Shape) -> None:
@@ -69,6 +71,11 @@ class Encoder(Coder):
     def parity_workers(self) -> int:
         """n - m, the workers that run a parity model: r of them in a systematic code, as here."""
         return self.r
+
+    @property
+    def parity_query_shape(self) -> tuple[int, ...]:
+        """Shape of a parity query: Q, unless a code makes others."""
+        return self.query_shape
 
     def forward(self, queries: Tensor) -> Tensor:
         """Encode: queries (G, k, *Q) -> parity queries (G, r, *Q), or coded queries (G, n, *Q) if not systematic."""
@@ -102,8 +109,11 @@ class Encoder(Coder):
                 f"expected groups of k = {self.k} queries of shape {self.query_shape}, i.e. a tensor "
                 f"(G, {', '.join(map(str, (self.k, *self.query_shape)))}), but got {tuple(queries.shape)}."
             )
-        if not queries.is_floating_point():
-            raise ParityError(f"queries must be floating-point numbers, but are {queries.dtype}: scale them first.")
+        if not (queries.is_floating_point() or self.takes_ids):
+            raise ParityError(
+                f"queries of {type(self).__name__} must be floating-point numbers, but are {queries.dtype}: scale them "
+                "first, or encode ids of tokens with TokenCellsEncoder."
+            )
 
 
 class Decoder(Coder):

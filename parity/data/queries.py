@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from parity.data.checks import check_network_inputs, check_targets
+from parity.data.checks import check_network_inputs, check_queries, check_targets
 from parity.data.containers import Names, Queries, Read, read_queries, seeded
 from parity.data.datamodule import Augmentation, GroupArguments, GroupDataModule
-from parity.data.loaders import GroupLoader, Scaling, TensorLoader, WorkerLoader
+from parity.data.loaders import GroupLoader, Ids, Scaling, TensorLoader, WorkerLoader, are_ids
 from parity.errors import ParityError, cause
 from parity.tasks import Classification, Task, task_of
 from parity.tasks.checks import check_finite
@@ -126,7 +126,7 @@ class QueriesDataModule(GroupDataModule):
 
     def loader(self, split: str) -> GroupLoader:
         queries, targets, device = self._queries(split), self.targets(split), self.target_device()
-        scaling = (self._scaling or Scaling(1.0)).to(device)
+        scaling = (self._scaling or (Ids() if are_ids(queries.first()) else Scaling(1.0))).to(device)
         augment = None if queries.is_random or split != "train" else self.augmentation
         if isinstance(queries.stored, Tensor):
             return TensorLoader(
@@ -146,13 +146,14 @@ class QueriesDataModule(GroupDataModule):
 
     def _checked(self, queries: Queries, where: str) -> Queries:
         """Return queries as they are held, with targets that the task can use."""
-        check_network_inputs(network_input(queries.first(), self._scaling, where), self._query_shape, where)
+        check_queries(network_input(queries.first(), self._scaling, where), self._query_shape, where)
         if queries.targets is None:
             raise ParityError(f"{where}: there are no targets: name them, targets='...', or hand over pairs.")
         stored = queries.stored
         if isinstance(stored, Tensor):
             check_finite(stored, "queries", where)
-            stored = (stored if stored.dtype == torch.uint8 else stored.float()).contiguous()
+            kept = stored.dtype == torch.uint8 or (self._scaling is None and are_ids(stored))
+            stored = (stored if kept else stored.float()).contiguous()
         return replace(queries, stored=stored, targets=check_targets(queries.targets, self._task, where))
 
 
@@ -268,7 +269,7 @@ def _between(queries: Queries, start: int, stop: int) -> Tensor:
 
 
 def network_input(stored: Tensor, scaling: Scaling | None, where: str) -> Tensor:
-    """Return stored queries (B, *Q) as networks see them.
+    """Return stored queries (B, *Q) as networks see them: floats, or ids of tokens where they are int32 or int64.
 
     Raises:
         ParityError: they are not of a type that networks take.
@@ -280,6 +281,8 @@ def network_input(stored: Tensor, scaling: Scaling | None, where: str) -> Tensor
         )
     if stored.dtype == torch.float64:
         stored = stored.float()
+    if scaling is None and are_ids(stored):
+        return check_queries(stored, tuple(stored.shape[1:]), where).long()
     scaled = stored if scaling is None else scaling(stored.clone())
     return check_network_inputs(scaled, tuple(scaled.shape[1:]), where).float()
 

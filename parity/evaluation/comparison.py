@@ -202,6 +202,8 @@ def _panel(model: CodedModel, groups: GroupLoader, task: Task, classes: Sequence
     shape = model.encoder.query_shape
     if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] * shape[2] > _MOST_PIXELS:
         return []
+    if model.encoder.parity_query_shape != shape:
+        return []
     batch = next(groups.batches())
     queries, targets = batch.queries[:_PANEL_GROUPS], batch.targets[:_PANEL_GROUPS]
     base_outputs, parity_outputs = model.outputs(queries)

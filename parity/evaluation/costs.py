@@ -66,8 +66,10 @@ def parity_model_costs(model: CodedModel, query: Tensor) -> ParityModelCosts:
     """
     base_adds, networks = multiply_adds(model.base_model, query), set(model.parity_models)
     group = query.expand(1, model.k, *query.shape[1:])
+    with torch.no_grad():
+        asked = model.encoder.dispatch(group)[1][:, 0]
     return ParityModelCosts(
-        max(multiply_adds(network, query) for network in networks) / base_adds,
+        max(multiply_adds(network, asked) for network in networks) / base_adds,
         max(map(_size, networks)) / max(1, _size(model.base_model)),
         multiply_adds(model.encoder, group) / model.r / base_adds,
     )

@@ -190,7 +190,8 @@ class Experiment:
         parity_shape = decoder.parity_shape(prediction_shape)
         base_model = (base or self).get_network()
         if "parity_models" in trained:
-            parity_models = [self._network(query_shape, parity_shape) for _ in range(encoder.parity_workers)]
+            asked = encoder.parity_query_shape
+            parity_models = [self._network(asked, parity_shape) for _ in range(encoder.parity_workers)]
             if (initialise := self.config.get("parity_init")) is not None:
                 for parity_model in parity_models:
                     initialise(parity_model)

@@ -94,13 +94,15 @@ def _parts(model: CodedModel, preprocessing: Preprocessing) -> tuple[dict[str, _
     outputs = (base_workers, *decoder.prediction_shape)
     parity_outputs = (model.n - base_workers, *decoder.parity_shape(decoder.prediction_shape))
     floats = torch.float32
+    kind = preprocessing(torch.zeros(1, *query, dtype=preprocessing.dtype)).dtype  # ids of tokens are integers
+    asked = encoder(torch.zeros(1, model.k, *query, dtype=kind))
     parts = {
         "preprocessing": _Part(
             trace(preprocessing, "the preprocessing", (query, preprocessing.dtype)),
             "the preprocessing", ("stored",), ("queries",),
         ),
         "encoder": _Part(
-            trace(encoder, type(encoder).__name__, ((model.k, *query), floats)),
+            trace(encoder, type(encoder).__name__, ((model.k, *query), kind)),
             type(encoder).__name__, ("queries",), ("coded_queries",),
         ),
         "decoder": _Part(
@@ -119,7 +121,8 @@ def _parts(model: CodedModel, preprocessing: Preprocessing) -> tuple[dict[str, _
         names.setdefault(network, f"parity_{number}")
     for network, name in names.items():
         what = f"the network '{name}' ({type(network).__name__})"
-        parts[name] = _Part(trace(network, what, (query, floats)), what, ("queries",), ("outputs",))
+        taken = (query, kind) if network is model.base_model else (tuple(asked.shape[2:]), asked.dtype)
+        parts[name] = _Part(trace(network, what, taken), what, ("queries",), ("outputs",))
     return parts, {
         "preprocessing": "preprocessing",
         "encoder": "encoder",
@@ -164,6 +167,7 @@ def _manifest(
             "tolerance": decoder.tolerance,
             "copies": encoder.copies,
             "systematic": encoder.systematic,
+            "takes_ids": encoder.takes_ids,
             "parity_workers": encoder.parity_workers,
         },
         "query_shape": list(encoder.query_shape),

@@ -7,6 +7,8 @@ from parity.models.per_cell import PerCell
 from parity.models.resized import Resized
 from parity.models.resnet import ResNet
 from parity.models.speech import VGG11, LeNet
+from parity.models.split import split_after
+from parity.models.text import Embedding, TextTransformer
 from parity.models.torchvision_model import torchvision_model
 from parity.models.weights import load_into, read_weights
 
@@ -14,6 +16,7 @@ __all__ = [
     "MLP",
     "VGG11",
     "BoxNetwork",
+    "Embedding",
     "FromBaseModel",
     "InOrder",
     "LastBias",
@@ -22,8 +25,10 @@ __all__ = [
     "PerCell",
     "ResNet",
     "Resized",
+    "TextTransformer",
     "XavierConvolution",
     "load_into",
     "read_weights",
+    "split_after",
     "torchvision_model",
 ]

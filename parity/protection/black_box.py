@@ -22,5 +22,6 @@ def asked(network: Any, output: Output, folder: Path | None) -> BlackBox:
     if callable(output):
         return BlackBox(opened(network), output, folder)
     program = opened(network, output)
-    by_us = output is not None and program.output is None  # an ONNX file's is chosen by onnxruntime
-    return BlackBox(program, partial(selected, output=output) if by_us else None, folder)
+    if output is None or program.output is not None:  # an ONNX file's is chosen by onnxruntime
+        return BlackBox(program, None, folder)
+    return BlackBox(program, partial(selected, output=output), folder)

@@ -44,6 +44,7 @@ def protect(
     output: Output = None,
     code: str | Mapping[str, Any] = "auto",
     factory: Factory | None = None,
+    encode_after: str | None = None,
     towards: str | None = None,
     queries: str | None = None,
     targets: str | None = None,
@@ -77,11 +78,13 @@ def protect(
         r: parity queries made of a group.
         checkpoints_path: where the training is kept; None keeps nothing, and the last weights are taken.
         output: which part of what the network returns is the prediction: a key or attribute, an index, a function.
-        code: 'auto' chooses; 'cells', 'grid', 'keyed', 'add' or 'concat'; or ``dict(encoder=..., decoder=...,
-            parity_model=..., loss=...)``, each called with shapes as in a config.
+        code: 'auto' chooses; 'cells', 'grid', 'keyed', 'add', 'concat', 'stack' or 'tokens'; or ``dict(encoder=...,
+            decoder=..., parity_model=..., loss=...)``, each called with shapes as in a config.
         factory: makes the same architecture, untrained, called with the shapes of a query and of a prediction; used
             where the network cannot take smaller queries. For a program it is by default one of at most its
             multiply-adds.
+        encode_after: the name of one of the network's modules: what it puts out is encoded, and not the queries; for
+            sums of embeddings of tokens, for example.
         towards: what is trained on: 'labels', the default where there are any, or 'network', its predictions.
         queries, targets: names of entries of dicts, or of columns of a table.
         task: what predictions are measured by; by default what targets leave no doubt of, ``parity.tasks.task_of``.
@@ -118,7 +121,7 @@ def protect(
         base.check(few)
         augmentation = None if augmentation == "auto" else augmentation
         factory = factory or default_factory(base, few)
-    of = Protectable(base, few[:2], first_predictions(base, few[:2]), k, r, factory)
+    of = Protectable(base, few[:2], first_predictions(base, few[:2]), k, r, factory, encode_after)
     if isinstance(data.task, Classification):
         check_logits(of.predictions)
     if towards is None:

@@ -256,6 +256,7 @@ def test_an_artefact_names_the_base_model_that_it_does_not_hold(
     result = parity.protect(estimator, (ROWS, CLASSES), factory=mlp, **QUIET)
     result.save(tmp_path / "mine")
     assert "does not hold the base model, HistGradientBoostingClassifier" in caplog.text
+    assert "which this artefact does not hold" in (tmp_path / "mine" / "model_card.md").read_text()
     with pytest.raises(ParityError, match=r"hand it over, parity\.load\(folder, base_model="):
         parity.load(tmp_path / "mine")
     coded = parity.load(tmp_path / "mine", base_model=estimator)
