@@ -249,20 +249,6 @@ def provenance() -> str:
     return markdown(("result", "origin", "command", "source", "seeds", "version"), lines)
 
 
-def tables_codes() -> str:
-    """Return what codes for tables lose, a line for each code and a column for each set and k."""
-    rows = store.rows("tables_codes")
-    columns = list(dict.fromkeys((row["data"], row["k"]) for row in rows))
-    lines = []
-    for code in dict.fromkeys(row["code"] for row in rows):
-        found = {(row["data"], row["k"]): row for row in rows if row["code"] == code}
-        costs = [row["multiply_adds"] for row in found.values()]
-        lost = [f"{found[column]['lost']:.1f} ± {found[column]['spread']:.1f}" for column in columns]
-        lines.append([code, *lost, f"{min(costs):.2f} – {max(costs):.2f}"])
-    head = ("points lost", *(f"{data}, k = {k}" for data, k in columns), "parity model's multiply-adds")
-    return markdown(head, lines)
-
-
 _RATIO = {"": "what", "beside": "beside", "theirs": "theirs", "ours": "ours", "ratio": "{ratio:.2f}", "reach": "reach"}
 _KLOST = {"data": "data", "points lost": "lost"}
 
@@ -279,7 +265,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "ablation": ablation,
     "lost": lost,
     "provenance": provenance,
-    "tables_codes": tables_codes,
     "encoding_costs": Plain("encoding_costs", {"data": "data", "k": "k", "of one query's pass": "{share:.2f}"}),
     "original_recipe": original_recipe,
     "real_data": Plain(

@@ -1,4 +1,4 @@
-"""Which code suits sequences of tokens? Codes around a small text transformer that tells languages apart.
+"""Which code suits sequences of tokens? Codes around a small text transformer that recognises languages.
 
     python benchmarks/tokens_codes.py [--seeds 0 1 2] [--steps 400]
 

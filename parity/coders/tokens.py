@@ -25,8 +25,8 @@ class Shortening(nn.Module):
 
     def __init__(self, length: int) -> None:
         super().__init__()
-        self.register_buffer("places", torch.arange(float(length)), persistent=False)
-        self.places: Tensor
+        self.register_buffer("indices", torch.arange(float(length)), persistent=False)
+        self.indices: Tensor
 
     def forward(self, ids: Tensor, real: Tensor, kept: int) -> Tensor:
         """Score: ids int (B, L), bool (B, L) where a token may be chosen, so many of each row -> floats (B, L)."""
@@ -37,14 +37,14 @@ class Head(Shortening):
     """Keeps the first tokens."""
 
     def forward(self, ids: Tensor, real: Tensor, kept: int) -> Tensor:
-        return -self.places.expand(ids.shape)
+        return -self.indices.expand(ids.shape)
 
 
 class Tail(Shortening):
     """Keeps the last tokens."""
 
     def forward(self, ids: Tensor, real: Tensor, kept: int) -> Tensor:
-        return self.places.expand(ids.shape)
+        return self.indices.expand(ids.shape)
 
 
 class Strided(Shortening):
@@ -74,10 +74,10 @@ class Important(Shortening):
         super().__init__(length)
         self.noise = noise
         self.of_ids = nn.Parameter(torch.zeros(vocabulary))
-        self.of_places = nn.Parameter(-torch.arange(length) / length)
+        self.of_indices = nn.Parameter(-torch.arange(length) / length)
 
     def forward(self, ids: Tensor, real: Tensor, kept: int) -> Tensor:
-        scores = self.of_ids[ids] + self.of_places
+        scores = self.of_ids[ids] + self.of_indices
         if self.training and torch.is_grad_enabled():
             exponential = torch.empty_like(scores).exponential_().clamp(min=1e-9)
             scores = scores - self.noise * exponential.log()
@@ -171,11 +171,11 @@ class TokenCellsEncoder(Encoder):
 
     def _chosen(self, ids: Tensor, real: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the indices that are kept, (B, l) in order, and the weights that gradients go through, if any."""
-        places = torch.arange(self.length, device=ids.device)
+        order = torch.arange(self.length, device=ids.device)
         always = real & (real.cumsum(-1) <= self.keep)
         free = real & ~always
         scores = self.shortening(ids, free, self.kept - self.keep)
-        ranked = torch.where(free, scores.detach(), torch.where(always, _FAR, -_FAR) - places)
+        ranked = torch.where(free, scores.detach(), torch.where(always, _FAR, -_FAR) - order)
         chosen = ranked.topk(self.kept).indices.sort().values
         if not (self.training and scores.requires_grad):
             return chosen, None

@@ -165,7 +165,7 @@ def _in_order(of: Protectable) -> tuple[str, ...]:
     """Return the codes to try, what loses least first: docs/codes.md has what was measured."""
     if of.ids is not None:
         return _OF_IDS
-    return ("stack", "keyed", "add") if len(of.query_shape) == 1 else ("cells", "grid", "keyed", "add")
+    return ("stack", "add") if len(of.query_shape) == 1 else ("cells", "grid", "keyed", "add")
 
 
 def _wrong_kind(code: str, dtype: Any) -> str:
@@ -192,7 +192,11 @@ def _embedded(code: str | Mapping[str, Any], of: Protectable, name: str) -> Choi
 
 
 def _cells(of: Protectable) -> Choice | str:
-    return _in_cells("cells", of, partial(LearnedGridEncoder, axes=of.axes) if of.axes else LearnedGridEncoder, of.axes)
+    return _in_cells("cells", of, _grid_encoder(of), of.axes)
+
+
+def _grid_encoder(of: Protectable) -> Callable[..., Encoder]:
+    return LearnedGridEncoder if of.axes is None else partial(LearnedGridEncoder, axes=of.axes)
 
 
 def _tokens(of: Protectable) -> Choice | str:
@@ -252,10 +256,11 @@ def _made(factory: Factory | None, query_shape: tuple[int, ...], prediction_shap
 
 def _grid(of: Protectable) -> Choice | str:
     try:
-        Grid(of.k, of.query_shape)
+        Grid(of.k, of.query_shape, of.axes)
     except ParityError as error:
         return str(error).rstrip(".")
-    return _with_positions("grid", of)
+    made = _with_positions("grid", of)
+    return made if isinstance(made, str) else replace(made, encoder=_grid_encoder(of))
 
 
 def _keyed(of: Protectable) -> Choice | str:

@@ -95,7 +95,7 @@ def test_first_tokens_can_be_kept_always() -> None:
 
 
 def test_what_is_worth_keeping_is_learned_through_the_parity_model() -> None:
-    """Of each sequence one token alone tells the class: the learned choice finds it, wherever it is."""
+    """Of each sequence one token alone decides on the class: the learned choice finds it, wherever it is."""
     torch.manual_seed(0)
     encoder = TokenCellsEncoder(2, 1, (12,), partial(Important, vocabulary=VOCABULARY))
     network = nn.Sequential(Embedding(VOCABULARY, 8), _Mean(), nn.Linear(8, 2))
