@@ -267,7 +267,7 @@ def measure(name: str, ks: list[int], epochs: int | None) -> None:
             "epochs": epochs or case.epochs, "lines": lines_of(made), "in_words": str(found),
         })  # fmt: skip
         print(f"{name}, k = {k}, {result.code}: {found} ({minutes:.1f} min)", flush=True)
-    store.write(f"third_party/{name}", f"parity.protect: {rows[0]['what']}", rows, seeds=[0])
+        store.write(f"third_party/{name}", f"parity.protect: {rows[0]['what']}", rows, seeds=[0])
 
 
 def main() -> None:

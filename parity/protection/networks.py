@@ -111,7 +111,9 @@ def first_predictions(network: nn.Module, queries: Tensor) -> Tensor:
     except ParityError:
         raise
     except Exception as error:  # of a user's own network
-        remedy = "images as float32 (C, H, W)" if queries.is_floating_point() else "queries.float() if they are not ids"
+        kind = str(queries.dtype).removeprefix("torch.")
+        of_integers = f"queries.float() where {kind} does not stand for ids"
+        remedy = "images as float32 (C, H, W)" if queries.is_floating_point() else of_integers
         raise ParityError(
             f"the network cannot take queries of shape {tuple(queries.shape[1:])} ({cause(error).rstrip('.')}): hand "
             f"over what it takes, {remedy}."
