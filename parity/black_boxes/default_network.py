@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,8 @@ from parity.models import MLP
 
 Shape = tuple[int, ...]
 
-_WIDTHS = (512, 384, 256, 192, 128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2)
+_WIDTHS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+_TIMED = 64
 _LEAST_SIDE = 4
 
 
@@ -55,14 +56,20 @@ def default_factory(box: BlackBox, queries: Tensor) -> Callable[[Shape, Shape], 
     """
     whole = math.prod(queries.shape[1:])
     counted = not math.isnan(box.multiply_adds)
-    most = box.multiply_adds if counted else box.seconds_per_query(queries)
+    most = box.multiply_adds if counted else box.seconds_per_query(queries[:_TIMED])
     cost = _multiply_adds if counted else _seconds_per_query
 
     def make(query_shape: Shape, prediction_shape: Shape) -> nn.Module:
         share = most * min(1.0, math.prod(query_shape) / whole)  # stacked queries are larger
-        for network in _candidates(tuple(query_shape), tuple(prediction_shape)):
-            if cost(network, torch.zeros(len(queries), *query_shape)) <= share:
-                return network
+        example, made = torch.zeros(len(queries[:_TIMED]), *query_shape), None
+        for width in _WIDTHS:  # upwards, for one that is far too large would take long to measure
+            networks = _candidates(tuple(query_shape), tuple(prediction_shape), width)
+            fitting = [network for network in networks if cost(network, example) <= share]
+            if not fitting:
+                break
+            made = fitting[-1]
+        if made is not None:
+            return made
         unit = "multiply-adds" if counted else "seconds"
         raise ParityError(
             f"{box.name} takes {most:.3g} {unit} for a query, which no default parity model does with: give a network "
@@ -72,15 +79,11 @@ def default_factory(box: BlackBox, queries: Tensor) -> Callable[[Shape, Shape], 
     return make
 
 
-def _candidates(query_shape: Shape, prediction_shape: Shape) -> Iterator[nn.Module]:
-    """Yield networks, the largest first: convolutions where there are axes to move along, else linear layers."""
-    along_axes = 2 <= len(query_shape) <= 4 and min(query_shape[1:]) >= _LEAST_SIDE
-    for width in _WIDTHS:
-        if along_axes:
-            yield Convolutions(query_shape, prediction_shape, width)
-        else:
-            yield MLP(query_shape, prediction_shape, hidden=(width, width))
-            yield MLP(query_shape, prediction_shape, hidden=(width,))
+def _candidates(query_shape: Shape, prediction_shape: Shape, width: int) -> list[nn.Module]:
+    """Return networks of a width: convolutions where there are axes to move along, else linear layers."""
+    if 2 <= len(query_shape) <= 4 and min(query_shape[1:]) >= _LEAST_SIDE:
+        return [Convolutions(query_shape, prediction_shape, width)]
+    return [MLP(query_shape, prediction_shape, hidden) for hidden in ((width,), (width, width))]
 
 
 @torch.no_grad()

@@ -32,12 +32,8 @@ def lines(evaluation: CodeEvaluation, shares: Sequence[float] = SHARES) -> dict[
         "code": (evaluation.n / evaluation.k, [evaluation.overall_accuracy(f) for f in shares]),
     }
     found = {name: {"workers": workers, "accuracy": accuracy} for name, (workers, accuracy) in each.items()}
-    measure = measure_name(evaluation.measures[0])
-    return {
-        "measure": "accuracy" if measure.name == "top-1 accuracy" else measure.name,
-        "shares": list(shares),
-        "lines": found,
-    }
+    measure = measure_name(evaluation.measures[0]).short
+    return {"measure": measure, "shares": list(shares), "lines": found}
 
 
 def text(drawn: Mapping[str, Any]) -> str:

@@ -28,6 +28,11 @@ class MeasureName:
         return "in %" if self.scale == 100 else f"as {self.name}"
 
     @property
+    def short(self) -> str:
+        """The name where it is plain which accuracy is meant."""
+        return self.name.removeprefix("top-1 ")
+
+    @property
     def on_axes(self) -> str:
         """The unit on the axes of figures."""
         return "%" if self.scale == 100 else self.name
