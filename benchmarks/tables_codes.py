@@ -102,9 +102,7 @@ PROJECTED = partial(LearnedGridEncoder, resampling=Learned(Orthogonal()))
 CODES = {
     "addition": Code(LinearEncoder, LinearDecoder, plain, ParityTargetLoss(nn.MSELoss())),
     "keyed sum, a prediction for each position": Code(KeyedSumEncoder, PositionalDecoder, plain, KL),
-    "learned projection to cells, one network for all": Code(
-        PROJECTED, PositionalDecoder, partial(for_cells, (0,)), KL
-    ),
+    "learned projection to cells, one network for all": Code(PROJECTED, PositionalDecoder, for_cells, KL),
     "stacked, a wider first layer": Code(StackingEncoder, PositionalDecoder, plain, KL),
     "stacked, one narrow network for all": Code(StackingEncoder, PositionalDecoder, for_cells, KL),
 }
