@@ -22,6 +22,7 @@ import store
 
 from parity.experiments.MNIST.ablation.experiment_parameters import ABOUT
 from parity.storage.files import write_text
+from parity.tasks import measure_name
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -260,6 +261,39 @@ def mean_loss(found: Sequence[Row]) -> float:
     return statistics.mean(row["loss"]["1"]["value"] for row in found)
 
 
+THIRD_PARTY_HEAD = (
+    "network", "k", "code", "A_a", "agreement", "what is lost, 95 %, paired", "minutes", "lines",
+)  # fmt: skip
+LOST = ("loss", "low", "high")
+MOST_LOST = 0.1
+
+
+def third_party() -> str:
+    """Return what networks of every kind lose, most of them from packages."""
+    lines = []
+    for row in (row for name in store.names("third_party") for row in store.rows(name)):
+        name = measure_name(row["measure"])
+        lost, low, high = (f"{name.scale * row[key]:.{name.digits}f}".replace("-", "−") for key in LOST)
+        lines.append([
+            row["what"], str(row["k"]), f"`{row['code']}`", f"{row['A_a']:.3f}", f"{row['agreement']:.3f}",
+            f"{lost} {name.unit} ({low} to {high})", f"{row['minutes']:.1f}", str(row["lines"]),
+        ])  # fmt: skip
+    return markdown(THIRD_PARTY_HEAD, lines)
+
+
+def suits() -> str:
+    """Return, network by network, whether the code that it got suits it: at most 10 points lost, or 0.1."""
+    lines = []
+    for name in store.names("third_party"):
+        rows = store.rows(name)
+        kept = [str(row["k"]) for row in rows if row["loss"] <= MOST_LOST]
+        lines.append([
+            rows[0]["what"], ", ".join(sorted({f"`{row['code']}`" for row in rows})),
+            f"k = {', '.join(kept)}" if kept else "no k measured: use replication, or a smaller k",
+        ])  # fmt: skip
+    return markdown(("network", "code", "suits"), lines)
+
+
 def provenance() -> str:
     """Return where every result comes from."""
     lines = []
@@ -280,6 +314,8 @@ _GAMMA = "{{width{width}[best]:g}} ({{width{width}[low]:g}} – {{width{width}[h
 
 TABLES: dict[str, Callable[[], str]] = {
     "quickstart": quickstart,
+    "third_party": third_party,
+    "suits": suits,
     "at_a_glance": at_a_glance,
     "beyond_mnist": beyond_mnist,
     "codes_MNIST": codes("MNIST"),

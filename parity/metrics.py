@@ -22,7 +22,7 @@ class MeanMeasures(Metric):
     def __init__(self, task: Task, positions: int) -> None:
         super().__init__()
         self.task = task
-        self.add_state("sums", torch.zeros(positions, len(task.measures), dtype=torch.double), dist_reduce_fx="sum")
+        self.add_state("sums", torch.zeros(positions, task.statistics, dtype=torch.double), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.sums: Tensor
         self.count: Tensor
@@ -35,7 +35,7 @@ class MeanMeasures(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Return means by name: 'top1', ..., over all, and 'top1_position0', ... of the first for each position."""
         names, means = self.task.measures, self.sums / self.count
-        values = dict(zip(names, means.mean(0), strict=True))
+        values = dict(zip(names, self.task.summarise(means.mean(0)), strict=True))
         if len(means) > 1:
             values |= {f"{names[0]}_position{position}": row[0] for position, row in enumerate(means)}
         return values

@@ -17,6 +17,8 @@ class BackupEncoder(Encoder):
         ParityError: another r.
     """
 
+    takes_ids = True
+
     def __init__(self, k: int, r: int, query_shape: Shape) -> None:
         super().__init__(k, r, query_shape)
         _check_backup(k, r)

@@ -58,9 +58,11 @@ class Encoder(Coder):
         systematic: the first k queries that the base model is asked are the queries themselves.
         copies: how many workers the base model's queries go to each: those of worker j and of worker j + m / copies
             are the same.
+        takes_ids: queries may be ids of tokens, integers; codes that add queries up or resample them take none.
     """
 
     systematic: ClassVar[bool] = True
+    takes_ids: bool = False
     copies: int = 1
 
     def __init__(self, k: int, r: int, query_shape: Shape) -> None:
@@ -110,8 +112,11 @@ class Encoder(Coder):
                 f"expected groups of k = {self.k} queries of shape {self.query_shape}, i.e. a tensor "
                 f"(G, {', '.join(map(str, (self.k, *self.query_shape)))}), but got {tuple(queries.shape)}."
             )
-        if not queries.is_floating_point():
-            raise ParityError(f"queries must be floating-point numbers, but are {queries.dtype}: scale them first.")
+        if not (queries.is_floating_point() or self.takes_ids):
+            raise ParityError(
+                f"queries of {type(self).__name__} must be floating-point numbers, but are {queries.dtype}: scale them "
+                "first, or encode ids of tokens with TokenCellsEncoder."
+            )
 
 
 class Decoder(Coder):

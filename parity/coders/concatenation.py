@@ -50,3 +50,34 @@ class ConcatenationEncoder(Encoder):
         grid = small.view(-1, self.rows, self.columns, channels, height // self.rows, width // self.columns)
         lines = torch.cat(grid.unbind(2), dim=-1)
         return torch.cat(lines.unbind(1), dim=-2).unsqueeze(1)
+
+
+class StackingEncoder(Encoder):
+    """Puts the k queries as they are behind one another along their first axis: a parity query is k times as large.
+
+    Features (L,) become (k L,), images (C, H, W) become (k C, H, W): the parity model has a wider first layer. All r
+    parity queries are the same.
+
+    Args:
+        r: 1 or more.
+        query_shape: of at least one axis.
+
+    Raises:
+        ParityError: r is 0, or a query is a single number without an axis.
+    """
+
+    least_r = 1
+
+    def __init__(self, k: int, r: int, query_shape: Shape) -> None:
+        super().__init__(k, r, query_shape)
+        if not self.query_shape:
+            raise ParityError("StackingEncoder needs queries with an axis, (L,) or more, but here they are numbers.")
+
+    @property
+    def parity_query_shape(self) -> tuple[int, ...]:
+        return (self.k * self.query_shape[0], *self.query_shape[1:])
+
+    def forward(self, queries: Tensor) -> Tensor:
+        """Encode: queries (G, k, *Q) -> parity queries (G, r, k Q_0, ...)."""
+        stacked = queries.flatten(1, 2).unsqueeze(1)
+        return stacked.expand(-1, self.r, *stacked.shape[2:])

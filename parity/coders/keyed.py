@@ -70,6 +70,21 @@ class Shift:
         return indices.roll(shifts, self.dims)
 
 
+@dataclass(frozen=True)
+class FeatureOrder:
+    """A fixed random order of columns, the same in all rows: for embeddings (L, D), whose tokens stay where they are.
+
+    Args:
+        seed: of the orders.
+    """
+
+    seed: int = 0
+
+    def __call__(self, indices: Tensor, number: int) -> Tensor:
+        """Reorder; see ``Key``."""
+        return indices[:, Permutation(self.seed)(torch.arange(indices.shape[1]), number)]
+
+
 class KeyedSumEncoder(Encoder):
     """Adds up the queries of a group, each in its key's order; every parity query uses keys of its own.
 

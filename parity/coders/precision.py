@@ -15,7 +15,7 @@ def exact(parts: Tensor) -> AbstractContextManager[None]:
     TF32 has a mantissa of 10 bits, bfloat16 one of 7: a linear code would be wrong by 1e-2 where it is by 4e-6.
     """
     kind = "cuda" if parts.is_cuda else "cpu" if parts.is_cpu else parts.device.type
-    if not (parts.is_cuda or parts.is_cpu or torch.amp.is_autocast_available(kind)):
+    if not (parts.is_cuda or parts.is_cpu or torch.amp.autocast_mode.is_autocast_available(kind)):
         return _AS_IT_IS
     casts = torch.is_autocast_enabled(kind)
     if kind == "cuda" and not torch.compiler.is_compiling() and torch.backends.cuda.matmul.allow_tf32:

@@ -19,6 +19,8 @@ class ReplicationEncoder(Encoder):
         ParityError: r is not a multiple of k.
     """
 
+    takes_ids = True
+
     def __init__(self, k: int, r: int, query_shape: Shape) -> None:
         super().__init__(k, r, query_shape)
         self.copies = _copies(k, r)

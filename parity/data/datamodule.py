@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Self, TypedDict, Unpack
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from parity.data.checks import check_counts, check_network_inputs, check_queries, check_targets
 from parity.data.groups import GroupSampler
-from parity.data.loaders import GroupLoader, Scaling, TensorLoader
+from parity.data.loaders import GroupLoader, Scaling, TensorLoader, are_ids
 from parity.errors import ParityError, did_you_mean
 from parity.signatures import keywords
 from parity.tasks import Classification, Task
@@ -154,7 +154,8 @@ class GroupDataModule(pl.LightningDataModule):
         """
         loader, where = self.loader(split), self.where(split)
         check_targets(loader.targets, self.task, where)
-        check_network_inputs(loader.first_query(), self.query_shape, where)
+        first = loader.first_query()
+        (check_queries if are_ids(first) else check_network_inputs)(first, self.query_shape, where)
 
     def where(self, split: str) -> str:
         """Return what messages call a split's data."""
@@ -206,7 +207,7 @@ class GroupDataModule(pl.LightningDataModule):
             "scale them: declare DIVISOR in its class, or load floats."
         )
 
-    def scaling(self, stored: torch.dtype = torch.uint8) -> Scaling:
+    def scaling(self, stored: torch.dtype = torch.uint8) -> nn.Module:
         """Return what turns stored queries of a type into what networks see."""
         return Scaling(self.divisor(stored), self.MEAN, self.STD).to(self.target_device())
 

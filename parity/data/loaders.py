@@ -48,6 +48,19 @@ class Scaling(nn.Module):
         return queries.sub_(self.mean).div_(self.std) if self.is_shifted else queries.div_(self.divisor)
 
 
+class Ids(nn.Module):
+    """In place of a scaling: leaves ids of tokens what they are, as int64."""
+
+    def forward(self, stored: Tensor) -> Tensor:
+        """Return ids (B, *Q), of any type that holds whole numbers, as int64."""
+        return stored.long()
+
+
+def are_ids(stored: Tensor) -> bool:
+    """Return whether numbers are of a type that ids of tokens have, int32 or int64."""
+    return stored.dtype in (torch.int32, torch.int64)
+
+
 class GroupLoader:
     """Batches of coding groups, on a device. Subclasses make them.
 

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from parity.data.checks import check_finite, check_network_inputs, check_targets, is_one_hot
+from parity.data.checks import check_network_inputs, check_queries, check_targets
 from parity.data.containers import Names, Queries, Read, read_queries, seeded
 from parity.data.datamodule import Augmentation, GroupArguments, GroupDataModule
-from parity.data.loaders import GroupLoader, Scaling, TensorLoader, WorkerLoader
+from parity.data.loaders import GroupLoader, Ids, Scaling, TensorLoader, WorkerLoader, are_ids
 from parity.errors import ParityError, cause, in_one_line
-from parity.tasks import Classification, Task
+from parity.tasks import Classification, Task, task_of
+from parity.tasks.checks import check_finite, is_one_hot
+from parity.tasks.inference import NAMED
 
 _MOST_VALIDATION = 5000
 
@@ -66,6 +68,7 @@ class QueriesDataModule(GroupDataModule):
         self.augmentation, self.num_workers, self._reading = augmentation, num_workers, reading
         self._query_shape = tuple(network_input(first.first(), scaling, self.where(next(iter(splits)))).shape[1:])
         self.splits = {split: self._checked(queries, f"the {split} data") for split, queries in splits.items()}
+        self._task = task.fitted(self.targets(next(iter(splits))))
 
     @property
     def dataset(self) -> str:
@@ -123,7 +126,7 @@ class QueriesDataModule(GroupDataModule):
 
     def loader(self, split: str) -> GroupLoader:
         queries, targets, device = self._queries(split), self.targets(split), self.target_device()
-        scaling = (self._scaling or Scaling(1.0)).to(device)
+        scaling = (self._scaling or (Ids() if are_ids(queries.first()) else Scaling(1.0))).to(device)
         augment = None if queries.is_random or split != "train" else self.augmentation
         if isinstance(queries.stored, Tensor):
             return TensorLoader(
@@ -143,13 +146,14 @@ class QueriesDataModule(GroupDataModule):
 
     def _checked(self, queries: Queries, where: str) -> Queries:
         """Return queries as they are held, with targets that the task can use."""
-        check_network_inputs(network_input(queries.first(), self._scaling, where), self._query_shape, where)
+        check_queries(network_input(queries.first(), self._scaling, where), self._query_shape, where)
         if queries.targets is None:
             raise ParityError(f"{where}: there are no targets: name them, targets='...', or hand over pairs.")
         stored = queries.stored
         if isinstance(stored, Tensor):
             check_finite(stored, "queries", where)
-            stored = (stored if stored.dtype == torch.uint8 else stored.float()).contiguous()
+            kept = stored.dtype == torch.uint8 or (self._scaling is None and are_ids(stored))
+            stored = (stored if kept else stored.float()).contiguous()
         return replace(queries, stored=stored, targets=check_targets(queries.targets, self._task, where))
 
 
@@ -201,7 +205,8 @@ def groups_of(
         val_data, test_data: likewise; without validation data a tenth of the training data is held out.
         network: predicts the targets of data that has none, (B, *Q) -> (B, *P).
         queries, targets: names of entries of dicts, or of columns.
-        task: what predictions are measured by; by default a classification of as many classes as there are.
+        task: what predictions are measured by; by default what targets and predictions are of, see ``task_of``, or
+            without ``network`` a classification of as many classes as there are.
         scaling: of stored queries, e.g. ``Scaling(255, mean, std)`` for pixels.
         augmentation: of training queries in storage type, (B, *Q) -> (B, *Q).
         size: side in pixels that images of a folder are resized to.
@@ -229,7 +234,7 @@ def groups_of(
     if network is not None:
         first = next(iter(splits.values()))
         predicted = network(network_input(first.first(2), scaling, "the first queries"))
-        task = task or _classification_of(first.targets, predicted)
+        task = task or task_of(predicted, first.targets)
         splits = {split: labelled(value, network, scaling, task) for split, value in splits.items()}
     return QueriesDataModule(
         k, splits, task or _classification(splits), scaling, augmentation, reading=reading, name=name, **options
@@ -264,7 +269,7 @@ def _between(queries: Queries, start: int, stop: int) -> Tensor:
 
 
 def network_input(stored: Tensor, scaling: Scaling | None, where: str) -> Tensor:
-    """Return stored queries (B, *Q) as networks see them.
+    """Return stored queries (B, *Q) as networks see them: floats, or ids of tokens where they are int32 or int64.
 
     Raises:
         ParityError: they are not of a type that networks take.
@@ -276,6 +281,8 @@ def network_input(stored: Tensor, scaling: Scaling | None, where: str) -> Tensor
         )
     if stored.dtype == torch.float64:
         stored = stored.float()
+    if scaling is None and are_ids(stored):
+        return check_queries(stored, tuple(stored.shape[1:]), where).long()
     try:
         scaled = stored if scaling is None else scaling(stored.clone())
     except RuntimeError as error:
@@ -286,19 +293,6 @@ def network_input(stored: Tensor, scaling: Scaling | None, where: str) -> Tensor
     return check_network_inputs(scaled, tuple(scaled.shape[1:]), where).float()
 
 
-def _classification_of(targets: Tensor | None, predictions: Tensor) -> Task:
-    """Return the classification that integer targets, or none, and predictions (B, C) are of."""
-    one_hot = targets is not None and is_one_hot(targets)  # which the check of a classification refuses by name
-    if predictions.ndim != 2 or (
-        targets is not None and targets.is_floating_point() and targets.ndim > 1 and not one_hot
-    ):
-        raise ParityError(
-            f"predictions of shape {tuple(predictions.shape[1:])} and these targets are not of a classification: give "
-            "what they are measured by, task=parity.tasks.Localisation() for boxes."
-        )
-    return Classification(predictions.shape[1])
-
-
 def _classification(splits: Mapping[str, Queries]) -> Task:
     """Return the classification that the first split's targets are of."""
     queries = next(iter(splits.values()))
@@ -307,8 +301,8 @@ def _classification(splits: Mapping[str, Queries]) -> Task:
         return Classification(targets.shape[1])  # which refuses them by name
     if targets is None or targets.is_floating_point():
         raise ParityError(
-            "the targets are not classes: give what predictions are measured by, task=parity.tasks.Localisation() for "
-            "boxes, or hand over classes as integers."
+            f"the targets are not classes: give what predictions are measured by, {NAMED}, or hand over classes as "
+            "integers."
         )
     return Classification(len(queries.class_names) if queries.class_names else int(targets.max()) + 1)
 

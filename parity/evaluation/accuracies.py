@@ -148,7 +148,7 @@ class _Sums:
     ) -> None:
         self.decoder, self.patterns, self.task = decoder, patterns, task
         self.default, self.observers, self.unavailable = default, observers, tuple(unavailable)
-        zeros = torch.zeros(len(patterns.available), decoder.k, len(task.measures), dtype=torch.double)
+        zeros = torch.zeros(len(patterns.available), decoder.k, task.statistics, dtype=torch.double)
         self.rebuilt = {name: zeros.to(default.device, copy=True) for name in ("overall", "reconstruction")}
         self.squared_error = self.rebuilt["overall"].new_zeros(zeros.shape[:2])
         self.base, self.by_default = (self.squared_error.new_zeros(zeros.shape[1:]) for _ in range(2))
@@ -212,9 +212,9 @@ class _Sums:
             self._compare(rows[index], int(degree[index]), rebuilt[index], outputs)
 
     def _measured(self, rebuilt: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
-        """Measure rebuilt (E, G, k, *P) where ``counted`` (E, k): float64 (E, k, G, M), zeros elsewhere."""
+        """Measure rebuilt (E, G, k, *P) where ``counted`` (E, k): float64 (E, k, G, S), zeros elsewhere."""
         pattern, position = counted.nonzero().to(rebuilt.device, non_blocking=True).unbind(1)
-        measured = self.base.new_zeros(*counted.shape, len(targets), len(self.task.measures))
+        measured = self.base.new_zeros(*counted.shape, len(targets), self.task.statistics)
         measured[pattern, position] = self.task.measure(
             rebuilt[pattern, :, position], targets[:, position].transpose(0, 1)
         ).double()
@@ -238,7 +238,7 @@ class _Sums:
             n=decoder.n,
             groups=self.groups,
             leftover=queries - self.groups * decoder.k,
-            measures=self.task.measures,
+            task=self.task,
             strata=patterns.strata,
             separate=patterns.separate,
             patterns=patterns.available,

@@ -16,6 +16,7 @@ from parity.coders import (
     ReplicationDecoder,
     ReplicationEncoder,
 )
+from parity.data.loaders import are_ids
 from parity.evaluation.comparison import Candidate
 from parity.evaluation.groups import DataInGroups
 from parity.evaluation.smoothing import choose_smoothing
@@ -26,16 +27,21 @@ log = logging.getLogger(__name__)
 def baselines(base_model: nn.Module, data: DataInGroups, ks: Sequence[int]) -> list[Candidate]:
     """Return the codes without training at each k; NeRCC, where there is validation data to choose its smoothing on."""
     candidates = []
+    ids = are_ids(data.loader(ks[0], "val" if data.has_validation else "test").first_query())
     for k in ks:
         for name, about, r, encoder, decoder in (
             ("no redundancy", "what is unavailable is lost", 0, ReplicationEncoder, ReplicationDecoder),
             ("replication x2", "every query goes to two workers", k, ReplicationEncoder, ReplicationDecoder),
             ("ApproxIFER", "Berrut's rational interpolation", 1, BerrutEncoder, BerrutDecoder),
         ):
-            candidates.append(Candidate(name, about, False, data.coded(base_model, k, r, encoder, decoder)))
-        if data.has_validation:
+            coded = data.coded(base_model, k, r, encoder, decoder)
+            if coded.encoder.takes_ids or not ids:
+                candidates.append(Candidate(name, about, False, coded))
+        if data.has_validation and not ids:
             candidates.append(_nercc(base_model, data, k))
-    if not data.has_validation:
+    if ids:
+        log.warning("ApproxIFER and NeRCC are left out: they compute with queries, and ids of tokens are not numbers")
+    elif not data.has_validation:
         log.warning("NeRCC is left out: hand over validation data, val_data=..., to choose its smoothing on")
     return candidates
 

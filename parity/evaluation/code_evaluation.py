@@ -11,6 +11,7 @@ from torch import Tensor
 from parity import erasures
 from parity.errors import ParityError
 from parity.evaluation.intervals import Interval, paired_interval
+from parity.tasks import Task
 
 UNAVAILABLE = (0.0, 0.01, 0.05, 0.1)
 """f at which A_o(f) is reported by default."""
@@ -26,19 +27,19 @@ class CodeEvaluation:
     ``patterns`` is bool (E, n): those of ``strata``, all 2^n of them up to n = 12. Where workers fail in pairs, so many
     as ``separate`` stand before these, which A_d is made of instead. ``rebuilt`` is bool (E, k): which
     predictions the decoder has to rebuild, ``rebuildable`` bool (E, k): which of them it can. ``overall`` and
-    ``reconstruction`` are float64 (E, k, M): sums of the M ``measures`` of what is rebuilt, against true labels
-    and against the base model; ``squared_error`` is float64 (E, k): of their mean squared distance from the base
-    model's. ``base`` and ``default`` are float64 (k, M): the measures of the base model's and of the default
-    prediction. ``squares`` are float64 (``most_erased`` + 1,) each: for e erasures the sum over groups of the squared
-    mean of a group's first measure; in place of e = 0 the base model's; and in "A_o" for each f of ``unavailable`` that
-    of what users get. ``leftover`` queries filled no group.
+    ``reconstruction`` are float64 (E, k, S): sums of the S statistics of the ``task`` of what is rebuilt, against true
+    labels and against the base model; ``squared_error`` is float64 (E, k): of their mean squared distance from the base
+    model's. ``base`` and ``default`` are float64 (k, S): those of the base model's and of the default prediction.
+    ``squares`` are float64 (``most_erased`` + 1,) each: for e erasures the sum over groups of the squared mean of a
+    group's first measure; in place of e = 0 the base model's; and in "A_o" for each f of ``unavailable`` that of what
+    users get. ``leftover`` queries filled no group.
     """
 
     k: int
     n: int
     groups: int
     leftover: int
-    measures: tuple[str, ...]
+    task: Task
     strata: erasures.Strata
     separate: int
     patterns: Tensor
@@ -56,13 +57,18 @@ class CodeEvaluation:
     unavailable: tuple[float, ...] = ()
 
     @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of the task's measures."""
+        return self.task.measures
+
+    @property
     def a_a(self) -> float:
         """A_a of the base model, over the queries that are in groups."""
         return float(self.base[:, 0].mean() / self.groups)
 
     @property
     def floor(self) -> float:
-        """Accuracy of always giving the default prediction: the most frequent class, or the mean box."""
+        """Accuracy of always giving the default prediction: the most frequent class, or the mean target."""
         return float(self.default[:, 0].mean() / self.groups)
 
     def degraded(self, erased: int, measure: str | None = None, against: str = "overall") -> float:
@@ -73,21 +79,21 @@ class CodeEvaluation:
 
         Args:
             erased: e, 1 to ``most_erased``.
-            measure: one of ``measures``; by default the first, 'top1' or 'iou'.
+            measure: one of ``measures``; by default the first, e.g. 'top1'.
             against: 'overall' (true labels) or 'reconstruction' (the base model).
 
         Raises:
             ParityError: some of these patterns cannot be rebuilt.
         """
         rows, hit = self._rows_and_hit(erased)
-        sums = getattr(self, against)[rows][:, :, self._column(measure)] * hit
-        return float((sums.sum(1) / hit.sum(1)).mean() / self.groups)
+        sums = getattr(self, against)[rows] * hit[..., None]
+        return self._measured((sums.sum(1) / hit.sum(1, keepdim=True)).mean(0) / self.groups, measure)
 
     def degraded_at(self, erased: int, position: int, measure: str | None = None, against: str = "overall") -> float:
         """Return the same for the predictions rebuilt at one position, over the patterns that hit it."""
         rows, hit = self._rows_and_hit(erased)
-        sums = getattr(self, against)[rows][:, :, self._column(measure)] * hit
-        return float(sums[:, position].sum() / hit[:, position].sum() / self.groups)
+        sums = getattr(self, against)[rows, position] * hit[:, position, None]
+        return self._measured(sums.sum(0) / hit[:, position].sum() / self.groups, measure)
 
     def can_miss(self, predictions: int) -> bool:
         """Return whether all patterns with so many predictions, and no parity output, missing can be rebuilt."""
@@ -143,10 +149,12 @@ class CodeEvaluation:
     def _interval(self, mean: float, squares: float, error: float = 0.0) -> Interval:
         variance = max(squares / self.groups - mean**2, 0.0)
         margin = _WITHIN * math.sqrt(variance / self.groups + error**2)
-        return Interval(mean, max(mean - margin, 0.0), min(mean + margin, 1.0))
+        return Interval(mean, max(mean - margin, self.task.lowest), min(mean + margin, 1.0))
 
-    def _column(self, measure: str | None) -> int:
-        return 0 if measure is None else self.measures.index(measure)
+    def _measured(self, means: Tensor, measure: str | None) -> float:
+        """Return a measure, by default the first, from the means of statistics (S,)."""
+        column = 0 if measure is None else self.measures.index(measure)
+        return float(self.task.summarise(means)[column])
 
     def _rows_and_hit(self, erased: int) -> tuple[Tensor, Tensor]:
         rows = hit_by(self.patterns, self.rebuilt, erased, self.separate)

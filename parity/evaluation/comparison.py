@@ -233,6 +233,8 @@ def _panel(model: CodedModel, groups: GroupLoader, task: Task, classes: Sequence
     shape = model.encoder.query_shape
     if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] * shape[2] > _MOST_PIXELS:
         return []
+    if model.encoder.parity_query_shape != shape:
+        return []
     batch = next(groups.batches())
     queries, targets = batch.queries[:_PANEL_GROUPS], batch.targets[:_PANEL_GROUPS]
     base_outputs, parity_outputs = model.outputs(queries)
@@ -249,13 +251,13 @@ def _panel(model: CodedModel, groups: GroupLoader, task: Task, classes: Sequence
             {
                 "queries": [_image(query, low, high) for query in queries[group]],
                 "parity_queries": [_image(query, query.amin(), query.amax()) for query in coded[group]],
-                "targets": _words(targets[group], classes),
+                "targets": task.in_words(targets[group], classes),
                 "parity": [
-                    _words(outputs[None], classes)[0] if outputs.shape == task.prediction_shape else "–"
+                    task.in_words(outputs[None], classes)[0] if outputs.shape == task.prediction_shape else "–"
                     for outputs in parity_outputs[group]
                 ],
                 **{
-                    name: ["–"] * model.k if outputs is None else _words(outputs[group], classes)
+                    name: ["–"] * model.k if outputs is None else task.in_words(outputs[group], classes)
                     for name, outputs in predicted.items()
                 },
                 "wrong": [False] * model.k if right is None else (~right[group]).tolist(),
@@ -269,14 +271,6 @@ def _image(query: Tensor, low: Tensor, high: Tensor) -> Any:
         query = torch.cat(query.unbind(0), dim=-1)
     scaled = ((query - low) / (high - low).clamp(min=1e-6) * 255).clamp(0, 255).byte().cpu()
     return scaled[0].numpy() if len(scaled) == 1 else scaled.permute(1, 2, 0).numpy()
-
-
-def _words(values: Tensor, classes: Sequence[str] | None) -> list[str]:
-    """Name classes (k,), the classes of logits (k, C), or boxes (k, 4)."""
-    if classes is None:
-        return [", ".join(f"{number:.2f}" for number in box) for box in values.tolist()]
-    numbers = values.argmax(-1) if values.is_floating_point() else values
-    return [classes[number] for number in numbers.tolist()]
 
 
 @torch.no_grad()

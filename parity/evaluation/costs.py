@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from parity.black_boxes import BlackBox
 from parity.coded_model import CodedModel
 from parity.data import GroupLoader
 
@@ -75,8 +76,13 @@ def group_costs(model: CodedModel, query: Tensor) -> GroupCosts:
 
 
 @torch.no_grad()
-def multiply_adds(network: nn.Module, *inputs: Tensor) -> int:
-    """Count the multiply-adds of matrix products and convolutions of a forward pass, e.g. of one query, (1, *Q)."""
+def multiply_adds(network: nn.Module, *inputs: Tensor) -> float:
+    """Count the multiply-adds of matrix products and convolutions of a forward pass, e.g. of one query, (1, *Q).
+
+    NaN for a program that they cannot be counted of.
+    """
+    if isinstance(network, BlackBox):
+        return network.multiply_adds
     was_training = network.training
     network.eval()  # batch normalisation would learn from the query
     with FlopCounterMode(display=False) as counter:
@@ -107,10 +113,11 @@ def parity_model_costs(model: CodedModel, query: Tensor) -> ParityModelCosts:
     """
     base_adds, networks = multiply_adds(model.base_model, query), set(model.parity_models)
     group = query.expand(1, model.k, *query.shape[1:])
-    asked = query.new_zeros(1, *model.encoder.parity_query_shape)
+    with torch.no_grad():
+        asked = model.encoder.dispatch(group)[1][:, 0]
     return ParityModelCosts(
         max(multiply_adds(network, asked) for network in networks) / base_adds,
-        max(map(_size, networks)) / _size(model.base_model),
+        max(map(_size, networks)) / max(1, _size(model.base_model)),
         multiply_adds(model.encoder, group) / model.r / base_adds,
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from parity.black_boxes import BlackBox
 from parity.coded_model import CodedModel
 from parity.data import GroupDataModule, groups_of
 from parity.data.queries import regrouped
@@ -67,8 +68,8 @@ def evaluate(
     models = _models(coded_model)
     first = next(iter(models.values()))
     base_model, device = first.base_model, next(first.parameters()).device
-    task: Task | None = reading.pop("task", None) or _task(first)
-    given = _given(data, val_data, base_model, task, name, reading)
+    task: Task | None = reading.pop("task", None)
+    given = _given(data, val_data, base_model, device, task, name, reading)
     made = DataInGroups(
         lambda k: regrouped(given, k, batch_size=max(1, _QUERIES_AT_ONCE // k)),
         device,
@@ -77,7 +78,7 @@ def evaluate(
     candidates = [Candidate(name, about(model), True, model.eval()) for name, model in models.items()]
     return Evaluation(
         compare_on(
-            made, base_model, type(_bare(base_model)).__name__, candidates, baselines=baselines,
+            made, base_model, _name(base_model), candidates, baselines=baselines,
             backup=None if backup is None else (type(backup).__name__, backup.to(device).eval()),
             ks=ks or sorted({model.k for model in models.values()}), unavailable=unavailable, paired=paired,
             default_class=default_class, split=split, timed=timed,
@@ -125,27 +126,28 @@ def check_shared_base_model(networks: Mapping[str, nn.Module]) -> None:
             )
 
 
-def _task(model: CodedModel) -> Task | None:
-    shape = model.decoder.prediction_shape
-    return Classification(shape[0]) if len(shape) == 1 else None
-
-
 def _given(
-    data: Any, val_data: Any, base_model: nn.Module, task: Task | None, name: str, reading: dict[str, Any]
+    data: Any,
+    val_data: Any,
+    base_model: nn.Module,
+    device: torch.device,
+    task: Task | None,
+    name: str,
+    reading: dict[str, Any],
 ) -> GroupDataModule:
     if isinstance(data, GroupDataModule):
         return data
 
     def predict(queries: Tensor) -> Tensor:
-        return base_model(queries.to(next(base_model.parameters()).device))
+        return base_model(queries.to(device))
 
     return groups_of(None, 1, val_data=val_data, test_data=data, network=predict, task=task, name=name, **reading)
 
 
-def _bare(network: nn.Module) -> nn.Module:
-    """Return a user's network out of what chooses its output."""
+def _name(network: nn.Module) -> str:
+    """Return what a user's network is called, out of what chooses its output."""
     inner = getattr(network, "network", None)
-    return inner if isinstance(inner, nn.Module) else network
+    return network.name if isinstance(network, BlackBox) else type(inner or network).__name__
 
 
 def about(model: CodedModel) -> str:

@@ -10,6 +10,7 @@ from rich.text import Text
 from parity import terminal
 from parity.evaluation import unavailability
 from parity.evaluation.report.tables import code_in_words, loss_in_words
+from parity.tasks import measure_name
 
 
 def show(results: dict[str, Any], console: Console | None = None) -> None:
@@ -27,6 +28,7 @@ def show(results: dict[str, Any], console: Console | None = None) -> None:
     if "code" not in results:
         return
     code = results["code"]
+    named = measure_name(code["measures"][0])
     degraded = code["A_d"].get("1", {}).get(f"overall_{code['measures'][0]}")
     lost = loss_in_words(code["loss"].get("1"), code["A_a"], degraded, code["measures"][0])
     console.print(lost, soft_wrap=True)
@@ -38,7 +40,8 @@ def show(results: dict[str, Any], console: Console | None = None) -> None:
     )
     console.print(_degraded_table(code))
     if code["A_o"]:
-        table = Table(title="overall accuracy A_o(f), each output unavailable with probability f", title_justify="left")
+        title = f"overall {named.short} A_o(f), each output unavailable with probability f"
+        table = Table(title=title, title_justify="left")
         for f in code["A_o"]:
             table.add_column(f"f = {f}", justify="right")
         table.add_row(*(f"{value:.4f}" for value in code["A_o"].values()))
@@ -47,8 +50,9 @@ def show(results: dict[str, Any], console: Console | None = None) -> None:
 
 
 def _degraded_table(code: dict[str, Any]) -> Table:
-    table = Table(title="accuracy of what is rebuilt when e outputs are missing", title_justify="left")
     measures = code["measures"]
+    title = f"{measure_name(measures[0]).short} of what is rebuilt when e outputs are missing"
+    table = Table(title=title, title_justify="left")
     table.add_column("e")
     table.add_column("against")
     for measure in measures:

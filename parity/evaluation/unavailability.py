@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from parity.evaluation.code_evaluation import CodeEvaluation
 from parity.storage.files import written_whole
+from parity.tasks import measure_name
 
 SHARES = tuple(round(0.02 * step, 2) for step in range(16))
 _LOOKS = {"no redundancy": (".", "#777777", ":"), "replication": ("o", "#D55E00", "--"), "code": ("#", "#0072B2", "-")}
@@ -31,7 +32,7 @@ def lines(evaluation: CodeEvaluation, shares: Sequence[float] = SHARES) -> dict[
         "code": (evaluation.n / evaluation.k, [evaluation.overall_accuracy(f) for f in shares]),
     }
     found = {name: {"workers": workers, "accuracy": accuracy} for name, (workers, accuracy) in each.items()}
-    measure = "mean IoU" if evaluation.measures[0] == "iou" else "accuracy"
+    measure = measure_name(evaluation.measures[0]).short
     return {"measure": measure, "shares": list(shares), "lines": found}
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from parity.data import GroupDataModule
-from parity.data.loaders import Scaling
+from parity.data.loaders import Ids, Scaling
 
 _CHANNELS = {1: "one", 3: "in the order of the training data: red, green, blue where it was read from image files"}
 
@@ -52,7 +52,9 @@ class Preprocessing(nn.Module):
         )
 
     def forward(self, stored: Tensor) -> Tensor:
-        """Scale stored queries (B, *Q) to floats (B, *Q)."""
+        """Scale stored queries (B, *Q) to floats (B, *Q); ids of tokens stay integers."""
+        if isinstance(self.scaling, Ids):
+            return self.scaling(stored)
         queries = stored.to(torch.float32, copy=True)  # a scaling may overwrite floats
         return queries if self.scaling is None else self.scaling(queries)
 
@@ -68,6 +70,8 @@ class Preprocessing(nn.Module):
             if self.scaling.is_shifted:
                 mean, std = (_shares(buffer, divisor) for buffer in (self.scaling.mean, self.scaling.std))
                 steps += [f"subtract {_listed(mean)}", f"divide by {_listed(std)}, a number for each channel"]
+        elif isinstance(self.scaling, Ids):
+            steps = [f"take {dtype} ids of shape {self.query_shape}", "convert them to int64"]
         elif self.scaling is not None:
             steps.append(f"apply {type(self.scaling).__name__}")
         return {

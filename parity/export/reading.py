@@ -1,6 +1,7 @@
 """An artefact read: its programs as a coded model."""
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from parity.black_boxes import BlackBox, opened
+from parity.black_boxes.programs import of_onnx
 from parity.coded_model import CodedModel
 from parity.coders import Decoder, Encoder
 from parity.errors import DamagedFileError, ParityError
@@ -60,6 +63,7 @@ class ProgramEncoder(Encoder):
 
     def __init__(self, program: Program, code: dict[str, Any], query_shape: tuple[int, ...]) -> None:
         super().__init__(code["k"], code["r"], query_shape)
+        self.takes_ids = code.get("takes_ids", False)
         self.program = program
         self.systematic = code["systematic"]  # type: ignore[misc]  # a class's, but for programs
         self.copies = code["copies"]
@@ -130,6 +134,25 @@ class ProgramDecoder(Decoder):
         return self.program(base_outputs, parity_outputs, available)[0]
 
 
+def _black_box(
+    folder: Path, name: str | None, files: Mapping[str, bytes], box: Mapping[str, Any], given: Any
+) -> nn.Module:
+    """Return a base model that is a program of another kind than ours: kept in the artefact, or handed over.
+
+    Raises:
+        ParityError: it is neither.
+    """
+    if f"{name}.pt2" in files:
+        return Program(load_program(files[f"{name}.pt2"], folder / f"{name}.pt2"))
+    if f"{name}.onnx" in files:
+        return BlackBox(of_onnx(files[f"{name}.onnx"], box["name"], box["output"]))
+    if given is None:
+        raise ParityError(
+            f"{folder} does not hold its base model, {box['name']}: hand it over, parity.load(folder, base_model=...)."
+        )
+    return given if isinstance(given, nn.Module) else BlackBox(opened(given))
+
+
 @dataclass(frozen=True)
 class LoadedArtefact:
     """A coded model and its preprocessing, as they were saved.
@@ -168,7 +191,7 @@ class LoadedArtefact:
         return self.manifest["class_names"]
 
 
-def load(folder: str | Path, sha256: str | None = None) -> LoadedArtefact:
+def load(folder: str | Path, sha256: str | None = None, base_model: Any = None) -> LoadedArtefact:
     """Load an artefact; the hash of every file is checked before anything is made of any.
 
     Programs are code: load what comes from elsewhere by the hash that somebody you trust has given you.
@@ -176,9 +199,10 @@ def load(folder: str | Path, sha256: str | None = None) -> LoadedArtefact:
     Args:
         folder: as ``save`` has written it.
         sha256: what the hash of its ``manifest.json`` has to be.
+        base_model: the black box that was protected, where the artefact could not keep it.
 
     Raises:
-        ParityError: the folder is not a whole artefact, or not the one with this hash.
+        ParityError: the folder is not a whole artefact, or not the one with this hash, or needs a base model.
     """
     folder = user_path(folder)
     put_back(folder)
@@ -192,7 +216,12 @@ def load(folder: str | Path, sha256: str | None = None) -> LoadedArtefact:
 
     try:
         programs, code = manifest["programs"], manifest["code"]
-        loaded = {name: program(name) for name in {programs["base"], *programs["parity"]}}
+        box = manifest.get("black_box")
+        loaded: dict[Any, nn.Module] = {name: program(name) for name in programs["parity"]}
+        if box is not None:
+            loaded[programs["base"]] = _black_box(folder, programs["base"], files, box, base_model)
+        elif programs["base"] not in loaded:
+            loaded[programs["base"]] = program(programs["base"])
         model = CodedModel(
             loaded[programs["base"]],
             ProgramEncoder(program(programs["encoder"]), code, tuple(manifest["query_shape"])),

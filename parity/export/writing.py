@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from parity.black_boxes import BlackBox
 from parity.coded_model import CodedModel
 from parity.errors import ParityError
 from parity.export.card import CardFacts, model_card
@@ -45,7 +46,8 @@ def save(
 
     The folder holds ``preprocessing``, ``encoder``, ``base``, ``parity_0`` ... and ``decoder``, each as a program of
     ``torch.export`` (.pt2) for any batch size and as ONNX (.onnx); ``weights.safetensors``, the coded model's state
-    dict; ``model_card.md``; and ``manifest.json``. An artefact that lies there is replaced.
+    dict; ``model_card.md``; and ``manifest.json``. An artefact that lies there is replaced. A base model that is a
+    black box is kept where it is an ONNX file or an exported program; another has to be handed over to ``load``.
 
     Args:
         folder: where to.
@@ -78,6 +80,8 @@ def save(
             save_program(part.program, made / f"{name}.pt2")
             if can_write_onnx() if onnx is None else onnx:
                 save_onnx(part.program, made / f"{name}.onnx", part.what, part.inputs, part.outputs)
+        if isinstance(model.base_model, BlackBox):
+            _save_black_box(model.base_model, made)
         _save_weights(model, made / "weights.safetensors")
         manifest = _manifest(model, preprocessing, card, programs)
         (made / "model_card.md").write_text(model_card(card, manifest))
@@ -93,13 +97,15 @@ def _parts(model: CodedModel, preprocessing: Preprocessing) -> tuple[dict[str, _
     outputs = (base_workers, *decoder.prediction_shape)
     parity_outputs = (model.n - base_workers, *decoder.parity_shape(decoder.prediction_shape))
     floats = torch.float32
+    kind = preprocessing(torch.zeros(1, *query, dtype=preprocessing.dtype)).dtype  # ids of tokens are integers
+    asked = encoder(torch.zeros(1, model.k, *query, dtype=kind))
     parts = {
         "preprocessing": _Part(
             trace(preprocessing, "the preprocessing", (query, preprocessing.dtype)),
             "the preprocessing", ("stored",), ("queries",),
         ),
         "encoder": _Part(
-            trace(encoder, type(encoder).__name__, ((model.k, *query), floats)),
+            trace(encoder, type(encoder).__name__, ((model.k, *query), kind)),
             type(encoder).__name__, ("queries",), ("coded_queries",),
         ),
         "decoder": _Part(
@@ -110,20 +116,34 @@ def _parts(model: CodedModel, preprocessing: Preprocessing) -> tuple[dict[str, _
             type(decoder).__name__, ("base_outputs", "parity_outputs", "available"), ("predictions", "there"),
         ),
     }  # fmt: skip
-    names: dict[nn.Module, str] = {model.base_model: "base"}
+    base = model.base_model
+    names: dict[nn.Module, str] = {} if isinstance(base, BlackBox) else {base: "base"}
+    if isinstance(base, BlackBox) and (program := base.kept_program) is not None:
+        parts["base"] = _Part(program, base.name, ("queries",), ("outputs",))
     for number, network in enumerate(model.parity_models):  # some of which may be the same, or the base model
         names.setdefault(network, f"parity_{number}")
     for network, name in names.items():
         what = f"the network '{name}' ({type(network).__name__})"
-        asked = query if name == "base" else encoder.parity_query_shape
-        parts[name] = _Part(trace(network, what, (asked, floats)), what, ("queries",), ("outputs",))
+        taken = (query, kind) if network is model.base_model else (tuple(asked.shape[2:]), asked.dtype)
+        parts[name] = _Part(trace(network, what, taken), what, ("queries",), ("outputs",))
     return parts, {
         "preprocessing": "preprocessing",
         "encoder": "encoder",
-        "base": "base",
+        "base": "base" if not isinstance(base, BlackBox) or base.is_kept else None,
         "parity": [names[network] for network in model.parity_models],
         "decoder": "decoder",
     }
+
+
+def _save_black_box(box: BlackBox, folder: Path) -> None:
+    if box.kept_content is not None:
+        (folder / "base.onnx").write_bytes(box.kept_content)
+    if not box.is_kept:
+        log.warning(
+            "the artefact does not hold the base model, %s, which is not a file that is safe to load: hand it over to "
+            "parity.load(folder, base_model=...)",
+            box.name,
+        )
 
 
 def _save_weights(model: CodedModel, path: Path) -> None:
@@ -150,6 +170,7 @@ def _manifest(
             "tolerance": decoder.tolerance,
             "copies": encoder.copies,
             "systematic": encoder.systematic,
+            "takes_ids": encoder.takes_ids,
             "parity_workers": encoder.parity_workers,
         },
         "query_shape": list(encoder.query_shape),
@@ -166,6 +187,7 @@ def _manifest(
         "command": card.command,
         "programs": programs,
         "versions": code_version(),
+        "black_box": model.base_model.described() if isinstance(model.base_model, BlackBox) else None,
     }
 
 

@@ -5,8 +5,11 @@ from parity.models.initialisation import FromBaseModel, InOrder, LastBias, Norma
 from parity.models.mlp import MLP
 from parity.models.packed import MIMO, Demultiplexed, MIMONet, PackedStudents
 from parity.models.per_cell import PerCell
+from parity.models.resized import Resized
 from parity.models.resnet import ResNet
 from parity.models.speech import VGG11, LeNet
+from parity.models.split import split_after
+from parity.models.text import Embedding, TextTransformer
 from parity.models.torchvision_model import torchvision_model
 from parity.models.weights import load_into, read_weights
 
@@ -16,6 +19,7 @@ __all__ = [
     "VGG11",
     "BoxNetwork",
     "Demultiplexed",
+    "Embedding",
     "FromBaseModel",
     "InOrder",
     "LastBias",
@@ -25,8 +29,11 @@ __all__ = [
     "PackedStudents",
     "PerCell",
     "ResNet",
+    "Resized",
+    "TextTransformer",
     "XavierConvolution",
     "load_into",
     "read_weights",
+    "split_after",
     "torchvision_model",
 ]

@@ -1,4 +1,4 @@
-"""One network for all cells of a grid: a parity model that predicts for each of k small images on its own."""
+"""One network for all cells of a grid: a parity model that predicts for each of k small queries on its own."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,13 +16,14 @@ class PerCell(nn.Module):
     one query costs it.
 
     Args:
-        query_shape: shape Q of a parity query, (C, H, W).
+        query_shape: shape Q of a parity query.
         prediction_shape: (k, *P).
-        cell_network: makes the network: called with a cell's shape (C, h, w), P, and
-        arguments: its keyword arguments.
+        cell_network: makes the network: called with a cell's shape, such as (C, h, w), P, and
+        axes: along which cells lie, those of the encoder.
+        arguments: the network's keyword arguments.
 
     Raises:
-        ParityError: the queries are not images, or too small for k cells; or the prediction is not of shape (k, *P).
+        ParityError: the queries are too small for k cells; or the prediction is not of shape (k, *P).
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class PerCell(nn.Module):
         query_shape: Sequence[int],
         prediction_shape: Sequence[int],
         cell_network: Callable[..., nn.Module],
+        axes: Sequence[int] | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__()
@@ -39,10 +41,10 @@ class PerCell(nn.Module):
                 f"PerCell makes k predictions, of shape (k, *P), and not what the decoder wants, of shape ({k},): "
                 "give the code a PositionalDecoder."
             )
-        self.grid = Grid(k, query_shape)
+        self.grid = Grid(k, query_shape, axes)
         self.network = cell_network(self.grid.cell_shape, tuple(shape), **arguments)
 
     def forward(self, queries: Tensor) -> Tensor:
-        """Predict: (B, C, H, W) -> (B, k, *P)."""
+        """Predict: (B, *Q) -> (B, k, *P)."""
         cells = self.grid.split(queries)
         return self.network(cells.flatten(0, 1)).unflatten(0, cells.shape[:2])

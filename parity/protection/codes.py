@@ -2,38 +2,37 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from parity.black_boxes import BlackBox
 from parity.coded_model import CodedModel
 from parity.coders import (
     ConcatenationEncoder,
     Decoder,
+    EmbeddedEncoder,
     Encoder,
+    FeatureOrder,
     KeyedSumEncoder,
     LearnedGridEncoder,
     LinearDecoder,
     LinearEncoder,
     PositionalDecoder,
+    StackingEncoder,
+    TokenCellsEncoder,
 )
 from parity.errors import ParityError, cause, did_you_mean
 from parity.grids import Grid
-from parity.models import PerCell
-from parity.protection.networks import copied_network, takes, with_head_for
+from parity.models import PerCell, Resized
+from parity.models.split import split_after
+from parity.protection.networks import copied_network, takes, wide_first_layer, with_head_for
 from parity.signatures import takes as can_be_called
-from parity.tasks import Classification, Task
-from parity.training import (
-    CrossEntropy,
-    KLDivergence,
-    LabelReconstructionLoss,
-    ParityTargetLoss,
-    ReconstructionLoss,
-    SquaredError,
-    parities_alone,
-)
+from parity.tasks import Task
+from parity.training import LabelReconstructionLoss, ParityTargetLoss, ReconstructionLoss, parities_alone
+from parity.training.objectives.of_tasks import distance_to_predictions, distance_to_targets
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +45,16 @@ CODES: Mapping[str, tuple[Callable[..., Encoder], Callable[..., Decoder]]] = {
     "keyed": (KeyedSumEncoder, PositionalDecoder),
     "add": (LinearEncoder, LinearDecoder),
     "concat": (ConcatenationEncoder, LinearDecoder),
+    "stack": (StackingEncoder, PositionalDecoder),
+    "tokens": (TokenCellsEncoder, PositionalDecoder),
 }
 """Encoder and decoder by the codes' names."""
 
 _Coder = TypeVar("_Coder", bound=nn.Module)
+
+
+_OF_IDS = ("tokens",)
+"""Codes whose queries are ids, and no other code's are."""
 
 _KEYS = ("encoder", "decoder", "parity_model", "loss")
 
@@ -64,6 +69,8 @@ class Protectable:
         predictions: the network's for them, (B, *P).
         k, r: of the code.
         factory: makes the same architecture; None where nobody gave one.
+        encode_after: the name of the module after which queries are encoded; None for queries as they are.
+        axes: of queries, along which cells lie; None for those that grids choose.
     """
 
     network: nn.Module
@@ -72,6 +79,21 @@ class Protectable:
     k: int
     r: int
     factory: Factory | None = None
+    encode_after: str | None = None
+    axes: tuple[int, ...] | None = None
+
+    @property
+    def cannot_be_copied(self) -> str | None:
+        """Why parity models cannot start as copies of the network; None where they can."""
+        return f"{self.network.name} has no weights to start from" if isinstance(self.network, BlackBox) else None
+
+    @property
+    def resized(self) -> nn.Module | None:
+        """The network with predictions of one size, where they have as many axes as queries; else None."""
+        axes = len(self.prediction_shape)
+        if self.cannot_be_copied or axes != len(self.query_shape) or not 2 <= axes <= 4:
+            return None
+        return Resized(self.network, self.prediction_shape)
 
     @property
     def query_shape(self) -> tuple[int, ...]:
@@ -82,6 +104,17 @@ class Protectable:
     def prediction_shape(self) -> tuple[int, ...]:
         """Shape P of a prediction."""
         return tuple(self.predictions.shape[1:])
+
+    @property
+    def ids(self) -> Tensor | None:
+        """The queries, where they are ids of tokens."""
+        return None if self.queries.is_floating_point() else self.queries
+
+    @property
+    def padding(self) -> int:
+        """The id of padding, of the network's embedding; 0 where that has none."""
+        found = (module.padding_idx for module in self.network.modules() if isinstance(module, nn.Embedding))
+        return next((padding for padding in found if padding is not None), 0)
 
 
 @dataclass(frozen=True)
@@ -114,34 +147,94 @@ def choose(code: str | Mapping[str, Any], of: Protectable) -> Choice:
     Raises:
         ParityError: there is no such code, or it is not one for this network or these queries.
     """
+    if of.encode_after is not None:
+        return _embedded(code, of, of.encode_after)
     if isinstance(code, Mapping):
         return _by_hand(code, of)
     if code != "auto" and code not in CODES:
         raise ParityError(f"there is no code '{code}': {did_you_mean(str(code), ['auto', *CODES])}")
+    if code != "auto" and (code in _OF_IDS) != (of.ids is not None):
+        raise ParityError(_wrong_kind(code, of.queries.dtype))
     reasons: list[str] = []
-    for name in ("cells", "grid", "keyed", "add") if code == "auto" else (code,):
+    for name in _in_order(of) if code == "auto" else (code,):
         made = _MAKERS[name](of)
         if isinstance(made, Choice):
-            return Choice(made.name, "; ".join([made.why, *reasons]), made.parity_model, made.encoder, made.decoder)
+            return replace(made, why="; ".join([made.why, *reasons]))
         reasons.append(f"not {name}, for {made}")
     raise ParityError(f"the code '{code}' is not one for this network: {reasons[-1].partition(', for ')[2]}.")
 
 
+def _in_order(of: Protectable) -> tuple[str, ...]:
+    """Return the codes to try, what loses least first: docs/codes.md has what was measured."""
+    if of.ids is not None:
+        return _OF_IDS
+    return ("stack", "add") if len(of.query_shape) == 1 else ("cells", "grid", "keyed", "add")
+
+
+def _wrong_kind(code: str, dtype: Any) -> str:
+    kind = str(dtype).removeprefix("torch.")
+    if code in _OF_IDS:
+        return f"the code '{code}' is one for ids of tokens, integers, and queries here are {kind}: take another code."
+    return (
+        f"the code '{code}' computes with queries, and ids of tokens ({kind}) cannot be added up or resampled: take "
+        "code='tokens', or encode their embeddings, encode_after='the name of the embedding'."
+    )
+
+
+def _embedded(code: str | Mapping[str, Any], of: Protectable, name: str) -> Choice:
+    """Choose a code for the embeddings that one of the network's modules puts out."""
+    first, second = split_after(of.network, name, of.queries, of.padding)
+    embedded = first(of.queries).detach()
+    tokens = of.ids is not None and embedded.dim() == 3
+    inner = choose(
+        code, replace(of, network=second, queries=embedded, encode_after=None, axes=(0,) if tokens else None)
+    )
+    shape = tuple(embedded.shape[1:])
+    encoder = partial(EmbeddedEncoder, embed=copied_network(first), shape=shape, inner=inner.encoder)
+    return replace(inner, why=f"after '{name}', in embeddings of {shape}, {inner.why}", encoder=encoder)
+
+
 def _cells(of: Protectable) -> Choice | str:
-    shape = (of.k, *of.prediction_shape)
+    return _in_cells("cells", of, _grid_encoder(of), of.axes)
+
+
+def _grid_encoder(of: Protectable) -> Callable[..., Encoder]:
+    return LearnedGridEncoder if of.axes is None else partial(LearnedGridEncoder, axes=of.axes)
+
+
+def _tokens(of: Protectable) -> Choice | str:
+    encoder = partial(TokenCellsEncoder, padding=of.padding)
     try:
-        cell = Grid(of.k, of.query_shape).cell_shape
+        encoder(of.k, of.r, of.query_shape)
     except ParityError as error:
         return str(error).rstrip(".")
-    refusal = takes(of.network, cell, of.prediction_shape)
+    return _in_cells("tokens", of, encoder, (-1,))
+
+
+def _in_cells(
+    name: str, of: Protectable, encoder: Callable[..., Encoder], axes: tuple[int, ...] | None
+) -> Choice | str:
+    shape = (of.k, *of.prediction_shape)
+    try:
+        cell = Grid(of.k, of.query_shape, axes).cell_shape
+    except ParityError as error:
+        return str(error).rstrip(".")
+    refusal = of.cannot_be_copied or takes(of.network, cell, of.prediction_shape, of.ids)
+
+    def per_cell(make: Callable[..., nn.Module]) -> nn.Module:
+        return PerCell(of.query_shape, shape, make, axes)
+
     if refusal is None:
         why = f"the network itself predicts cells of {cell}, and a copy of it starts from its weights"
-        return _choice("cells", why, lambda: PerCell(of.query_shape, shape, lambda *_: copied_network(of.network)))
+        return Choice(name, why, lambda: per_cell(lambda *_: copied_network(of.network)), encoder, CODES[name][1])
+    if (resized := of.resized) is not None and takes(resized, cell, of.prediction_shape, of.ids) is None:
+        why = f"the network itself predicts cells of {cell}, in fewer pixels, which are resampled"
+        return Choice(name, why, lambda: per_cell(lambda *_: copied_network(resized)), encoder, CODES[name][1])
     if of.factory is not None:
-        made = PerCell(of.query_shape, shape, partial(_made, of.factory))
-        if (refused := takes(made, of.query_shape, shape)) is None:
+        made = per_cell(partial(_made, of.factory))
+        if (refused := takes(made, of.query_shape, shape, of.ids)) is None:
             why = f"a network of the factory predicts cells of {cell}, which the network itself cannot ({refusal})"
-            return _choice("cells", why, lambda: PerCell(of.query_shape, shape, partial(_made, of.factory)))
+            return Choice(name, why, lambda: per_cell(partial(_made, of.factory)), encoder, CODES[name][1])
         return f"neither the network nor the factory's takes cells of {cell} ({refused})"
     return f"the network cannot take cells of {cell} ({refusal}), and there is no factory=..."
 
@@ -166,14 +259,41 @@ def _made(factory: Factory | None, query_shape: tuple[int, ...], prediction_shap
 
 def _grid(of: Protectable) -> Choice | str:
     try:
-        Grid(of.k, of.query_shape)
+        Grid(of.k, of.query_shape, of.axes)
     except ParityError as error:
         return str(error).rstrip(".")
-    return _with_positions("grid", of)
+    made = _with_positions("grid", of)
+    return made if isinstance(made, str) else replace(made, encoder=_grid_encoder(of))
 
 
 def _keyed(of: Protectable) -> Choice | str:
-    return _with_positions("keyed", of)
+    made = _with_positions("keyed", of)
+    if isinstance(made, str) or of.axes is None:
+        return made
+    return replace(made, encoder=partial(KeyedSumEncoder, key=FeatureOrder()))  # tokens stay where they are
+
+
+def _stack(of: Protectable) -> Choice | str:
+    shape = (of.k, *of.prediction_shape)
+    if _widened(of) is not None:
+
+        def widened() -> nn.Module:
+            made = _widened(of)
+            assert made is not None, "it was tried"
+            return made
+
+        why = "a copy of the network has a first layer for k queries and a last one for k predictions"
+        return _choice("stack", why, widened)
+    if of.factory is not None:
+        stacked = (of.k * of.query_shape[0], *of.query_shape[1:])
+        why = "a network of the factory takes k queries behind one another and makes k predictions"
+        return _choice("stack", why, lambda: _made(of.factory, stacked, shape))
+    return "its first layer is not a linear one, and there is no factory=..."
+
+
+def _widened(of: Protectable) -> nn.Module | None:
+    made = with_head_for(of.network, of.k, of.queries, of.predictions)
+    return None if made is None else wide_first_layer(made, of.k, of.queries)
 
 
 def _with_positions(name: str, of: Protectable) -> Choice | str:
@@ -195,6 +315,9 @@ def _with_positions(name: str, of: Protectable) -> Choice | str:
 
 
 def _copied(name: str, of: Protectable) -> Choice:
+    if of.cannot_be_copied:
+        why = f"a network of the factory predicts the sum of predictions, for {of.cannot_be_copied}"
+        return _choice(name, why, lambda: _made(of.factory, of.query_shape, of.prediction_shape))
     why = "a copy of the network, started from its weights, predicts the sum of its predictions"
     return _choice(name, why, lambda: copied_network(of.network))
 
@@ -209,6 +332,8 @@ _MAKERS: Mapping[str, Callable[[Protectable], Choice | str]] = {
     "keyed": _keyed,
     "add": partial(_copied, "add"),
     "concat": partial(_copied, "concat"),
+    "stack": _stack,
+    "tokens": _tokens,
 }
 
 
@@ -218,8 +343,9 @@ def _by_hand(code: Mapping[str, Any], of: Protectable) -> Choice:
     _coder(code, "encoder", Encoder, of.k, of.r, of.query_shape)
     decoder = _coder(code, "decoder", Decoder, of.k, of.r, of.prediction_shape)
     shape = decoder.parity_shape(of.prediction_shape)
+    asked = code["encoder"](of.k, of.r, of.query_shape).parity_query_shape
     if code.get("parity_model") is not None:
-        parity_model = partial(_made, code["parity_model"], of.query_shape, shape)
+        parity_model = partial(_made, code["parity_model"], asked, shape)
         return Choice("own", "given by hand", parity_model, code["encoder"], code["decoder"], code.get("loss"))
     made = _copied("add", of) if shape == of.prediction_shape else _with_positions("grid", of)
     if isinstance(made, str) or shape not in (of.prediction_shape, (of.k, *of.prediction_shape)):
@@ -263,7 +389,8 @@ def coded_model(choice: Choice, of: Protectable) -> CodedModel:
     model.base_model.requires_grad_(False)
     shape = decoder.parity_shape(of.prediction_shape)
     for parity_model in parity_models:
-        if (refusal := takes(parity_model, of.query_shape, shape)) is not None:
+        ids = None if of.encode_after is not None else of.ids
+        if (refusal := takes(parity_model, encoder.parity_query_shape, shape, ids)) is not None:
             raise ParityError(f"a parity model cannot predict {shape} for a parity query: {refusal}.")
     return model
 
@@ -285,7 +412,6 @@ def loss_for(choice: Choice, task: Task, towards: str, temperature: float) -> nn
         isinstance(choice.decoder, type) and issubclass(choice.decoder, PositionalDecoder)
     )
     patterns: dict[str, Any] = dict(patterns=parities_alone) if positional else {}
-    classes = isinstance(task, Classification)
     if towards == "labels":
-        return LabelReconstructionLoss(CrossEntropy() if classes else SquaredError(), **patterns)
-    return ReconstructionLoss(KLDivergence(temperature) if classes else SquaredError(), **patterns)
+        return LabelReconstructionLoss(distance_to_targets(task), **patterns)
+    return ReconstructionLoss(distance_to_predictions(task, temperature), **patterns)

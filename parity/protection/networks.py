@@ -136,9 +136,12 @@ def first_predictions(network: nn.Module, queries: Tensor) -> Tensor:
     except ParityError:
         raise
     except Exception as error:  # of a user's own network
+        kind = str(queries.dtype).removeprefix("torch.")
+        of_integers = f"queries.float() where {kind} does not stand for ids"
+        remedy = "images as float32 (C, H, W)" if queries.is_floating_point() else of_integers
         raise ParityError(
             f"the network cannot take queries of shape {tuple(queries.shape[1:])} ({cause(error).rstrip('.')}): hand "
-            "over what it takes, images as float32 (C, H, W)."
+            f"over what it takes, {remedy}."
         ) from error
     if not isinstance(returned, Tensor):
         what = f"output={network.output!r} selects" if isinstance(network, SelectedOutput) else "the network returns"
@@ -153,16 +156,15 @@ def first_predictions(network: nn.Module, queries: Tensor) -> Tensor:
         )
     if not returned.isfinite().all():
         raise ParityError("the network's predictions are NaN or infinite: scale the queries as it was trained with.")
-    _check_logits(returned)
     return returned
 
 
-def _check_logits(predictions: Tensor) -> None:
-    if predictions.shape[1:] == (1,):
-        raise ParityError(
-            "the network returns one number for each query: for two classes, hand over both logits by "
-            "output=lambda logit: torch.cat([torch.zeros_like(logit), logit], 1)."
-        )
+def check_logits(predictions: Tensor) -> None:
+    """Refuse predictions (B, *P) of a classification that are not logits.
+
+    Raises:
+        ParityError: they are probabilities.
+    """
     total = predictions.flatten(1).sum(1)
     if predictions.ndim == 2 and (predictions >= 0).all() and (total - 1).abs().max() < 1e-4:
         raise ParityError(
@@ -172,19 +174,23 @@ def _check_logits(predictions: Tensor) -> None:
 
 
 @torch.no_grad()
-def takes(network: nn.Module, shape: tuple[int, ...], prediction_shape: tuple[int, ...]) -> str | None:
+def takes(
+    network: nn.Module, shape: tuple[int, ...], prediction_shape: tuple[int, ...], ids: Tensor | None = None
+) -> str | None:
     """Try a network on smaller queries, both to predict and to be trained; return why it cannot, or None.
 
     Args:
         network: whose mode and buffers stay as they are.
         shape: of a smaller query.
         prediction_shape: P.
+        ids: where queries are ids, two of them, (2, ..., L); as many of each as a smaller query has are tried.
     """
     tried = copied_network(network)
+    smaller = torch.randn(2, *shape) if ids is None else ids[:2, ..., : shape[-1]]
     for training in (False, True):
         tried.train(training)
         try:
-            answered = tried(torch.randn(2, *shape))
+            answered = tried(smaller)
         except Exception as error:  # of a user's own network
             return cause(error).rstrip(".")
         if not isinstance(answered, Tensor) or tuple(answered.shape) != (2, *prediction_shape):
@@ -263,3 +269,31 @@ def _last_linear(network: nn.Module, queries: Tensor) -> str | None:
     for hook in hooks:
         hook.remove()
     return called[-1] if called else None
+
+
+def wide_first_layer(network: nn.Module, k: int, queries: Tensor) -> nn.Module | None:
+    """Return a copy that takes k queries behind one another, (B, k L); None where it cannot be made.
+
+    The first linear layer becomes k times as wide. It starts as the mean of what it made of each query.
+
+    Args:
+        network: (B, L) -> (B, *P), whose first layer with weights is a linear one of all features.
+        k: queries that are stacked.
+        queries: a few, (B, L).
+    """
+    copied = copied_network(network)
+    weighted = [
+        (name, module) for name, module in copied.named_modules() if any(True for _ in module.parameters(recurse=False))
+    ]
+    name, layer = weighted[0] if weighted else ("", copied)
+    if queries.dim() != 2 or type(layer) is not nn.Linear or layer.in_features != queries.shape[1]:
+        return None
+    wide = nn.Linear(k * layer.in_features, layer.out_features, bias=layer.bias is not None)
+    with torch.no_grad():
+        wide.weight.copy_(layer.weight.repeat(1, k) / k)
+        if layer.bias is not None:
+            wide.bias.copy_(layer.bias)
+    if not name:
+        return wide
+    copied.set_submodule(name, wide)
+    return copied

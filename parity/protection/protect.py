@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from parity.black_boxes import BlackBox, default_factory, is_black_box
 from parity.data import GroupDataModule, groups_of
 from parity.data.containers import seeded
 from parity.data.datamodule import Augmentation
@@ -17,8 +18,9 @@ from parity.data.loaders import Scaling
 from parity.data.queries import QueriesDataModule, regrouped
 from parity.errors import ParityError, cause, did_you_mean
 from parity.evaluation.evaluate import evaluate
+from parity.protection.black_box import asked
 from parity.protection.codes import Factory, Protectable, choose, coded_model, loss_for
-from parity.protection.networks import Output, first_predictions, prepared
+from parity.protection.networks import Output, check_logits, first_predictions, prepared
 from parity.protection.recipe import Recipe, augmentation_for
 from parity.protection.result import Protected
 from parity.settings import user_path
@@ -33,7 +35,7 @@ _LOOKED_AT = 256
 
 
 def protect(
-    network: nn.Module,
+    network: Any,
     train_data: Any,
     val_data: Any = None,
     *,
@@ -43,6 +45,7 @@ def protect(
     output: Output = None,
     code: str | Mapping[str, Any] = "auto",
     factory: Factory | None = None,
+    encode_after: str | None = None,
     towards: str | None = None,
     queries: str | None = None,
     targets: str | None = None,
@@ -65,6 +68,9 @@ def protect(
 
     Args:
         network: returns predictions (B, *P) for queries (B, *Q), logits for classes; or several things, see ``output``.
+            A ``torch.nn.Module``, which is copied; or a program that is asked as it is: a path of an ONNX or a
+            TorchScript file, a session of onnxruntime, a TorchScript or exported program, an estimator of scikit-learn,
+            a function of arrays.
         train_data: single queries, in any form that ``groups_of`` takes: arrays (X, y), a ``Dataset``, a
             ``DataLoader``, dicts, a DataFrame, a folder of images, a datamodule. Without targets, codes are trained
             towards the network's predictions.
@@ -73,18 +79,21 @@ def protect(
         r: parity queries made of a group.
         checkpoints_path: where the training is kept; None keeps nothing, and the last weights are taken.
         output: which part of what the network returns is the prediction: a key or attribute, an index, a function.
-        code: 'auto' chooses; 'cells', 'grid', 'keyed', 'add' or 'concat'; or ``dict(encoder=..., decoder=...,
-            parity_model=..., loss=...)``, each called with shapes as in a config.
+        code: 'auto' chooses; 'cells', 'grid', 'keyed', 'add', 'concat', 'stack' or 'tokens'; or ``dict(encoder=...,
+            decoder=..., parity_model=..., loss=...)``, each called with shapes as in a config.
         factory: makes the same architecture, untrained, called with the shapes of a query and of a prediction; used
-            where the network cannot take smaller queries.
+            where the network cannot take smaller queries. For a program it is by default one of at most its
+            multiply-adds.
+        encode_after: the name of one of the network's modules: what it puts out is encoded, and not the queries; for
+            sums of embeddings of tokens, for example.
         towards: what is trained on: 'labels', the default where there are any, or 'network', its predictions.
         queries, targets: names of entries of dicts, or of columns of a table.
-        task: what predictions are measured by; by default a classification of as many classes as are predicted.
+        task: what predictions are measured by; by default what targets leave no doubt of, ``parity.tasks.task_of``.
         scaling: of stored queries, e.g. ``Scaling(255, mean, std)`` for pixels; it becomes part of the artefact.
         size: side in pixels that images of a folder are resized to.
         num_validation: training queries held out where there is no validation data; by default a tenth, at most 5,000.
         augmentation: of training queries in storage type, (B, *Q) -> (B, *Q); 'auto' moves and mirrors images as far
-            as that hardly changes the network's predictions; None for none.
+            as that hardly changes the network's predictions, of a program none; None for none.
         recipe: optimiser, schedule, batches.
         max_epochs: how many epochs; by default the recipe's for this number of queries.
         seed: of everything random in the training.
@@ -106,13 +115,22 @@ def protect(
     k, r = int(k), int(r)  # of whatever type of integer
     _check_choices(k, towards)
     folder = None if checkpoints_path is None else user_path(checkpoints_path)
-    base = prepared(network, output)
+    if is_black_box(network):
+        base: nn.Module = asked(network, output, None if folder is None else folder / "predictions")
+    else:
+        base = prepared(network, output)
     data = groups_of(
         train_data, k, val_data=val_data, network=partial(first_predictions, base), queries=queries, targets=targets,
         task=task, scaling=scaling, size=size, name=name, num_validation=num_validation,
     )  # fmt: skip
     few = _few_queries(data)
-    of = Protectable(base, few[:2], first_predictions(base, few[:2]), k, r, factory)
+    if isinstance(base, BlackBox):
+        base.check(few)
+        augmentation = None if augmentation == "auto" else augmentation
+        factory = factory or default_factory(base, few)
+    of = Protectable(base, few[:2], first_predictions(base, few[:2]), k, r, factory, encode_after)
+    if isinstance(data.task, Classification):
+        check_logits(of.predictions)
     if towards is None:
         towards = "labels" if not isinstance(data, QueriesDataModule) or data.has_labels else "network"
     elif towards == "labels" and isinstance(data, QueriesDataModule) and not data.has_labels:

@@ -4,6 +4,9 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from parity.black_boxes import BlackBox
 from parity.coded_model import CodedModel
 from parity.data import GroupDataModule
 from parity.data.queries import QueriesDataModule
@@ -99,9 +102,14 @@ class Protected:
             "data": f"{self.data.dataset}, {results['split']} split, {measured['groups']} groups of {measured['k']}",
             "accuracies": {name: measured[name] for name in ("A_a", "A_d", "loss", "reconstruction")},
             "class_names": classes,
-            "provenance": "the network that was handed to parity.protect",
+            "provenance": _provenance(self.coded_model.base_model),
             "command": f"parity.protect(network, train_data, val_data, k={self.coded_model.k}, code='{self.code}')",
         }
+
+
+def _provenance(network: nn.Module) -> str:
+    lost = ", which this artefact does not hold" if isinstance(network, BlackBox) and not network.is_kept else ""
+    return f"the network that was handed to parity.protect{lost}"
 
 
 def of_experiment(experiment: Experiment, reload: str = "best") -> Protected:

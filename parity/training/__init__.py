@@ -8,6 +8,7 @@ from parity.training.loop.lit_module import BaseLitModule, ParityLitModule
 from parity.training.loop.optimizer_steps import StepOptions
 from parity.training.objectives.averaging import EMA
 from parity.training.objectives.losses import (
+    BinaryCrossEntropy,
     CrossEntropy,
     KLDivergence,
     LabelReconstructionLoss,
@@ -29,6 +30,7 @@ __all__ = [
     "AdaptiveClipping",
     "BaseAccuracy",
     "BaseLitModule",
+    "BinaryCrossEntropy",
     "Cosine",
     "CrossEntropy",
     "Hardware",

@@ -5,8 +5,9 @@ from torch import Tensor, nn
 from parity.coded_model import CodedModel
 from parity.coders import Decoder
 from parity.metrics import Accuracy, BaseAccuracy, ReconstructionAccuracy
-from parity.tasks import Classification, Task
+from parity.tasks import Task
 from parity.training.objectives.losses import ParityTargetLoss, ReconstructionLoss, SquaredError
+from parity.training.objectives.of_tasks import base_loss
 
 
 class TargetsAndReconstructions(nn.Module):
@@ -53,10 +54,10 @@ class TargetsAndReconstructions(nn.Module):
 def default_criterion(model: nn.Module, task: Task | None) -> nn.Module:
     """Return what is minimised: exact parity targets where the decoder has them, else what is rebuilt.
 
-    A base model's is the cross-entropy of a classification, else the squared error.
+    A base model's fits the task: the cross-entropy of classes or labels, else the squared error.
     """
     if not isinstance(model, CodedModel):
-        return nn.CrossEntropyLoss() if isinstance(task, Classification) else nn.MSELoss()
+        return base_loss(task)
     if type(model.decoder).parity_targets is Decoder.parity_targets:
         return TargetsAndReconstructions(parity_weight=0.0, reconstruction_weight=1.0)
     return TargetsAndReconstructions()

@@ -1,6 +1,7 @@
 """What ``train_model`` is given, as a datamodule; checked on the first batch of every split, before any work."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,11 +12,12 @@ from torch import Tensor, nn
 
 from parity.coded_model import CodedModel
 from parity.data import GroupBatch, GroupDataModule
-from parity.data.checks import check_finite as check_finite_values
-from parity.data.checks import check_targets, is_one_hot
+from parity.data.checks import check_targets
 from parity.errors import ParityError
 from parity.models.weights import check_finite
-from parity.tasks import Classification, Task
+from parity.tasks import Task, task_of
+from parity.tasks.checks import check_finite as check_finite_values
+from parity.tasks.checks import is_one_hot
 from parity.training.loop.batch_form import BatchForm
 from parity.training.loop.iterables import BatchData, first_batch
 from parity.training.loop.random_states import random_states, set_random_states
@@ -94,6 +96,7 @@ def _check_alike(firsts: dict[str, GroupBatch], task: Task | None) -> None:
 
 def _of_datamodule(model: nn.Module, data: GroupDataModule, task: Task) -> Inputs:
     states, firsts = random_states(), {}
+    task = task.fitted(check_targets(data.targets("train").cpu(), task, f"the train data of {data.dataset}"))
     for split in ("train", *data.validation_splits):
         where = f"the {split} data of {data.dataset}"
         check_targets(data.targets(split).cpu(), task, where)
@@ -141,10 +144,12 @@ def _name(targets: Tensor) -> str:
 
 
 def _task(batch: GroupBatch, prediction: Tensor) -> Task | None:
-    """Return the classification that integer targets are of, by a prediction (1, *P); None for other targets."""
-    if batch.targets.is_floating_point() or prediction.ndim != 2:
+    """Return the task that integer targets are of, by a prediction (1, *P); None for other targets."""
+    if batch.targets.is_floating_point():
         return None
-    return Classification(prediction.shape[1])
+    with suppress(ParityError):  # integers that the loss alone knows how to take
+        return task_of(prediction, batch.targets.flatten(0, 1))
+    return None
 
 
 def _check_not_classes(batch: GroupBatch, prediction: Tensor, k: int | None, where: str) -> None:

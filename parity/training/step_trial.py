@@ -1,7 +1,7 @@
 """A training step tried on a few queries, before any work: what raises an error would raise it later, or traces."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -88,7 +88,7 @@ def predictions(model: nn.Module, batch: GroupBatch, where: str) -> Tensor:
     remedy = "hand over queries as it takes them, images as float32 (B, C, H, W)"
     try:
         with torch.no_grad(), tried(model):
-            prediction, *_ = outputs_of(model, batch, 1)
+            prediction, *parity_outputs = outputs_of(model, batch, 1)
     except WrongOutputError:
         raise
     except ParityError as error:
@@ -103,11 +103,27 @@ def predictions(model: nn.Module, batch: GroupBatch, where: str) -> Tensor:
             f"the base model's predictions have the shape {tuple(prediction.shape[1:])}, and the decoder takes "
             f"{model.decoder.prediction_shape}."
         )
+    _check_parity_outputs(model, parity_outputs)
     return prediction[:1]
 
 
+def _check_parity_outputs(model: CodedModel, parity_outputs: Sequence[Tensor]) -> None:
+    """Refuse parity models that put out something else than the decoder takes.
+
+    Raises:
+        ParityError: one does.
+    """
+    needed = model.decoder.parity_shape(model.decoder.prediction_shape)
+    for outputs in parity_outputs:
+        if tuple(outputs.shape[2:]) != needed:
+            raise ParityError(
+                f"the parity models put out {tuple(outputs.shape[2:])} for a parity query, and "
+                f"{type(model.decoder).__name__} takes {needed}: make their last layer put that out."
+            )
+
+
 def check_task(prediction: Tensor, task: Task | None) -> None:
-    """Refuse predictions (1, *P) that are not of a task's shape; more classes than there are do not matter.
+    """Refuse predictions (1, *P) that a task cannot measure; more classes than there are do not matter.
 
     Raises:
         ParityError: they are not.
@@ -120,6 +136,7 @@ def check_task(prediction: Tensor, task: Task | None) -> None:
             f"the network's predictions have the shape {found}, and the data needs {expected}: change the network's "
             "last layer."
         )
+    task.measure(prediction, task.as_targets(prediction))  # which raises what it still needs
 
 
 def check_step(module: BurstModule, batches: Mapping[str, GroupBatch]) -> None:

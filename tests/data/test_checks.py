@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from parity.data.checks import check_counts, check_finite, check_network_inputs, check_queries, check_targets
+from parity.data.checks import check_counts, check_network_inputs, check_queries, check_targets
 from parity.errors import ParityError
 from parity.tasks import Classification, Localisation
+from parity.tasks.checks import check_finite
 
 TEN = Classification(10)
 SHAPE = (3, 8, 6)

@@ -349,7 +349,8 @@ def test_a_o_of_a_code_that_rebuilds_every_prediction() -> None:
     patterns = erasures.Strata(3).patterns
     sums = torch.full((8, 2, 1), 10.0, dtype=torch.double)
     evaluation = CodeEvaluation(
-        k=2, n=3, groups=10, leftover=0, measures=("top1",), strata=erasures.Strata(3), separate=0, patterns=patterns,
+        k=2, n=3, groups=10, leftover=0, task=Classification(1), strata=erasures.Strata(3), separate=0,
+        patterns=patterns,
         rebuildable=patterns.all(1)[:, None].expand(8, 2), rebuilt=torch.ones(8, 2, dtype=torch.bool),
         overall=sums, reconstruction=sums, base=sums[0], squared_error=sums[..., 0],
         default=torch.tensor([[5.0], [5.0]], dtype=torch.double), squares={}, most_erased=1,

@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from parity.tasks import measure_name
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")  # Okabe and Ito, without yellow
 MARKERS = "osD^vP*X"
 WIDTH = 4.2
@@ -178,7 +180,8 @@ def _short(text: str, most: int) -> str:
 
 def _scale(comparison: Mapping[str, Any]) -> tuple[float, str]:
     """Return what measures are multiplied by, and the unit on the axes."""
-    return (1.0, "mean IoU") if comparison["measure"] == "iou" else (100.0, "%")
+    name = measure_name(comparison["measure"])
+    return name.scale, name.on_axes
 
 
 def _line_axes(legend: Sequence[tuple[str, Look]]) -> tuple[Figure, Axes]:

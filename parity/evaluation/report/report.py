@@ -30,6 +30,7 @@ from parity.evaluation.report.tables import (
 from parity.plain import walk
 from parity.settings import user_path
 from parity.storage.files import write_json, written_whole
+from parity.tasks import measure_name
 
 TIMES = ("name", "k", "r", "G", "encode_ms", "decode_ms", "forward_ms")
 FIGURES = "figures"
@@ -155,7 +156,7 @@ def _trained(comparison: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _reading(comparison: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return how to read each letter, in a sentence."""
     measure = Measure(comparison["measure"])
-    agreement = "mean IoU with" if comparison["measure"] == "iou" else "how often they agree with"
+    agreement = measure_name(comparison["measure"]).agreement
     return [
         (
             "A_a − A_d(e), paired",

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from parity.tasks import measure_name
+
 NOTHING = "–"
 
 Numbers = Mapping[str, Any]
@@ -87,11 +89,12 @@ def loss_in_words(lost: Numbers | None, a_a: float, a_d: float | None, measure: 
     Args:
         lost: A_a - A_d with its paired interval; None where nothing is rebuilt.
         a_a, a_d: accuracies.
-        measure: 'top1' or 'iou'.
+        measure: name of the first one of the task, e.g. 'top1'.
     """
     if lost is None:
         return f"cannot rebuild a missing prediction: A_a {a_a:.4f}"
-    scale, unit, digits = (1.0, "IoU", 4) if measure == "iou" else (100.0, "points", 1)
+    name = measure_name(measure)
+    scale, unit, digits = name.scale, name.unit, name.digits
     value, low, high = (scale * lost[key] for key in ("value", "low", "high"))
     does = "loses"
     if high < 0:
@@ -190,13 +193,12 @@ def erasures_of(codes: Sequence[Numbers]) -> list[int]:
 
 
 class Measure:
-    """How accuracies are written: top-1 accuracy in %, mean IoU as it is."""
+    """How accuracies are written: shares in %, others as they are."""
 
     def __init__(self, name: str) -> None:
-        iou = name == "iou"
-        self.name = "mean IoU" if iou else "top-1 accuracy"
-        self.in_words = "as mean IoU" if iou else "in %"
-        self._scale, self._spec = (1.0, ".4f") if iou else (100.0, ".2f")
+        named = measure_name(name)
+        self.name, self.in_words = named.name, named.in_words
+        self._scale, self._spec = named.scale, ".2f" if named.scale == 100 else f".{named.digits}f"
 
     def __call__(self, value: Any) -> str:
         """Return an accuracy as text."""

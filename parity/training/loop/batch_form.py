@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from parity.data import GroupBatch
-from parity.data.checks import check_counts, check_finite, check_targets
+from parity.data.checks import check_counts, check_targets
 from parity.data.tensors import to_tensor
 from parity.errors import ParityError
 from parity.tasks import Task
+from parity.tasks.checks import check_finite
 
 
 @dataclass(frozen=True)

@@ -46,12 +46,12 @@ class Distance(Protocol):
 
 
 class SquaredError(nn.Module):
-    """Squared error, summed over P; a class as reference is the one-hot vector."""
+    """Squared error, summed over P; a class as reference is the one-hot vector, a class of a pixel too."""
 
     def forward(self, rebuilt: Tensor, reference: Tensor) -> Tensor:
         """Compare: (B, *P), (B, ...) -> (B,)."""
         if not reference.is_floating_point():
-            reference = functional.one_hot(reference, rebuilt.shape[-1])
+            reference = reference if reference.shape == rebuilt.shape else _one_hot(reference, rebuilt)
         return (rebuilt - reference).square().flatten(1).sum(1)
 
 
@@ -62,6 +62,8 @@ class KLDivergence(nn.Module):
         temperature: T, by which both logits are divided first; the divergence is multiplied by T^2, so that gradients
             keep their size (Hinton, Vinyals, Dean: "Distilling the Knowledge in a Neural Network", 2015, section 2).
             It does nothing to a class as reference.
+
+    Of dense predictions (C, *S) it is the mean over pixels.
     """
 
     def __init__(self, temperature: float = 1.0) -> None:
@@ -69,28 +71,61 @@ class KLDivergence(nn.Module):
         self.temperature = temperature
 
     def forward(self, rebuilt: Tensor, reference: Tensor) -> Tensor:
-        """Compare: logits (B, C), logits (B, C) or classes (B,) -> (B,)."""
+        """Compare: logits (B, C, *S), logits (B, C, *S) or classes (B, *S) -> (B,)."""
         if not reference.is_floating_point():
-            return functional.cross_entropy(rebuilt, reference, reduction="none")
-        logs, probabilities = (rebuilt / self.temperature).log_softmax(-1), (reference / self.temperature).softmax(-1)
-        return functional.kl_div(logs, probabilities, reduction="none").sum(-1) * self.temperature**2
+            return _mean_of_each(functional.cross_entropy(rebuilt, reference, reduction="none"))
+        logs, probabilities = (rebuilt / self.temperature).log_softmax(1), (reference / self.temperature).softmax(1)
+        divergences = functional.kl_div(logs, probabilities, reduction="none").sum(1)
+        return _mean_of_each(divergences) * self.temperature**2
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature:g}"
 
 
 class CrossEntropy(nn.Module):
-    """Cross-entropy of what is rebuilt with the reference's class probabilities, or with a class."""
+    """Cross-entropy of what is rebuilt with the reference's class probabilities, or with a class.
+
+    Of dense predictions (C, *S) it is the mean over pixels; those whose class is negative, as of none, count as 0.
+    """
 
     def forward(self, rebuilt: Tensor, reference: Tensor) -> Tensor:
-        """Compare: logits (B, C), logits (B, C) or classes (B,) -> (B,)."""
-        return functional.cross_entropy(rebuilt, _probabilities(reference, rebuilt), reduction="none")
+        """Compare: logits (B, C, *S), logits (B, C, *S) or classes (B, *S) -> (B,)."""
+        probabilities = reference.softmax(1) if reference.is_floating_point() else _one_hot(reference, rebuilt)
+        return _mean_of_each(functional.cross_entropy(rebuilt, probabilities, reduction="none"))
 
 
-def _probabilities(reference: Tensor, rebuilt: Tensor) -> Tensor:
-    if reference.is_floating_point():
-        return reference.softmax(-1)
-    return functional.one_hot(reference, rebuilt.shape[-1]).to(rebuilt.dtype)
+class BinaryCrossEntropy(nn.Module):
+    """Cross-entropy of labels that are each on their own, summed over them.
+
+    Args:
+        temperature: as ``KLDivergence``'s: both logits are divided by it; it does nothing to labels as reference.
+    """
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, rebuilt: Tensor, reference: Tensor) -> Tensor:
+        """Compare: logits (B, L), logits (B, L) or labels, integers (B, L) -> (B,)."""
+        towards_logits = reference.is_floating_point()
+        temperature = self.temperature if towards_logits else 1.0
+        present = (reference / temperature).sigmoid() if towards_logits else reference.to(rebuilt.dtype)
+        entropies = functional.binary_cross_entropy_with_logits(rebuilt / temperature, present, reduction="none")
+        return entropies.sum(1) * temperature**2
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature:g}"
+
+
+def _one_hot(classes: Tensor, rebuilt: Tensor) -> Tensor:
+    """Return classes (B, *S) as (B, C, *S); zeros where one is negative, which stands for none."""
+    numbered = functional.one_hot(classes.clamp(min=0), rebuilt.shape[1]).movedim(-1, 1)
+    return (numbered * (classes >= 0).unsqueeze(1)).to(rebuilt.dtype)
+
+
+def _mean_of_each(values: Tensor) -> Tensor:
+    """Return the mean of each query's: (B, *S) -> (B,)."""
+    return values.reshape(len(values), -1).mean(1)
 
 
 Patterns = Callable[[int, int], Tensor]

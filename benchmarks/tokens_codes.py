@@ -1,0 +1,133 @@
+"""Which code suits sequences of tokens? Codes around a small text transformer that recognises languages.
+
+    python benchmarks/tokens_codes.py [--seeds 0 1 2] [--steps 400]
+
+The messages of Sphinx in ten languages, by characters (``LanguagesDataModule``). Base model: two blocks of width 64,
+trained on true classes. Parity models are copies of it, trained towards its predictions for as many steps. A few
+minutes on one idle core.
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import store
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from parity.coded_model import CodedModel
+from parity.coders import Encoder, Head, Important, Strided, Tail, TokenCellsEncoder
+from parity.data.languages import LanguagesDataModule
+from parity.evaluation.costs import parity_model_costs
+from parity.models import TextTransformer
+from parity.protection.codes import Choice, Protectable, choose, coded_model, loss_for
+from parity.tasks import Classification
+
+QUERIES, LEARNING_RATE = 64, 2e-3
+SHORTENINGS: dict[str, Callable[[int], nn.Module]] = {
+    "head": Head,
+    "tail": Tail,
+    "strided": Strided,
+    "learned": partial(Important, vocabulary=LanguagesDataModule.VOCABULARY),
+}
+EMBEDDED = ("add", "keyed", "cells")
+
+
+def fit(parameters: list[nn.Parameter], steps: int, loss: Callable[[], Tensor]) -> None:
+    """Take so many steps of AdamW."""
+    optimizer = torch.optim.AdamW(parameters, LEARNING_RATE, weight_decay=1e-2, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+        schedule.step()
+
+
+def base_model(ids: Tensor, classes: Tensor, steps: int, seed: int) -> nn.Module:
+    """Return a transformer trained on true classes."""
+    torch.manual_seed(seed)
+    vocabulary, number = LanguagesDataModule.VOCABULARY, LanguagesDataModule.NUM_CLASSES
+    network = TextTransformer(LanguagesDataModule.QUERY_SHAPE, (number,), vocabulary, width=64)
+
+    def loss() -> Tensor:
+        rows = torch.randint(len(ids), (QUERIES,))
+        return functional.cross_entropy(network(ids[rows]), classes[rows])
+
+    fit(list(network.parameters()), steps, loss)
+    return network.eval().requires_grad_(False)
+
+
+def choices(base: nn.Module, ids: Tensor, k: int) -> Iterator[tuple[str, Choice, Protectable]]:
+    """Yield the codes by name."""
+    with torch.no_grad():
+        of = Protectable(base, ids[:8], base(ids[:8]), k, 1)
+    for name, shortening in SHORTENINGS.items():
+        choice = choose("tokens", of)
+        encoder: Callable[..., Encoder] = partial(TokenCellsEncoder, shortening=shortening)
+        made = Choice(choice.name, choice.why, choice.parity_model, encoder, choice.decoder)
+        yield f"cells of ids, {name}", made, of
+    after = Protectable(base, of.queries, of.predictions, k, 1, encode_after="embedding")
+    for name in EMBEDDED:
+        yield f"`{name}` of embeddings", choose(name, after), after
+
+
+def train(model: CodedModel, loss: nn.Module, ids: Tensor, steps: int) -> None:
+    """Train encoder and parity model."""
+    model.train()
+
+    def of_groups() -> Tensor:
+        queries = ids[torch.randint(len(ids), (QUERIES // model.k, model.k))]
+        base_outputs, parity_outputs = model.outputs(queries)
+        return loss(model.decoder, base_outputs, parity_outputs, torch.zeros(queries.shape[:2], dtype=torch.long))
+
+    fit([parameter for parameter in model.parameters() if parameter.requires_grad], steps, of_groups)
+    model.eval()
+
+
+@torch.no_grad()
+def degraded(model: CodedModel, ids: Tensor, classes: Tensor) -> float:
+    """Return A_d."""
+    order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(0))
+    order = order[: len(order) // model.k * model.k].view(-1, model.k)
+    rebuilt = model.decoder.rebuild_each(*model.outputs(ids[order]))
+    return (rebuilt.argmax(-1) == classes[order]).float().mean().item()
+
+
+def main() -> None:
+    """Measure and keep."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=400)
+    options = parser.parse_args()
+    data = LanguagesDataModule()
+    (ids, classes), (test, test_classes) = data.load(True), data.load(False)
+    found: dict[tuple[int, str], list[tuple[float, float, float]]] = {}
+    for seed in options.seeds:
+        base = base_model(ids, classes, options.steps, seed)
+        with torch.no_grad():
+            accuracy = (base(test).argmax(-1) == test_classes).float().mean().item()
+        for k in (2, 4):
+            for name, choice, of in choices(base, ids, k):
+                torch.manual_seed(seed)
+                model = coded_model(choice, of)
+                loss = loss_for(choice, Classification(data.NUM_CLASSES), "network", 2.0)
+                train(model, loss, ids, options.steps)
+                cost = parity_model_costs(model, test[:1]).multiply_adds
+                found.setdefault((k, name), []).append((accuracy, degraded(model, test, test_classes), cost))
+                print(f"seed {seed}, k = {k}, {name}: A_a {accuracy:.4f}, A_d {found[k, name][-1][1]:.4f}", flush=True)
+    rows = []
+    for (k, name), values in found.items():
+        lost = [100 * (a_a - a_d) for a_a, a_d, _ in values]
+        spread = statistics.stdev(lost) if len(lost) > 1 else 0.0
+        rows.append(
+            dict(k=k, code=name, A_a=[a_a for a_a, _, _ in values], A_d=[a_d for _, a_d, _ in values],
+                 lost=statistics.mean(lost), spread=spread, multiply_adds=values[0][2])
+        )  # fmt: skip
+    store.write("tokens_codes", "what codes for ids of tokens lose, towards a transformer", rows, seeds=options.seeds)
+
+
+if __name__ == "__main__":
+    main()

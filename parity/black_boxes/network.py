@@ -1,0 +1,194 @@
+"""A program as the base model of a code: it is asked, and never copied or trained."""
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from parity.black_boxes.answers import Answers
+from parity.black_boxes.programs import Asked
+from parity.errors import ParityError, cause
+from parity.terminal import progress
+
+_AT_ONCE = 256
+_PROBES = 16
+_RELATIVE, _ABSOLUTE = 1e-3, 1e-4
+
+
+class BlackBox(nn.Module):
+    """A program that is asked in batches; what it predicted is kept by the hash of the query.
+
+    At its first queries it is asked more than once, in another order and one by one, for a program whose predictions
+    depend on what came before cannot be protected.
+
+    Args:
+        program: as ``opened`` returns it.
+        select: chooses the prediction among what it returns; None where that is one array.
+        folder: where predictions are kept, beside those of other programs; None keeps them in memory.
+    """
+
+    def __init__(self, program: Asked, select: Callable[[Any], Any] | None = None, folder: Path | None = None) -> None:
+        super().__init__()
+        self.program, self.select, self.folder = program, select, folder
+        # Part of the state dict, so that models of two programs are not taken for the same.
+        self.register_buffer("digest", torch.zeros(32, dtype=torch.uint8))
+        self.digest: Tensor
+        self._answers: Answers | None = None
+        self._seconds: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called in reports."""
+        return self.program.name
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "BlackBox":
+        return self  # a program has nothing that can be changed
+
+    @property
+    def kept_content(self) -> bytes | None:
+        """What an artefact keeps of an ONNX file: all of it, unless a function of a user's chooses the prediction."""
+        return self.program.content if self.select is None else None
+
+    @property
+    def kept_program(self) -> ExportedProgram | None:
+        """What an artefact keeps of an exported program, likewise; it has to take batches of any size."""
+        return self.program.program if self.select is None and self.program.batch is None else None
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether an artefact can keep the program, so that it is loaded with it."""
+        return self.kept_content is not None or self.kept_program is not None
+
+    def described(self) -> dict[str, Any]:
+        """Return what an artefact's manifest has of it: its name, and the output that is asked for."""
+        return {"name": self.name, "output": self.program.output}
+
+    @property
+    def multiply_adds(self) -> float:
+        """Multiply-adds of one query; NaN where they cannot be counted."""
+        return torch.nan if self.program.multiply_adds is None else self.program.multiply_adds
+
+    def train(self, mode: bool = True) -> "BlackBox":
+        return super().train(False)
+
+    def forward(self, queries: Tensor) -> Tensor:
+        """Predict: (B, *Q) -> (B, *P).
+
+        Raises:
+            ParityError: it cannot take them, or its predictions depend on what came before.
+        """
+        asked = _array(queries)
+        answers = self._answers or self._opened(asked[:_PROBES])
+        unknown = answers.unknown(asked)
+        if unknown <= _AT_ONCE:
+            return torch.from_numpy(answers.of(asked, self._ask, _AT_ONCE)).to(queries.device)
+        with progress(f"asking {self.name}", unknown) as advance:
+
+            def ask(part: np.ndarray) -> np.ndarray:
+                predictions = self._ask(part)
+                advance(len(part))
+                return predictions
+
+            return torch.from_numpy(answers.of(asked, ask, _AT_ONCE)).to(queries.device)
+
+    def seconds_per_query(self, queries: Tensor) -> float:
+        """Return how long the program takes for each of these queries (B, *Q), asked together: the least of three."""
+        asked, times = _array(queries), []
+        for _ in range(3):
+            begun = time.perf_counter()
+            self._ask(asked)
+            times.append(time.perf_counter() - begun)
+        return min(times) / len(asked)
+
+    def check(self, queries: Tensor) -> None:
+        """Ask a few of these queries (B, *Q) again, in another order and one by one.
+
+        Raises:
+            ParityError: the predictions differ.
+        """
+        self._asked_again(_array(queries[:_PROBES]))
+
+    def _asked_again(self, probes: np.ndarray) -> np.ndarray:
+        """Return predictions (B, *P) for queries (B, *Q) that are the same however they are asked for."""
+        first = self._ask(probes)
+        again = self._ask(probes[::-1])[::-1]
+        alone = np.concatenate([self._ask(probe[None]) for probe in probes[:4]])
+        if not (_alike(first, again) and _alike(first[:4], alone)):
+            raise ParityError(
+                f"{self.name} predicts something else when it is asked again, in another order or one by one: its "
+                "predictions depend on what came before or beside a query, or on chance, and cannot be rebuilt."
+            )
+        return first
+
+    def _opened(self, probes: np.ndarray) -> Answers:
+        """Return what is known of the program, which is recognised by its file, or by what it predicts for a few."""
+        first = self._asked_again(probes)
+        content = self.program.content
+        known = content if content is not None else self.name.encode() + probes.tobytes() + first.tobytes()
+        digest = hashlib.sha256(known).digest()
+        self.digest.copy_(torch.frombuffer(bytearray(digest), dtype=torch.uint8))
+        self._answers = Answers(None if self.folder is None else self.folder / digest.hex()[:16])
+        return self._answers
+
+    def _ask(self, queries: np.ndarray) -> np.ndarray:
+        """Ask for queries (B, *Q), in batches of the one size that the program takes, if it has one: (B, *P)."""
+        size = self.program.batch
+        if size is None:
+            return self._ask_at_once(queries)
+        filled = np.concatenate([queries, np.repeat(queries[-1:], -len(queries) % size, 0)])
+        parts = [self._ask_at_once(filled[start : start + size]) for start in range(0, len(filled), size)]
+        return np.concatenate(parts)[: len(queries)]
+
+    def _ask_at_once(self, queries: np.ndarray) -> np.ndarray:
+        shape = queries.shape[1:]
+        try:
+            returned = self.program.ask(np.ascontiguousarray(queries))
+            chosen = returned if self.select is None else self.select(_as_tensors(returned))
+        except ParityError:
+            raise
+        except Exception as error:  # of a user's own program
+            raise ParityError(
+                f"{self.name} cannot take queries of shape {shape}, as float32 ({cause(error).rstrip('.')})."
+            ) from error
+        if isinstance(chosen, tuple | list | Mapping):
+            raise ParityError(
+                f"{self.name} returns a {type(chosen).__name__} of {len(chosen)} parts, not one array: choose the "
+                "predictions by output=, an index, a key or a function."
+            )
+        predictions = chosen.detach().cpu().numpy() if isinstance(chosen, Tensor) else np.asarray(chosen)
+        if predictions.dtype.kind != "f":
+            raise ParityError(
+                f"{self.name} returns {predictions.dtype}, and codes rebuild floats: let it return logits or "
+                "probabilities, and not the class."
+            )
+        if predictions.ndim < 2 or len(predictions) != len(queries):
+            raise ParityError(
+                f"{self.name} returns {predictions.shape} for {len(queries)} queries, expected a prediction for each, "
+                f"({len(queries)}, *P): choose or reshape it by output=lambda returned: ..."
+            )
+        return predictions.astype(np.float32)
+
+
+def _array(queries: Tensor) -> np.ndarray:
+    """Return queries as a program takes them: float32, or integers, which are ids of tokens."""
+    kept = queries.detach().cpu()
+    return np.ascontiguousarray((kept.float() if kept.is_floating_point() else kept).numpy())
+
+
+def _alike(first: np.ndarray, second: np.ndarray) -> bool:
+    return np.allclose(first, second, _RELATIVE, _ABSOLUTE, equal_nan=True)
+
+
+def _as_tensors(returned: Any) -> Any:
+    """Return arrays as tensors, for a user's function that chooses among them."""
+    if isinstance(returned, Mapping):
+        return {name: _as_tensors(value) for name, value in returned.items()}
+    if isinstance(returned, tuple | list):
+        return [_as_tensors(value) for value in returned]
+    return torch.from_numpy(returned) if isinstance(returned, np.ndarray) else returned

@@ -1,0 +1,271 @@
+"""Programs that cannot be copied are protected by being asked; what cannot be is refused in one sentence."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import Ridge
+from sklearn.neural_network import MLPClassifier
+from torch import Tensor, nn
+
+import parity
+from parity.black_boxes import BlackBox, default_factory, opened
+from parity.black_boxes.onnx_costs import multiply_adds_of_onnx
+from parity.errors import ParityError
+from parity.models import MLP
+
+QUIET = dict(progress=False, accelerator="cpu", k=2, max_epochs=2)
+
+ROWS = torch.rand(120, 12, generator=torch.Generator().manual_seed(0))
+CLASSES = (ROWS[:, 0] > ROWS[:, 1]).long() + (ROWS[:, 2] > 0.5).long()
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+
+
+def to_onnx(network: nn.Module, path: Path, *inputs: Tensor, batch: str | None = "batch", **names: Any) -> Path:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    shapes = None if batch is None else tuple({0: torch.export.Dim(batch)} for _ in inputs)
+    torch.onnx.export(
+        network, inputs, str(path), dynamo=True, dynamic_shapes=shapes, external_data=False, verbose=False, **names
+    )
+    return path
+
+
+class Counting:
+    """A function of arrays that counts the queries it is asked."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network, self.asked = network, 0
+
+    def __call__(self, queries: np.ndarray) -> np.ndarray:
+        self.asked += len(queries)
+        with torch.no_grad():
+            return self.network(torch.from_numpy(queries)).numpy()
+
+
+@pytest.fixture(scope="module")
+def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return to_onnx(small(), tmp_path_factory.mktemp("onnx") / "small.onnx", ROWS[:3])
+
+
+def programs(folder: Path) -> dict[str, Callable[[], Any]]:
+    scripted = torch.jit.trace(small(), ROWS[:2])
+    scripted.save(str(folder / "scripted.pt"))
+    batch = torch.export.Dim("batch")
+    exported = torch.export.export(small(), (ROWS[:3],), dynamic_shapes=({0: batch},))
+    return {"scripted": lambda: scripted, "file": lambda: folder / "scripted.pt", "exported": lambda: exported}
+
+
+def test_programs_of_torch_predict_as_the_network_does(tmp_path: Path) -> None:
+    for name, program in programs(tmp_path).items():
+        box = BlackBox(opened(program()))
+        torch.testing.assert_close(box(ROWS[:5]), small()(ROWS[:5]).detach(), msg=name)
+
+
+def test_an_onnx_file_is_protected_saved_and_loaded(onnx_file: Path, tmp_path: Path) -> None:
+    result = parity.protect(onnx_file, (ROWS, CLASSES), **QUIET)
+    evaluation = result.evaluate((ROWS, CLASSES), timed=False)
+    assert evaluation.results["base"]["name"] == "small.onnx"
+    assert evaluation.results["base"]["multiply_adds"] == 12 * 16 + 16 * 3
+    result.save(tmp_path / "mine")
+    coded = parity.load(tmp_path / "mine")
+    queries, available = ROWS[:4].view(2, 2, 12), torch.tensor([[True, True, True], [False, True, True]])
+    torch.testing.assert_close(coded(queries, available)[0], small()(ROWS[:2]).detach())
+    torch.testing.assert_close(coded(queries, available), result.coded_model(queries, available).detach())
+
+
+def test_multiply_adds_of_an_onnx_file_are_those_of_its_network(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 25, 6)).eval()
+    file = to_onnx(network, tmp_path / "conv.onnx", torch.rand(2, 2, 5, 5))
+    assert multiply_adds_of_onnx(file.read_bytes()) == 25 * 4 * 2 * 9 + 100 * 6
+
+
+def test_an_estimator_is_protected_towards_its_probabilities() -> None:
+    queries, classes = load_digits(return_X_y=True)
+    queries = (queries / 16).astype(np.float32)
+    estimator = MLPClassifier((40,), max_iter=60, random_state=0).fit(queries[:800], classes[:800])
+    result = parity.protect(estimator, queries[:800], num_validation=100, **{**QUIET, "max_epochs": 20}, factory=None)
+    base = result.coded_model.base_model
+    expected = torch.from_numpy(estimator.predict_proba(queries[:5])).float()
+    torch.testing.assert_close(base(torch.from_numpy(queries[:5])).softmax(1), expected, rtol=1e-3, atol=1e-6)
+    found = result.evaluate((queries[800:], classes[800:]), timed=False)
+    code = found.results["codes"][0]
+    assert code["multiply_adds"] <= 1
+    assert code["A_d"]["1"]["value"] > 0.3  # 0.1 is chance
+
+
+def test_a_default_network_costs_no_more_than_the_box() -> None:
+    estimator = MLPClassifier((24,), max_iter=5, random_state=0).fit(ROWS.numpy(), CLASSES.numpy())
+    box = BlackBox(opened(estimator))
+    made = default_factory(box, ROWS[:8])((12,), (2, 3))
+    weights = sum(layer.weight.numel() for layer in made.modules() if isinstance(layer, nn.Linear))
+    assert 0.5 * 24 * 15 < weights <= 24 * 15
+    with pytest.raises(ParityError, match="no default parity model does with"):
+        default_factory(box, ROWS[:8])((12,), (200, 3))
+
+
+def test_a_box_without_countable_multiply_adds_is_bounded_by_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    box = BlackBox(opened(Counting(small())))
+    for seconds, most in ((1.0, 512), (1e-12, 0)):
+        monkeypatch.setattr(BlackBox, "seconds_per_query", lambda self, queries, seconds=seconds: seconds)
+        make = default_factory(box, ROWS[:8])
+        if most:
+            assert (
+                max(layer.out_features for layer in make((12,), (3,)).modules() if isinstance(layer, nn.Linear)) == most
+            )
+        else:
+            with pytest.raises(ParityError, match="seconds for a query"):
+                make((12,), (3,))
+
+
+def test_each_query_is_asked_once_and_after_a_restart_not_at_all(tmp_path: Path) -> None:
+    first, again = Counting(small()), Counting(small())
+    parity.protect(first, (ROWS, CLASSES), checkpoints_path=tmp_path / "kept", factory=mlp, **QUIET)
+    again_result = parity.protect(again, (ROWS, CLASSES), checkpoints_path=tmp_path / "kept", factory=mlp, **QUIET)
+    probes = again.asked  # to see that it is the same program, whose predictions are looked up then
+    assert first.asked == len(ROWS) + probes
+    assert probes < 50
+    other = parity.protect(Counting(small()), (ROWS, CLASSES), factory=mlp, **QUIET)
+    assert str(again_result) == str(other)
+
+
+def mlp(query: tuple[int, ...], prediction: tuple[int, ...]) -> nn.Module:
+    return MLP(query, prediction, (20,))
+
+
+def test_a_damaged_file_of_predictions_is_asked_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = BlackBox(opened(Counting(small())), None, tmp_path)
+    first(ROWS[:20])
+    (file,) = tmp_path.glob("*/*.safetensors")
+    file.write_bytes(file.read_bytes()[:40])
+    program = Counting(small())
+    torch.testing.assert_close(BlackBox(opened(program), None, tmp_path)(ROWS[:20]), first(ROWS[:20]))
+    assert "is damaged" in caplog.text
+
+
+def test_a_file_of_one_batch_size_is_asked_so_many_at_a_time(tmp_path: Path) -> None:
+    file = to_onnx(small(), tmp_path / "fixed.onnx", ROWS[:4], batch=None)
+    torch.testing.assert_close(BlackBox(opened(file))(ROWS[:7]), small()(ROWS[:7]).detach())
+
+
+def test_numbers_are_predicted_by_a_regressor() -> None:
+    target = ROWS.sum(1)
+    result = parity.protect(Ridge().fit(ROWS.numpy(), target.numpy()), (ROWS, target), **QUIET, factory=mlp)
+    assert result.measured.results["measure"] == "r2"
+    assert " of R²" in str(result)
+
+
+class Recurrent:
+    """Keeps what it saw."""
+
+    def __init__(self) -> None:
+        self.state = 0.0
+
+    def __call__(self, queries: np.ndarray) -> np.ndarray:
+        self.state = 0.5 * self.state + float(queries.mean())
+        return queries[:, :3] + self.state
+
+
+def centred(queries: np.ndarray) -> np.ndarray:
+    """Depends on what else is in the batch."""
+    return (queries - queries.mean(0))[:, :3]
+
+
+def classes_alone(queries: np.ndarray) -> np.ndarray:
+    return queries[:, :3].argmax(1)[:, None]
+
+
+def two(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return queries[:, :3], queries[:, 3:5]
+
+
+REFUSED: list[tuple[Any, str]] = [
+    (Recurrent(), "depend on what came before or beside a query"),
+    (centred, "depend on what came before or beside a query"),
+    (classes_alone, "returns int64, and codes rebuild floats"),
+    (two, "of 2 parts, not one array: choose the predictions by output="),
+    (lambda queries: queries.sum(), r"returns \(\) for 2 queries"),
+    (lambda queries: queries @ np.ones((7, 3)), r"cannot take queries of shape \(12,\)"),
+]
+
+
+@pytest.mark.parametrize(("program", "sentence"), REFUSED)
+def test_what_cannot_be_protected_is_refused_in_one_sentence(program: Any, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match=sentence) as refused:
+        parity.protect(program, (ROWS, CLASSES), checkpoints_path=tmp_path / "kept", **QUIET)
+    assert "\n" not in str(refused.value)
+    assert not list((tmp_path / "kept").glob("*.ckpt"))
+
+
+def test_one_of_several_arrays_is_chosen() -> None:
+    result = parity.protect(two, (ROWS, CLASSES), output=0, factory=mlp, **QUIET)
+    torch.testing.assert_close(result.coded_model.base_model(ROWS[:3]), ROWS[:3, :3])
+
+
+class TwoInputs(nn.Module):
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        return first[:, :3] + second[:, :3]
+
+
+class ClassAndLogits(nn.Module):
+    def forward(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        return queries[:, :3].argmax(1), queries[:, :3] * 1.0
+
+
+def test_onnx_files_of_other_forms_are_refused_or_choose_an_output(tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match="has 2 inputs"):
+        opened(to_onnx(TwoInputs(), tmp_path / "two.onnx", ROWS[:3], ROWS[:3]))
+    file = to_onnx(ClassAndLogits(), tmp_path / "both.onnx", ROWS[:3], output_names=["class", "logits"])
+    with pytest.raises(ParityError, match="has 2 outputs, class, logits: choose one by output="):
+        opened(file)
+    with pytest.raises(ParityError, match=r"returns tensor\(int64\) as 'class'"):
+        opened(file, "class")
+    with pytest.raises(ParityError, match="did you mean 'logits'"):
+        opened(file, "logit")
+    torch.testing.assert_close(BlackBox(opened(file, "logits"))(ROWS[:4]), ROWS[:4, :3])
+
+
+def test_files_of_weights_are_refused_as_programs(tmp_path: Path) -> None:
+    torch.save(small().state_dict(), tmp_path / "weights.pt")
+    (tmp_path / "text.onnx").write_text("not a program")
+    (tmp_path / "notes.txt").write_text("not a program")
+    for name, sentence in (
+        ("weights.pt", "holds weights, and not a TorchScript program"),
+        ("text.onnx", "is not an ONNX file that onnxruntime reads"),
+        ("notes.txt", "is not a program"),
+        ("none.onnx", "there is no file"),
+    ):
+        with pytest.raises(ParityError, match=sentence):
+            parity.protect(tmp_path / name, (ROWS, CLASSES), **QUIET)
+
+
+def test_an_artefact_names_the_base_model_that_it_does_not_hold(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    estimator = HistGradientBoostingClassifier(max_iter=3).fit(ROWS.numpy(), CLASSES.numpy())
+    result = parity.protect(estimator, (ROWS, CLASSES), factory=mlp, **QUIET)
+    result.save(tmp_path / "mine")
+    assert "does not hold the base model, HistGradientBoostingClassifier" in caplog.text
+    assert "which this artefact does not hold" in (tmp_path / "mine" / "model_card.md").read_text()
+    with pytest.raises(ParityError, match=r"hand it over, parity\.load\(folder, base_model="):
+        parity.load(tmp_path / "mine")
+    coded = parity.load(tmp_path / "mine", base_model=estimator)
+    queries = ROWS[:4].view(2, 2, 12)
+    for available in itertools.islice(itertools.product([True, False], repeat=3), 2):
+        pattern = torch.tensor(available).expand(2, -1)
+        torch.testing.assert_close(coded(queries, pattern), result.coded_model(queries, pattern).detach())
+
+
+def test_a_function_chooses_among_what_an_onnx_file_returns(onnx_file: Path) -> None:
+    result = parity.protect(onnx_file, (ROWS, CLASSES), output=lambda logits: 2 * logits, factory=mlp, **QUIET)
+    torch.testing.assert_close(result.coded_model.base_model(ROWS[:3]), 2 * small()(ROWS[:3]).detach())

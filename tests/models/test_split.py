@@ -1,0 +1,56 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from parity.errors import ParityError
+from parity.models import TextTransformer, split_after
+from parity.models.split import FirstPart
+
+
+def text() -> TextTransformer:
+    torch.manual_seed(0)
+    return TextTransformer((12,), (3,), vocabulary=30, width=16).eval()
+
+
+def padded_ids() -> Tensor:
+    ids = torch.randint(1, 30, (4, 12))
+    ids[:2, 7:] = 0
+    return ids
+
+
+def test_both_parts_together_are_the_network_and_padding_stays_left_out() -> None:
+    network, ids = text(), padded_ids()
+    first, second = split_after(network, "embedding", ids)
+    assert type(first) is type(network.embedding)  # it comes first: nothing else is held
+    assert torch.allclose(second(first(ids)), network(ids), atol=1e-5)
+    assert torch.allclose(second(first(ids[:2, :7])), network(ids[:2]), atol=1e-5)
+    assert not any("embedding" in name for name, _ in second.named_parameters())
+
+
+def test_a_network_of_images_is_split_in_its_middle() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
+    queries = torch.rand(3, 1, 8, 8)
+    first, second = split_after(network, "1", queries)
+    assert isinstance(first, FirstPart)
+    assert first(queries).shape == (3, 4, 6, 6)
+    assert torch.allclose(second(first(queries)), network(queries), atol=1e-6)
+
+
+class Skipping(nn.Module):
+    """Adds what it is called with to what its module puts out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, queries: Tensor) -> Tensor:
+        return queries + self.layer(queries)
+
+
+def test_what_cannot_be_split_is_refused() -> None:
+    with pytest.raises(ParityError, match=r"no module 'embeding' to encode after: .*embedding"):
+        split_after(text(), "embeding", padded_ids())
+    with pytest.raises(ParityError, match="needs more than what that module puts out"):
+        split_after(Skipping().eval(), "layer", torch.rand(3, 4))
+    with pytest.raises(ParityError, match="does not put out one tensor"):
+        split_after(nn.Sequential(nn.LSTM(4, 4)), "0", torch.rand(3, 2, 4))
