@@ -6,7 +6,7 @@ from parity.coders.berrut import BerrutDecoder, BerrutEncoder
 from parity.coders.concatenation import ConcatenationEncoder, StackingEncoder
 from parity.coders.embedded import EmbeddedEncoder
 from parity.coders.flattened import FlattenedChannelSumEncoder
-from parity.coders.grid import Bilinear, GridEncoder, Learned, LearnedGridEncoder, Orthogonal, Resampling
+from parity.coders.grid import Bilinear, GridEncoder, Learned, LearnedGridEncoder, Orthogonal
 from parity.coders.hadamard import HadamardSumEncoder
 from parity.coders.interpolation import InterpolatingDecoder, InterpolatingEncoder
 from parity.coders.keyed import FeatureOrder, KeyedSumEncoder, Permutation, Shift, Symmetry
@@ -53,7 +53,6 @@ __all__ = [
     "PositionalDecoder",
     "ReplicationDecoder",
     "ReplicationEncoder",
-    "Resampling",
     "Shift",
     "Shortening",
     "StackingEncoder",
