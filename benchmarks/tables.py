@@ -244,6 +244,8 @@ def equal_cost(dataset: str) -> Callable[[], str]:
             for row in store.rows(name):
                 if row["dataset"] == dataset:
                     found.setdefault((row["k"], row["code"]), []).append(row)
+        if not found:
+            return f"Not measured yet: `python benchmarks/compare_all.py --dataset {dataset}`."
         ordered = sorted(found.items(), key=lambda item: (item[0][0], mean_loss(item[1])))
         return markdown(EQUAL_COST_HEAD, [line(*key, rows) for key, rows in ordered])
 

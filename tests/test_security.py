@@ -17,6 +17,7 @@ RUNS_CODE = {"eval", "exec", "compile", "os.system", "os.popen", "marshal.load",
              "np.load", "torch.load"}  # fmt: skip
 
 ALLOWED = {
+    "black_boxes/programs.py": {"torch.jit.load"},  # TorchScript that a user asks to have protected; SECURITY.md
     "workers/shipping.py": {"pickle.loads"},  # what this very service has sent to its own worker
     "workers/wire.py": {"pickle.loads"},  # messages over the pipe or socket to it
     "cluster/slurm_job.py": {"DelayedSubmission.load"},  # of a folder that its owner alone writes into

@@ -88,7 +88,7 @@ def test_tokens_are_not_a_code_for_numbers() -> None:
     network = nn.Sequential(nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 3))
     with pytest.raises(ParityError, match="one for ids of tokens, integers, and queries here are float32"):
         parity.protect(network, signals(10), k=2, code="tokens", **QUIET)
-    with pytest.raises(ParityError, match=r"hand over what it takes, queries\.float\(\) if they are not ids"):
+    with pytest.raises(ParityError, match=r"queries\.float\(\) where int64 does not stand for ids"):
         parity.protect(network, (signals(10)[0].long(), signals(10)[1]), k=2, **QUIET)
 
 

@@ -85,7 +85,6 @@ def fit(
         **trainer_args,
     )
     ranks.join(trainer)
-    ranks.draw_apart()
     device = trainer.strategy.root_device
     lay_out(module.model, device)
     try:

@@ -147,6 +147,10 @@ class BurstModule(pl.LightningModule):
     def trainable_parameters(self) -> Iterable[nn.Parameter]:
         return (parameter for parameter in self.parameters() if parameter.requires_grad)
 
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            ranks.draw_apart()  # here, since DDP gives all ranks the same seed when it is set up
+
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer_factory(list(self.trainable_parameters()))
         if self.schedule_factory is None:
