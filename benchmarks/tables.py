@@ -296,6 +296,20 @@ def suits() -> str:
     return markdown(("network", "code", "suits"), lines)
 
 
+def tables_codes() -> str:
+    """Return what codes for tables lose, a line for each code and a column for each set and k."""
+    rows = store.rows("tables_codes")
+    columns = list(dict.fromkeys((row["data"], row["k"]) for row in rows))
+    lines = []
+    for code in dict.fromkeys(row["code"] for row in rows):
+        found = {(row["data"], row["k"]): row for row in rows if row["code"] == code}
+        costs = [row["multiply_adds"] for row in found.values()]
+        lost = [f"{found[column]['lost']:.1f} ± {found[column]['spread']:.1f}" for column in columns]
+        lines.append([code, *lost, f"{min(costs):.2f} – {max(costs):.2f}"])
+    head = ("points lost", *(f"{data}, k = {k}" for data, k in columns), "parity model's multiply-adds")
+    return markdown(head, lines)
+
+
 def provenance() -> str:
     """Return where every result comes from."""
     lines = []
@@ -343,6 +357,7 @@ TABLES: dict[str, Callable[[], str]] = {
          "found": "{located:.1%}", "accuracy, ignored": "{ignored:.4f}", "acted on": "{acted_on:.4f}"},
     ),
     "provenance": provenance,
+    "tables_codes": tables_codes,
     "encoding_costs": Plain("encoding_costs", {"data": "data", "k": "k", "of one query's pass": "{share:.2f}"}),
     "original_recipe": original_recipe,
     "real_data": Plain(
