@@ -56,7 +56,8 @@ class StackingEncoder(Encoder):
     """Puts the k queries as they are behind one another along their first axis: a parity query is k times as large.
 
     Features (L,) become (k L,), images (C, H, W) become (k C, H, W): the parity model has a wider first layer. All r
-    parity queries are the same.
+    parity queries are the same. With k predictions it is MIMO (Havasi et al.: "Training Independent Subnetworks for
+    Robust Prediction", ICLR 2021, section 2), asked k different queries, as it is trained, and not k times one.
 
     Args:
         r: 1 or more.

@@ -60,21 +60,20 @@ class Detector(nn.Module):
         Returns:
             (G,), the largest difference, 0 where nothing can be compared; and bool (G,), where something can.
         """
-        decoder = self.decoder
-        known, arrived = self._rebuilt(base_outputs, parity_outputs, available)
-        if isinstance(decoder, SystematicDecoder):
-            known, arrived = base_outputs[:, : decoder.k], available[:, : decoder.k]
-        groups = len(available)
-        largest = torch.zeros(groups, device=known.device, dtype=known.dtype)
-        comparable = torch.zeros(groups, device=known.device, dtype=torch.bool)
-        base_workers = decoder.k if isinstance(decoder, SystematicDecoder) else decoder.n
-        for worker in range(base_workers):
+        k, systematic = self.decoder.k, isinstance(self.decoder, SystematicDecoder)
+        if systematic:
+            known, arrived = base_outputs[:, :k], available[:, :k]
+        else:
+            known, arrived = self._rebuilt(base_outputs, parity_outputs, available)
+        largest = known.new_zeros(len(available))
+        comparable = torch.zeros_like(largest, dtype=torch.bool)
+        for worker in range(k if systematic else self.decoder.n):
             rest = available.clone()
             rest[:, worker] = False
             rebuilt, there = self._rebuilt(base_outputs, parity_outputs, rest)
             both = there & arrived & available[:, worker, None]
-            if isinstance(decoder, SystematicDecoder):  # the others are what arrived
-                both = both & (torch.arange(decoder.k, device=both.device) == worker)
+            if systematic:  # the others are what arrived
+                both = both & (torch.arange(k, device=both.device) == worker)
             differences = self.difference(known, rebuilt).masked_fill(~both, 0)
             largest = torch.maximum(largest, differences.amax(1))
             comparable = comparable | both.any(1)

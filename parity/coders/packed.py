@@ -1,9 +1,9 @@
 """Packed: the k queries as they are, in one message to the parity worker.
 
 There is nothing to decode and no sum to take apart. What a parity model does with k whole queries at the cost of one
-is its own affair: a small student for each (``PackedStudents``), or one network that answers all at once
-(``MIMO``, ``BoundSum``). It is what every code is to be held against: the same worker, the same multiply-adds, but k
-times the bytes.
+is its own affair: a small student for each (``PackedStudents``), or one network that binds them to keys
+(``MIMONet``). It is what every code is to be held against: the same worker, the same multiply-adds, but k times the
+bytes.
 """
 
 from torch import Tensor

@@ -60,7 +60,11 @@ def group_costs(model: CodedModel, query: Tensor) -> GroupCosts:
     group = query.expand(1, model.k, *query.shape[1:])
     base_adds = model.k * multiply_adds(model.base_model, query)
     base_queries, parity_queries = model.encoder.dispatch(group)
-    outputs = model.outputs(group)
+    prediction = model.decoder.prediction_shape
+    outputs = (
+        group.new_zeros(1, base_queries.shape[1], *prediction),
+        group.new_zeros(1, parity_queries.shape[1], *model.decoder.parity_shape(prediction)),
+    )
     further = (base_queries.shape[1] - model.k) * multiply_adds(model.base_model, query)
     asked = zip(model.parity_models, parity_queries.unbind(1), strict=True)
     further += sum(multiply_adds(network, query) for network, query in asked)
@@ -70,7 +74,7 @@ def group_costs(model: CodedModel, query: Tensor) -> GroupCosts:
         available[:, 0] = False
         coding += multiply_adds(model.decoder, *outputs, available)
     up = base_queries.numel() + parity_queries.numel() - group.numel()
-    answers = group.new_empty(model.k, *model.decoder.prediction_shape).numel()
+    answers = model.k * torch.Size(prediction).numel()
     down = sum(output.numel() for output in outputs) - answers
     return GroupCosts((further + coding) / base_adds, coding / base_adds, up / group.numel(), down / answers)
 

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from parity.data import get_datamodule_class
 from parity.errors import ParityError, did_you_mean
 from parity.experiments.config import KEYS, OF_CODES, Config
-from parity.models import MIMO, Demultiplexed, MIMONet, PackedStudents, PerCell, torchvision_model
+from parity.models import Demultiplexed, MIMONet, PackedStudents, PerCell, torchvision_model
 from parity.signatures import keywords, named, takes
 from parity.training import EMA, ParityTargetLoss, ReconstructionLoss, WeightedSum
 from parity.training.loop.hardware import split_trainer_args
@@ -30,7 +30,6 @@ PARITY_MODELS = ("parity_models",)
 _HANDED_ON = (
     (PerCell, "cell_network", 2),
     (PackedStudents, "student", 2),
-    (MIMO, "joint_network", 2),
     (MIMONet, "trunk", 2),
     (Demultiplexed, "trunk", 2),
     (torchvision_model, "constructor", 0),

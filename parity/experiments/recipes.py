@@ -111,13 +111,37 @@ def packed_configs(
     """
     losses = {"packed": {}, "packed_kl": towards_base_model(temperature)}
     return {
-        f"{network}_k{k}_{code}": update_config(update_config(config, at_k(k, queries, model)), loss)
+        f"{network}_k{k}_{code}": update_config(update_config(config, _at_k(k, queries, model, PackedEncoder)), loss)
         for code, loss in losses.items()
         for k, model in students.items()
     }
 
 
-def at_k(k: int, queries: int, model: Config, encoder: Callable[..., Encoder] = PackedEncoder) -> dict[str, Any]:
+def superposition_configs(
+    network: str,
+    config: Config,
+    codes: Mapping[str, tuple[Callable[..., Encoder], Mapping[int, Config]]],
+    queries: int,
+    temperature: float,
+) -> dict[str, dict[str, Any]]:
+    """Return the configs <network>_k<k>_<code>_kl, of one network that makes all k predictions.
+
+    Args:
+        network: its name.
+        config: what they have in common.
+        codes: by name, the encoder, and what makes the parity model, its ``model`` settings, by k.
+        queries: in a batch.
+        temperature: of the loss towards the base model.
+    """
+    config = update_config(config, towards_base_model(temperature))
+    return {
+        f"{network}_k{k}_{code}_kl": update_config(config, _at_k(k, queries, model, encoder))
+        for code, (encoder, models) in codes.items()
+        for k, model in models.items()
+    }
+
+
+def _at_k(k: int, queries: int, model: Config, encoder: Callable[..., Encoder]) -> dict[str, Any]:
     """Return what is different at k: how many groups have so many queries, and the parity model's settings."""
     return dict(code=dict(k=k, encoder=encoder), data=dict(batch_size=queries // k), model=model)
 

@@ -3,7 +3,7 @@
 from parity.models.box_network import BoxNetwork
 from parity.models.initialisation import FromBaseModel, InOrder, LastBias, NormalLinear, XavierConvolution
 from parity.models.mlp import MLP
-from parity.models.packed import MIMO, Demultiplexed, MIMONet, PackedStudents
+from parity.models.packed import Demultiplexed, MIMONet, PackedStudents
 from parity.models.per_cell import PerCell
 from parity.models.resized import Resized
 from parity.models.resnet import ResNet
@@ -14,7 +14,6 @@ from parity.models.torchvision_model import torchvision_model
 from parity.models.weights import load_into, read_weights
 
 __all__ = [
-    "MIMO",
     "MLP",
     "VGG11",
     "BoxNetwork",

@@ -44,39 +44,6 @@ class PackedStudents(nn.Module):
         return self.network(queries.flatten(0, 1)).unflatten(0, queries.shape[:2])
 
 
-class MIMO(nn.Module):
-    """One network that sees the k queries as its channels and makes k predictions.
-
-    Havasi et al.: "Training Independent Subnetworks for Robust Prediction" (ICLR 2021), section 2: inputs concatenated
-    along channels, an output layer for each. There the network is given the same input k times when it is used; here k
-    different ones, as it is trained.
-
-    Args:
-        query_shape: shape of a parity query, (k, C, ...).
-        prediction_shape: (k, *P).
-        joint_network: makes the network: called with (k C, ...), (k, *P), and
-        arguments: its keyword arguments.
-
-    Raises:
-        ParityError: these are not k queries and k predictions.
-    """
-
-    def __init__(
-        self,
-        query_shape: Sequence[int],
-        prediction_shape: Sequence[int],
-        joint_network: Callable[..., nn.Module],
-        **arguments: Any,
-    ) -> None:
-        super().__init__()
-        k, query, _ = _parted(type(self).__name__, query_shape, prediction_shape)
-        self.network = joint_network((k * query[0], *query[1:]), tuple(prediction_shape), **arguments)
-
-    def forward(self, queries: Tensor) -> Tensor:
-        """Predict: (B, k, C, ...) -> (B, k, *P)."""
-        return self.network(queries.flatten(1, 2))
-
-
 def convolution(query_shape: Sequence[int], channels: int) -> nn.Module:
     """Make a stem for images: one 3 x 3 convolution, (B, C, H, W) -> (B, channels, H, W)."""
     return nn.Conv2d(query_shape[0], channels, 3, padding=1, bias=False)

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from parity.coded_model import CodedModel
-from parity.coders import HadamardSumEncoder, PackedEncoder, PositionalDecoder
+from parity.coders import HadamardSumEncoder, PackedEncoder, PositionalDecoder, StackingEncoder
 from parity.errors import ParityError
 from parity.evaluation.costs import group_costs, multiply_adds
-from parity.models import MIMO, MLP, Demultiplexed, FromBaseModel, MIMONet, PackedStudents, ResNet
+from parity.models import MLP, Demultiplexed, FromBaseModel, MIMONet, PackedStudents, ResNet
 from parity.models.packed import convolution, linear
 
 QUERY = (1, 6, 6)
@@ -44,16 +44,15 @@ def test_a_student_of_the_base_models_shape_starts_from_its_weights() -> None:
 @pytest.mark.parametrize(
     "network",
     [
-        MIMO((3, *QUERY), (3, 10), ResNet, blocks=(1,), widths=(4,)),
-        MIMO((3, 5), (3, 10), MLP, hidden=(8,)),
+        nn.Sequential(nn.Flatten(1, 2), ResNet((3, *QUERY[1:]), (3, 10), blocks=(1,), widths=(4,))),
+        nn.Sequential(nn.Flatten(1, 2), MLP((3, *QUERY[1:]), (3, 10), hidden=(8,))),
         MIMONet((3, *QUERY), (3, 10), convolution, 6, ResNet, 7, blocks=(1,), widths=(4,)),
         MIMONet((3, *QUERY), (3, 10), linear, 6, MLP, 8, hidden=(9,)),
     ],
-    ids=["MIMO, images", "MIMO, vectors", "MIMONet, convolution", "MIMONet, linear"],
+    ids=["MIMO, images", "MIMO, flat", "MIMONet, convolution", "MIMONet, linear"],
 )
 def test_one_network_predicts_for_all_queries(network: nn.Module) -> None:
-    shape = (3, 5) if isinstance(network, MIMO) and isinstance(network.network, MLP) else (3, *QUERY)
-    queries = torch.randn(2, *shape)
+    queries = torch.randn(2, 3, *QUERY)
     network.eval()
     assert network(queries).shape == (2, 3, 10)
     network(queries).sum().backward()
@@ -95,7 +94,6 @@ def test_a_hadamard_sum_weighs_every_entry_and_is_the_same_each_time() -> None:
 def test_a_network_of_whole_queries_behind_another_encoder_is_refused() -> None:
     for make in (
         lambda shape, predictions: PackedStudents(shape, predictions, MLP),
-        lambda shape, predictions: MIMO(shape, predictions, MLP),
         lambda shape, predictions: MIMONet(shape, predictions, linear, 4, MLP, 4),
     ):
         with pytest.raises(ParityError, match="give the code a PackedEncoder"):
@@ -113,8 +111,10 @@ def test_costs_of_a_group_are_those_counted_by_hand() -> None:
     model = CodedModel(base, PackedEncoder(2, 1, (16,)), [student], PositionalDecoder(2, 1, (10,)))
     found = group_costs(model, torch.zeros(1, 16))
     assert found == (2 * (16 * 6 + 6 * 10) / base_adds, 0, 1.0, 1.0)
-    joint = MIMO((2, 16), (2, 10), MLP, hidden=(6,))
-    assert multiply_adds(joint, torch.zeros(1, 2, 16)) == 32 * 6 + 6 * 20
+    joint = MLP((32,), (2, 10), hidden=(6,))
+    stacked = CodedModel(base, StackingEncoder(2, 1, (16,)), [joint], PositionalDecoder(2, 1, (10,)))
+    assert multiply_adds(joint, torch.zeros(1, 32)) == 32 * 6 + 6 * 20
+    assert group_costs(stacked, torch.zeros(1, 16)) == ((32 * 6 + 6 * 20) / base_adds, 0, 1.0, 1.0)
 
 
 def test_a_coded_model_rebuilds_what_its_students_predict() -> None:

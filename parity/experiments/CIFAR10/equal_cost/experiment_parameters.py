@@ -7,10 +7,9 @@ Each parity model has at most 1.10 x the base model's multiply-adds for a query,
 recipe of the positional codes. All start from scratch. 6 epochs of 2 to 8 minutes on 1 core; not run yet.
 """
 
-from parity.coders import HadamardSumEncoder, PackedEncoder, PositionalDecoder
-from parity.experiments.config import update_config
-from parity.experiments.recipes import at_k, packed_configs, towards_base_model
-from parity.models import MIMO, Demultiplexed, MIMONet, PackedStudents, ResNet
+from parity.coders import HadamardSumEncoder, PackedEncoder, PositionalDecoder, StackingEncoder
+from parity.experiments.recipes import packed_configs, superposition_configs
+from parity.models import Demultiplexed, MIMONet, PackedStudents, ResNet
 from parity.models.packed import convolution
 from parity.training import SGD, CrossEntropy, LabelReconstructionLoss, OneCycle, parities_alone
 
@@ -38,7 +37,7 @@ def _widths(width: int) -> dict[str, tuple[int, ...]]:
 
 
 SUPERPOSITION = dict(
-    mimo=(PackedEncoder, {k: dict(network=MIMO, joint_network=ResNet, **_widths(24)) for k in (2, 4)}),
+    mimo=(StackingEncoder, {k: dict(network=ResNet, **_widths(24)) for k in (2, 4)}),
     mimonet=(
         PackedEncoder,
         {
@@ -53,13 +52,7 @@ SUPERPOSITION = dict(
 )
 """Encoder, and by k the settings of a network that makes all k predictions."""
 
-_KL = update_config(DEFAULTS, towards_base_model(temperature=2.0))
-
 CONFIGS = {
     **packed_configs("small_resnet", DEFAULTS, STUDENTS, QUERIES, temperature=2.0),
-    **{
-        f"small_resnet_k{k}_{code}_kl": update_config(_KL, at_k(k, QUERIES, model, encoder))
-        for code, (encoder, models) in SUPERPOSITION.items()
-        for k, model in models.items()
-    },
+    **superposition_configs("small_resnet", DEFAULTS, SUPERPOSITION, QUERIES, temperature=2.0),
 }

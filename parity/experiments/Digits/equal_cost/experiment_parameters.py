@@ -8,11 +8,10 @@ recipe of the positional codes: epochs, augmentation, optimiser. All start from 
 ``mimonet`` are sent k whole queries, k times the bytes; ``datamux`` one. Not run yet.
 """
 
-from parity.coders import HadamardSumEncoder, PackedEncoder, PositionalDecoder
+from parity.coders import HadamardSumEncoder, PackedEncoder, PositionalDecoder, StackingEncoder
 from parity.data.augmentation import RandomAffine
-from parity.experiments.config import update_config
-from parity.experiments.recipes import at_k, packed_configs, towards_base_model
-from parity.models import MIMO, MLP, Demultiplexed, MIMONet, PackedStudents
+from parity.experiments.recipes import packed_configs, superposition_configs
+from parity.models import MLP, Demultiplexed, MIMONet, PackedStudents
 from parity.models.packed import linear
 from parity.training import AdamW, CrossEntropy, LabelReconstructionLoss, OneCycle, parities_alone
 
@@ -35,10 +34,10 @@ STUDENTS = {2: dict(hidden=(110, 95)), 4: dict(hidden=(72, 55))}
 
 SUPERPOSITION = dict(
     mimo=(
-        PackedEncoder,
+        StackingEncoder,
         {
-            2: dict(network=MIMO, joint_network=MLP, hidden=(150, 105)),
-            4: dict(network=MIMO, joint_network=MLP, hidden=(93, 98)),
+            2: dict(network=MLP, hidden=(150, 105)),
+            4: dict(network=MLP, hidden=(93, 98)),
         },
     ),
     mimonet=(
@@ -55,13 +54,7 @@ SUPERPOSITION = dict(
 )
 """Encoder, and by k the settings of a network that makes all k predictions."""
 
-_KL = update_config(DEFAULTS, towards_base_model(temperature=4.0))
-
 CONFIGS = {
     **packed_configs("mlp", DEFAULTS, STUDENTS, QUERIES, temperature=4.0),
-    **{
-        f"mlp_k{k}_{code}_kl": update_config(_KL, at_k(k, QUERIES, model, encoder))
-        for code, (encoder, models) in SUPERPOSITION.items()
-        for k, model in models.items()
-    },
+    **superposition_configs("mlp", DEFAULTS, SUPERPOSITION, QUERIES, temperature=4.0),
 }
