@@ -61,9 +61,9 @@ def group_costs(model: CodedModel, query: Tensor) -> GroupCosts:
     base_adds = model.k * multiply_adds(model.base_model, query)
     base_queries, parity_queries = model.encoder.dispatch(group)
     prediction = model.decoder.prediction_shape
-    outputs = (
-        group.new_zeros(1, base_queries.shape[1], *prediction),
-        group.new_zeros(1, parity_queries.shape[1], *model.decoder.parity_shape(prediction)),
+    outputs = (  # floats, also where queries are ids
+        torch.zeros(1, base_queries.shape[1], *prediction, device=query.device),
+        torch.zeros(1, parity_queries.shape[1], *model.decoder.parity_shape(prediction), device=query.device),
     )
     further = (base_queries.shape[1] - model.k) * multiply_adds(model.base_model, query)
     asked = zip(model.parity_models, parity_queries.unbind(1), strict=True)
