@@ -26,7 +26,7 @@ from parity.evaluation.comparison import Calibration, Confusions
 from parity.evaluation.evaluate import evaluate
 from parity.models import MLP, PackedStudents, PerCell, ResNet
 from parity.models.weights import fingerprint
-from parity.tasks import Classification, Localisation, Task
+from parity.tasks import Classification, DensePrediction, Embeddings, Localisation, MultiLabel, Regression, Task
 from parity.training import (
     EMA,
     SGD,
@@ -50,7 +50,7 @@ from parity.training import (
     parities_alone,
     train_model,
 )
-from parity.training.defaults import accuracy_of
+from parity.training.defaults import accuracy_of, default_criterion
 from parity.training.loop.base_predictions import Computed, LookedUp
 from parity.training.loop.epoch_record import EpochRecord
 from parity.training.objectives.policies import Exponential
@@ -264,28 +264,53 @@ def test_codes_are_compared(gpu: EmulatedDevice) -> None:
     assert len(found.results["codes"]) == 6
 
 
-DATA = {
+TARGETS = {
+    "classes": (None, torch.arange(48) % CLASSES),
+    "labels": (MultiLabel(CLASSES), torch.arange(48 * CLASSES).view(48, CLASSES) % 2),
+    "numbers": (Regression((2,)), torch.linspace(0, 1, 96).view(48, 2)),
+    "pixels": (DensePrediction(CLASSES, (2, 2)), torch.arange(48 * 4).view(48, 2, 2) % CLASSES),
+    "embeddings": (Embeddings(4), torch.linspace(-1, 1, 192).view(48, 4)),
+}
+"""By name: a task (None: found out) and its targets for 48 queries."""
+
+
+def arrays(targets: str) -> GroupDataModule:
+    task, wanted = TARGETS[targets]
+    queries = torch.rand(48, *SHAPE)
+    return groups_of(
+        (queries, wanted), 2, test_data=(queries, wanted), task=task, batch_size=4, num_validation=12
+    )  # fmt: skip
+
+
+DATA: dict[str, Callable[[], GroupDataModule]] = {
     "boxes": lambda: Boxes(2, batch_size=4),
     "files": lambda: Files(2, batch_size=4),
     "affine": lambda: Images(2, batch_size=4, augmentation=RandomAffine()),
     "crops": lambda: Images(2, batch_size=4, augmentation=RandomCropAndFlip(2)),
-    "arrays": lambda: groups_of(
-        (torch.rand(48, *SHAPE), torch.arange(48) % CLASSES), 2, test_data=None, batch_size=4, num_validation=12
-    ),
-}  # fmt: skip
+    **{name: partial(arrays, name) for name in TARGETS},
+}
 
 
 @pytest.mark.parametrize("name", DATA)
 def test_every_kind_of_data_and_task_is_trained_on(gpu: EmulatedDevice, name: str) -> None:
     data, watch = DATA[name](), Watch(gpu)
     model = made(CODES["add"]._replace(k=2), data.task)
-    trained(parity_module(model, ParityTargetLoss(nn.MSELoss()), data), data, None, 1, watch)
-    loss = nn.CrossEntropyLoss() if isinstance(data.task, Classification) else nn.MSELoss()
-    base = BaseLitModule(small(SHAPE, data.task.prediction_shape), loss, accuracy_of(nn.Identity(), data.task), Adam())
+    trained(parity_module(model, default_criterion(model, data.task), data), data, None, 1, watch)
+    network = small(SHAPE, data.task.prediction_shape)
+    base = BaseLitModule(network, default_criterion(network, data.task), accuracy_of(network, data.task), Adam())
     trained(base, data, None, 1, watch)
-    assert watch.waits == NONE
-    if name != "arrays":
-        assert evaluate_on_test(base, data, GPU)
+    moved = 2 if name == "embeddings" else 0  # the gallery, once for each model and split
+    assert [waits.total() for waits in watch.waits.values()] == [moved, moved], watch.waits
+    assert evaluate_on_test(base, data, GPU)
+
+
+@pytest.mark.parametrize("name", ["boxes", *TARGETS])
+def test_every_task_is_compared(gpu: EmulatedDevice, name: str) -> None:
+    data = DATA[name]()
+    model = made(CODES["add"]._replace(k=2), data.task).to(DEVICE)
+    frame = evaluate(model, data, baselines=True, timed=False, accelerator="cuda").frame
+    assert len(frame) > 1
+    assert frame[["A_a", "loss_1"]].iloc[0].notna().all()
 
 
 def test_batches_of_an_iterable_are_trained_on(gpu: EmulatedDevice, tmp_path: Path) -> None:

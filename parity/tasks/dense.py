@@ -87,7 +87,7 @@ class DensePrediction(Task):
         """Return the share of pixels of the most frequent class but 0."""
         numbers = self.as_targets(values) if values.is_floating_point() else values
         words = []
-        for pixels in numbers.flatten(1):
+        for pixels in numbers.flatten(1).cpu():
             counts = pixels.clamp(min=0).bincount(minlength=self.prediction_shape[0]) / len(pixels)
             most = 1 + int(counts[1:].argmax())
             words.append(f"{class_names[most] if class_names else most}: {counts[most]:.0%}")

@@ -38,7 +38,9 @@ class Embeddings(Task):
     def measure(self, predictions: Tensor, targets: Tensor) -> Tensor:
         if self.gallery is None:
             raise ParityError("Embeddings are looked up in a gallery: hand over Embeddings(dimension).fitted(targets).")
-        gallery = self.gallery.to(predictions.device)
+        if self.gallery.device != predictions.device:
+            self.gallery = self.gallery.to(predictions.device)  # kept: one copy, not one for every batch
+        gallery = self.gallery
         first, second = (functional.normalize(values.float(), dim=-1) for values in (predictions, targets))
         nearest = ((values @ gallery.T).argmax(-1) for values in (first, second))
         cosine = (first * second).sum(-1).nan_to_num(0.0).clamp(-1, 1)
