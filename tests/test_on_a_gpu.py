@@ -3,6 +3,7 @@
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from parity.data.queries import groups_of
 from parity.evaluation import accuracies, choose_smoothing, evaluate_base, evaluate_code
 from parity.evaluation.comparison import Calibration, Confusions
 from parity.evaluation.evaluate import evaluate
-from parity.models import MLP, PackedStudents, PerCell, ResNet
+from parity.models import MLP, PackedStudents, PerCell, ResNet, TextTransformer, split_after
 from parity.models.weights import fingerprint
 from parity.tasks import Classification, DensePrediction, Embeddings, Localisation, MultiLabel, Regression, Task
 from parity.training import (
@@ -205,8 +206,8 @@ def test_every_code_is_here() -> None:
         coder for name in coders.__all__ if inspect.isclass(coder := getattr(coders, name))
         and issubclass(coder, Encoder | Decoder) and not coder.__name__.startswith(("Interpolating", "Systematic"))
     } - {Encoder, Decoder}  # fmt: skip
-    of_ids = {coders.TokenCellsEncoder, coders.EmbeddedEncoder}  # embedded: around another, by its own test
-    assert named - of_ids == {coder for code in CODES.values() for coder in (code.encoder, code.decoder)}
+    ids = {coders.TokenCellsEncoder, coders.EmbeddedEncoder}  # tried further down
+    assert named - ids == {coder for code in CODES.values() for coder in (code.encoder, code.decoder)}
 
 
 @pytest.mark.parametrize("name", [name for name, code in CODES.items() if code.trained])
@@ -311,6 +312,37 @@ def test_every_task_is_compared(gpu: EmulatedDevice, name: str) -> None:
     frame = evaluate(model, data, baselines=True, timed=False, accelerator="cuda").frame
     assert len(frame) > 1
     assert frame[["A_a", "loss_1"]].iloc[0].notna().all()
+
+
+LENGTH, VOCABULARY = 8, 20
+
+
+def of_ids(shortening: Callable[[int], nn.Module] | None) -> CodedModel:
+    """Make a code over sequences of ids; without a shortening over their embeddings."""
+    base = TextTransformer((LENGTH,), (CLASSES,), VOCABULARY, width=8, blocks=1, heads=2).eval()
+    decoder = coders.PositionalDecoder(2, 1, (CLASSES,))
+    if shortening is not None:
+        network = PerCell((LENGTH,), (2, CLASSES), lambda *_: deepcopy(base))
+        return CodedModel(base, coders.TokenCellsEncoder(2, 1, (LENGTH,), shortening), [network], decoder)
+    first, second = split_after(base, "embedding", torch.ones(1, LENGTH, dtype=torch.long))
+    encoder = coders.EmbeddedEncoder(2, 1, (LENGTH,), first, (LENGTH, 8), partial(coders.GridEncoder, axes=(0,)))
+    cells = PerCell((LENGTH, 8), (2, CLASSES), lambda *_: deepcopy(second), axes=(0,))
+    return CodedModel(base, encoder, [cells], decoder)
+
+
+@pytest.mark.parametrize(
+    "shortening",
+    [coders.Strided, partial(coders.Important, vocabulary=VOCABULARY), None],
+    ids=["strided", "learned", "embedded"],
+)
+def test_codes_of_ids_train_and_are_evaluated(gpu: EmulatedDevice, shortening: Any) -> None:
+    torch.manual_seed(0)
+    pairs = torch.randint(1, VOCABULARY, (48, LENGTH)), torch.arange(48) % CLASSES
+    data = groups_of(pairs, 2, test_data=pairs, batch_size=4, num_validation=12)
+    model, watch = of_ids(shortening), Watch(gpu)
+    trained(parity_module(model, rebuilding, data), data, None, 1, watch)
+    assert watch.waits == NONE
+    assert evaluate(model.to(DEVICE), data, timed=False, accelerator="cuda").frame["loss_1"].notna().all()
 
 
 def test_batches_of_an_iterable_are_trained_on(gpu: EmulatedDevice, tmp_path: Path) -> None:
