@@ -60,6 +60,25 @@ def test_a_compiled_run_ends_as_another(digits_base: Path) -> None:
     assert ends[0] == ends[1]
 
 
+def test_graphs_are_of_fixed_shapes() -> None:
+    from parity.metrics import BaseAccuracy
+    from parity.models import MLP
+    from parity.tasks import Classification
+    from parity.training import SGD, BaseLitModule, fit
+
+    sizes: list[bool] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        sizes.extend(isinstance(each, torch.SymInt) for each in inputs)
+        return graph
+
+    module = BaseLitModule(MLP((1, 8, 8), (10,)), torch.nn.CrossEntropyLoss(), BaseAccuracy(Classification(10)), SGD())
+    module.compile_batches(backend=backend)  # of the last batch and of validation, shapes are other ones
+    fit(module, DigitsDataModule(batch_size=64), None, {"max_epochs": 1}, hardware=Hardware("cpu"))
+    assert sizes
+    assert not any(sizes)
+
+
 class Weighted(torch.nn.Module):
     """A loss with a weight that a policy sets."""
 
