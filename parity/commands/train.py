@@ -54,7 +54,10 @@ def get_parser() -> argparse.ArgumentParser:
     training.add_argument(
         "--fast", action="store_true", help="let GPUs use kernels that are not deterministic, and TF32"
     )
-    training.add_argument("--compile", action="store_true", help="compile what is computed of a batch")
+    training.add_argument(
+        "--compile", nargs="?", const="default", choices=("default", "reduce-overhead"),
+        help="compile what is computed of a batch; with reduce-overhead, a GPU replays it as CUDA graphs",
+    )  # fmt: skip
     training.add_argument("--test_every_epoch", action="store_true", help="also log test metrics after each epoch")
     training.add_argument("--checkpoint_every", type=int, metavar="N", help="keep epoch_<N>.ckpt every N epochs")
     training.add_argument(

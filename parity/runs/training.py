@@ -53,7 +53,7 @@ class RunOptions:
     checkpoint_every: int | None = None
     save_every_minutes: float | None = 30.0
     grace: float = 60.0
-    compile: bool = False
+    compile: str | None = None
     track_grad_norm: bool = False
     refresh_rate: int = 50
     csv: bool = True
@@ -282,8 +282,8 @@ def _fit_and_test(run: _Run, identity: Identity, start: Start, stop: StopSignals
     if start.checkpoint is not None:
         within = f" and {start.steps} steps" if start.steps else ""
         log.info("resuming after epoch %d%s of %d, from %s", start.epochs, within, run.max_epochs, start.checkpoint)
-    if options.compile:
-        run.module.compile_batches()
+    if options.compile is not None:
+        run.module.compile_batches(options.compile)
     if options.test_every_epoch:
         run.datamodule.validation_splits = ("val", "test")
     ranks.on_first(lambda: run.folder.begin(identity, restart=not options.resume))

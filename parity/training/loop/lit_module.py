@@ -118,17 +118,19 @@ class BurstModule(pl.LightningModule):
         """
         raise NotImplementedError
 
-    def compile_batches(self, **options: Any) -> None:
+    def compile_batches(self, mode: str = "default", **options: Any) -> None:
         """Compile all that is computed of a batch, ``batch_terms``, for the shapes that batches have.
 
         What an earlier run of this process has compiled is forgotten: how often code is compiled again is limited.
 
         Args:
-            options: of ``torch.compile``.
+            mode: of ``torch.compile``: with "reduce-overhead" a GPU replays what is computed of a batch as CUDA graphs.
+            options: further ones.
         """
         torch.compiler.reset()
         self.policies.as_tensors = True
-        self._compiled = torch.compile(self.batch_terms, dynamic=False, **options)
+        compiled = torch.compile(self.batch_terms, dynamic=False, mode=mode, **options)
+        self._compiled = compiled if mode == "default" else _outputs_kept(compiled)
 
     def _computation(self) -> Callable[..., Any]:
         """Return what computes a batch in training and validation; a test, which comes once, is not compiled for."""
@@ -385,3 +387,14 @@ class ParityLitModule(BurstModule):
 def lit_module_class(model: nn.Module) -> type[Any]:
     """Return what trains this model: ``ParityLitModule`` for a coded model, else ``BaseLitModule``."""
     return ParityLitModule if isinstance(model, CodedModel) else BaseLitModule
+
+
+def _outputs_kept(compute: Callable[..., Any]) -> Callable[..., Any]:
+    """Return copies of what is computed of a batch: a CUDA graph writes its outputs where it wrote the last ones."""
+
+    def computed(*arguments: Any, **values: Any) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+        torch.compiler.cudagraph_mark_step_begin()
+        terms, outputs = compute(*arguments, **values)
+        return {name: term.clone() for name, term in terms.items()}, tuple(output.clone() for output in outputs)
+
+    return computed

@@ -31,7 +31,9 @@ class Compilations(pl.Callback):
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let graphs be run as they are traced: what is traced, and when again, is the same."""
     compile_batches = BurstModule.compile_batches
-    monkeypatch.setattr(BurstModule, "compile_batches", lambda module: compile_batches(module, backend="eager"))
+    monkeypatch.setattr(
+        BurstModule, "compile_batches", lambda module, mode: compile_batches(module, mode, backend="eager")
+    )
     counters.clear()
 
 
@@ -41,7 +43,7 @@ def test_five_experiments_in_one_process_are_compiled_whole_and_once(digits_base
         overrides = {"trainer.max_epochs": 2}
         experiment = Experiment("Digits", name, base_directory=digits_base, overrides=overrides)
         watch = Compilations()
-        run_training(experiment, RunOptions(hardware=Hardware("cpu"), compile=True, callbacks=[watch]))
+        run_training(experiment, RunOptions(hardware=Hardware("cpu"), compile="default", callbacks=[watch]))
         assert not counters["graph_break"], name
         assert len(set(watch.graphs)) == 1, name
         assert watch.graphs[0] > 0
@@ -51,12 +53,44 @@ def test_five_experiments_in_one_process_are_compiled_whole_and_once(digits_base
 @pytest.mark.usefixtures("quick")
 def test_a_compiled_run_ends_as_another(digits_base: Path) -> None:
     ends = []
-    for compiled in (False, True):
+    for compiled in (None, "default", "reduce-overhead"):
         experiment = Experiment(
             "Digits", "mlp_k2_add", base_directory=digits_base, run_name=f"compiled={compiled}",
             overrides={"trainer.max_epochs": 2},
         )  # fmt: skip
         ends.append(run_training(experiment, RunOptions(hardware=Hardware("cpu"), compile=compiled)))
+    assert ends[0] == ends[1] == ends[2]
+
+
+def test_what_a_graph_overwrites_was_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CUDA graph puts its outputs where it put the last ones; here, the last ones become NaN."""
+    from parity.metrics import BaseAccuracy
+    from parity.models import MLP
+    from parity.tasks import Classification
+    from parity.training import SGD, BaseLitModule, fit
+
+    def overwriting(function: Any, **_: Any) -> Any:
+        last: list[torch.Tensor] = []
+
+        def computed(*arguments: Any, **values: Any) -> Any:
+            for tensor in last:
+                tensor.data.fill_(torch.nan)
+            terms, outputs = function(*arguments, **values)
+            last[:] = [each for each in (*terms.values(), *outputs) if each.is_floating_point()]
+            return terms, outputs
+
+        return computed
+
+    monkeypatch.setattr(torch, "compile", overwriting)
+    ends = []
+    for mode in (None, "reduce-overhead"):
+        torch.manual_seed(0)
+        accuracy = BaseAccuracy(Classification(10))
+        module = BaseLitModule(MLP((1, 8, 8), (10,)), torch.nn.CrossEntropyLoss(), accuracy, SGD())
+        if mode is not None:
+            module.compile_batches(mode)
+        fit(module, DigitsDataModule(batch_size=64), None, {"max_epochs": 2}, hardware=Hardware("cpu"))
+        ends.append({name: float(value) for name, value in module.trainer.callback_metrics.items()})
     assert ends[0] == ends[1]
 
 
