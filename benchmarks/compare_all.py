@@ -6,7 +6,7 @@
 
 Each (data, code, seed) is trained and compared on test data, and is a file under ``results/equal_cost``: costs of a
 group, accuracies with paired intervals, likelihoods. A run that was cut off is resumed, and the same command again
-fills the gaps. Addition, ``cells_kl``, ``packed_kl``, MIMO and DataMUX come first, then the rest, then further seeds.
+fills the gaps. Addition, ``cells_kl``, ``packed_kl`` from both starts, MIMO and RevMUX come first, then the rest, then further seeds.
 The base model is the published one on MNIST, elsewhere the data set's own. All of it takes a day of one core, Digits
 half an hour. ``benchmarks/tables.py`` makes the tables of docs/equal_cost.md.
 """
@@ -37,8 +37,8 @@ NETWORKS = {"Digits": "mlp", "MNIST": "mlp", "CIFAR10": "small_resnet"}
 """Of each data set, and the order in which they are measured."""
 
 OVERRIDES: dict[str, dict[str, Any]] = {"CIFAR10": {"trainer.precision": "bf16-mixed"}}
-FIRST = ("cells_kl", "packed_kl", "add", "mimo_kl", "datamux_kl")
-REST = ("mimonet_kl", "packed", "cells", "concat")
+FIRST = ("cells_kl", "packed_kl", "packed_pruned_kl", "add", "mimo_kl", "revmux_kl")
+REST = ("datamux_kl", "mimonet_kl", "packed", "cells", "concat")
 KS = (2, 4)
 _ALIKE = ("name", "kind", "about", "per_class", "confusion", "panel", "against")
 """What a comparison returns beside figures."""
