@@ -231,7 +231,8 @@ def equal_cost(dataset: str) -> Callable[[], str]:
         interval = first["loss"]["1"]
         low, high = 100 * interval["low"], 100 * interval["high"]
         return [
-            str(k), f"`{code}`", f"{statistics.mean(points):.1f}{spread_of}", f"{low:.1f} to {high:.1f}",
+            str(k), f"`{code}`", STARTS[first["start"]], f"{statistics.mean(points):.1f}{spread_of}",
+            f"{low:.1f} to {high:.1f}",
             f"{statistics.mean(row['reconstruction']['1']['value'] for row in found):.3f}",
             f"{statistics.mean(row['likelihood']['rebuilt']['nll'] for row in found):.3f}",
             f"{first['multiply_adds']:.2f}", f"{first['extra_multiply_adds']:.0%}", f"{first['extra_bytes_up']:.0%}",
@@ -252,8 +253,14 @@ def equal_cost(dataset: str) -> Callable[[], str]:
     return made
 
 
+STARTS = {
+    None: "scratch", "FromBaseModel": "the base model", "FromPrunedBaseModel": "the base model, pruned",
+    "FrozenBaseModel": "the base model, frozen",
+}  # fmt: skip
+"""In words, what a config has as ``parity_start``."""
+
 EQUAL_COST_HEAD = (
-    "k", "code", "points lost", "first seed, 95 %, paired", "reconstruction", "NLL",
+    "k", "code", "starts from", "points lost", "first seed, 95 %, paired", "reconstruction", "NLL",
     "parity model's multiply-adds", "extra multiply-adds", "extra bytes up", "extra bytes down", "seeds",
 )  # fmt: skip
 
@@ -341,6 +348,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "ablation": ablation,
     "lost": lost,
     "equal_cost_Digits": equal_cost("Digits"),
+    "equal_cost_Digits_figure": serving_results.figures(
+        "equal-cost-Digits",
+        "Points of accuracy lost against extra multiply-adds, and against extra bytes sent, a point for each code and k, "
+        "with a line through those that none is better than in both; the table above has the same figures.",
+    ),
     "equal_cost_MNIST": equal_cost("MNIST"),
     "equal_cost_CIFAR10": equal_cost("CIFAR10"),
     "located": Plain(

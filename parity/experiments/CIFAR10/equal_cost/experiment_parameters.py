@@ -5,7 +5,8 @@
 
 Each parity model has at most 1.10 x the base model's multiply-adds for a query, all k predictions together, and the
 recipe of the positional codes. All start from scratch but ``packed_pruned_kl``, from
-the base model's channels, and ``revmux_kl``, in which the base model stays as it is. 6 epochs of 2 to 8 minutes on 1 core; not run yet.
+the base model's channels, and ``revmux_kl``, in which the base model stays as it is. 6 epochs of 2 to
+8 minutes on 1 core; not run yet.
 """
 
 from parity.coders import HadamardSumEncoder, LearnedGridEncoder, PackedEncoder, PositionalDecoder, StackingEncoder
