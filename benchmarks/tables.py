@@ -350,8 +350,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "equal_cost_Digits": equal_cost("Digits"),
     "equal_cost_Digits_figure": serving_results.figures(
         "equal-cost-Digits",
-        "Points of accuracy lost against extra multiply-adds, and against extra bytes sent, a point for each code and k, "
-        "with a line through those that none is better than in both; the table above has the same figures.",
+        "Points of accuracy lost against extra multiply-adds, and against extra bytes sent, a point for each code and "
+        "k, with a line through those that none is better than in both; the table above has the same figures.",
     ),
     "equal_cost_MNIST": equal_cost("MNIST"),
     "equal_cost_CIFAR10": equal_cost("CIFAR10"),

@@ -12,7 +12,7 @@ from parity.models.initialisation import inner_network
 
 
 class Prunable(Protocol):
-    """A network that says which of its weights' axes run over the same channels."""
+    """A network that names the channels which the axes of its weights run over."""
 
     def channel_axes(self) -> Mapping[str, tuple[str | None, ...]]:
         """Return for each entry of the state dict a name for each of its axes; None: an axis that is never pruned."""
