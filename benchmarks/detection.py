@@ -1,14 +1,16 @@
-"""Are wrong outputs noticed? Faults in one worker's outputs, for codes on MNIST; thresholds from validation data.
+"""Are wrong outputs noticed? Faults in one worker's outputs, weights or activations; thresholds from validation data.
 
     python benchmarks/detection.py --runs RUNS --base_weights FILE
+    python benchmarks/detection.py --dataset Digits --seed 0 --false_alarms 0.05 --runs RUNS
 
 RUNS holds the trained runs of ``mlp_k{2,4}_cells_kl`` and ``mlp_k{2,4}_add``; those that are missing are trained first
 (minutes each). ApproxIFER's locator needs no training: k = 12, outputs times -5 in E workers of each group.
-Writes benchmarks/results/detection.json and located.json, from which ``benchmarks/tables.py`` makes the tables of
-docs/detection.md. A minute on 2 cores once all are trained.
+Writes benchmarks/results/detection.json and located.json, or detection_Digits.json, from which
+``benchmarks/tables.py`` makes the tables of docs/detection.md. A minute on 2 cores once all are trained.
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +22,35 @@ from parity.coded_model import CodedModel
 from parity.coders import BerrutDecoder, BerrutEncoder
 from parity.coders.locator import RationalLocator
 from parity.command_line import run_command
-from parity.evaluation.detection import FAULTS, calibrated, detection, outputs_of
+from parity.evaluation.detection import calibrated, detection, with_wrong_workers
+from parity.evaluation.faults import FAULTS, NETWORK_FAULTS, outputs_of, with_fault, with_faulty_networks
 from parity.experiments import Experiment
 from parity.models import load_into, read_weights
 from parity.runs.training import RunOptions, run_training
 from parity.training import Hardware
 
 CODES = ("cells_kl", "add")
-FALSE_ALARMS = (0.001, 0.01)
+WRONG = (0.01, 0.05, 0.1)
+"""Probabilities g of a wrong output."""
 
 
-def measured(args: argparse.Namespace, k: int, code: str) -> list[dict[str, Any]]:
-    """Return a row for each fault and rate of false alarms."""
-    experiment = Experiment("MNIST", f"mlp_k{k}_{code}", base_directory=args.runs)
+def measured(args: argparse.Namespace, k: int, code: str) -> Iterator[dict[str, Any]]:
+    """Yield a row for each fault and rate of false alarms."""
+    experiment = Experiment(args.dataset, f"mlp_k{k}_{code}", seed=args.seed, base_directory=args.runs)
     if not (experiment.save_dir / "test_metrics.json").exists():
         run_training(experiment, RunOptions(hardware=Hardware("cpu")), args.base_weights)
     model, datamodule = experiment.load_trained_model(), experiment.get_datamodule()
     assert isinstance(model, CodedModel)
-    outputs = outputs_of(model, datamodule.loader("test"))
-    rows = []
-    for allowed in FALSE_ALARMS:
+    test = datamodule.loader("test")
+    outputs = outputs_of(model, test)
+    wrong = {name: with_fault(outputs, fault) for name, fault in FAULTS.items()}
+    wrong |= {name: with_faulty_networks(model, test, fault) for name, fault in NETWORK_FAULTS.items()}
+    for allowed in args.false_alarms:
         detector = calibrated(model, datamodule.loader("val"), datamodule.task, allowed)
-        for name, fault in FAULTS.items():
-            found = detection(model, detector, outputs, datamodule.task, fault)
-            rows.append({"code": code, "k": k, "r": model.r, "allowed": allowed, "fault": name, **found})
-    return rows
+        for name, theirs in wrong.items():
+            found = detection(model, detector, outputs, theirs, datamodule.task)
+            users = [with_wrong_workers(model, detector, outputs, theirs, datamodule.task, g) for g in WRONG]
+            yield {"code": code, "k": k, "r": model.r, "allowed": allowed, "fault": name, **found, "users": users}
 
 
 @torch.no_grad()
@@ -76,20 +82,22 @@ def located(args: argparse.Namespace, errors: int, k: int = 12) -> dict[str, Any
 
 def main(args: argparse.Namespace) -> None:
     """Measure and write."""
-    rows = [located(args, errors) for errors in (1, 2, 3)]
-    store.write("located", "Wrong outputs among ApproxIFER's workers on MNIST, published base model, times -5", rows)
+    if args.dataset == "MNIST":
+        rows = [located(args, errors) for errors in (1, 2, 3)]
+        about = "Wrong outputs among ApproxIFER's workers on MNIST, published base model, times -5"
+        store.write("located", about, rows)
     rows = [row for k in args.k for code in args.codes for row in measured(args, k, code)]
-    store.write(
-        "detection",
-        "Wrong outputs of one worker on MNIST, published base model: noticed, found, and what users get",
-        rows,
-    )
+    about = f"Wrong outputs of one worker on {args.dataset}: noticed, found, and what users get"
+    store.write("detection" if args.dataset == "MNIST" else f"detection_{args.dataset}", about, rows)
     for row in rows:
         print(row)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="MNIST", choices=["MNIST", "Digits"])
+    parser.add_argument("--seed", type=int, help="of the runs")
+    parser.add_argument("--false_alarms", type=float, nargs="+", default=[0.001, 0.01], help="shares of groups")
     parser.add_argument("--k", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--codes", nargs="+", default=CODES)
     parser.add_argument("--runs", type=Path, default=Path("experiments"), help="folder of the runs")
