@@ -22,8 +22,8 @@ from parity.coded_model import CodedModel
 from parity.coders import BerrutDecoder, BerrutEncoder
 from parity.coders.locator import RationalLocator
 from parity.command_line import run_command
-from parity.evaluation.detection import calibrated, detection, with_wrong_workers
-from parity.evaluation.faults import FAULTS, NETWORK_FAULTS, outputs_of, with_fault, with_faulty_networks
+from parity.evaluation.detection import wrong_outputs
+from parity.evaluation.faults import outputs_of
 from parity.experiments import Experiment
 from parity.models import load_into, read_weights
 from parity.runs.training import RunOptions, run_training
@@ -41,16 +41,10 @@ def measured(args: argparse.Namespace, k: int, code: str) -> Iterator[dict[str, 
         run_training(experiment, RunOptions(hardware=Hardware("cpu")), args.base_weights)
     model, datamodule = experiment.load_trained_model(), experiment.get_datamodule()
     assert isinstance(model, CodedModel)
-    test = datamodule.loader("test")
-    outputs = outputs_of(model, test)
-    wrong = {name: with_fault(outputs, fault) for name, fault in FAULTS.items()}
-    wrong |= {name: with_faulty_networks(model, test, fault) for name, fault in NETWORK_FAULTS.items()}
+    val, test = datamodule.loader("val"), datamodule.loader("test")
     for allowed in args.false_alarms:
-        detector = calibrated(model, datamodule.loader("val"), datamodule.task, allowed)
-        for name, theirs in wrong.items():
-            found = detection(model, detector, outputs, theirs, datamodule.task)
-            users = [with_wrong_workers(model, detector, outputs, theirs, datamodule.task, g) for g in WRONG]
-            yield {"code": code, "k": k, "r": model.r, "allowed": allowed, "fault": name, **found, "users": users}
+        for row in wrong_outputs(model, val, test, datamodule.task, WRONG, allowed):
+            yield {"code": code, "k": k, "r": model.r, **row}
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """How well a code notices wrong outputs: thresholds, detection rates, what users get."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from parity.coded_model import CodedModel
 from parity.coders.detection import ClassGap, Detector, Difference, Distance
 from parity.data import GroupLoader
 from parity.errors import ParityError
-from parity.evaluation.faults import Outputs, outputs_of
+from parity.evaluation.faults import FAULTS, NETWORK_FAULTS, Outputs, outputs_of, with_fault, with_faulty_networks
 from parity.evaluation.intervals import paired_interval
 from parity.tasks import Classification, Task
 
@@ -18,6 +18,19 @@ from parity.tasks import Classification, Task
 def difference_for(task: Task) -> Difference:
     """Return how predictions of a task are compared."""
     return ClassGap() if isinstance(task, Classification) else Distance()
+
+
+def check_rates(probabilities: Sequence[float], false_alarms: float = 0.01) -> None:
+    """Make sure that these are probabilities of a wrong output, and a share of groups.
+
+    Raises:
+        ParityError: one is not.
+    """
+    if not 0 < false_alarms < 1:
+        raise ParityError(f"false alarms are a share of groups, above 0 and below 1, not {false_alarms}.")
+    for probability in probabilities:
+        if not 0 <= probability <= 1:
+            raise ParityError(f"workers are wrong with a probability from 0 to 1, not {probability}.")
 
 
 @torch.no_grad()
@@ -33,15 +46,14 @@ def calibrated(model: CodedModel, loader: GroupLoader, task: Task, false_alarms:
     Raises:
         ParityError: the share is not one, or there are too few groups to measure it on.
     """
-    if not 0 < false_alarms < 1:
-        raise ParityError(f"false alarms are a share of groups, above 0 and below 1, not {false_alarms}.")
+    check_rates((), false_alarms)
     outputs = outputs_of(model, loader)
     groups = len(outputs.base)
     allowed = int(false_alarms * groups)
     if allowed < 1:
         raise ParityError(
             f"{groups} groups are too few for {false_alarms:.2%} false alarms: {round(1 / false_alarms)} or more are "
-            "needed to choose a threshold on."
+            "needed to choose a threshold on, or a larger share."
         )
     detector = Detector(model.decoder, difference_for(task))
     largest, _ = detector.disagreement(outputs.base, outputs.parity, _everything(model, outputs))
@@ -125,8 +137,7 @@ def with_wrong_workers(
     Raises:
         ParityError: g is not a probability.
     """
-    if not 0 <= probability <= 1:
-        raise ParityError(f"workers are wrong with a probability from 0 to 1, not {probability}.")
+    check_rates((probability,))
     everything = _everything(model, outputs)
     drawn = torch.rand(everything.shape, generator=torch.Generator().manual_seed(seed)).to(everything.device)
     now = _replaced(outputs, wrong, drawn < probability)
@@ -136,6 +147,45 @@ def with_wrong_workers(
         "g": probability, "ignored": float(ignored.mean()), "acted_on": float(acted_on.mean()),
         "gain": paired_interval(acted_on.cpu(), ignored.cpu())._asdict(),
     }  # fmt: skip
+
+
+@torch.no_grad()
+def wrong_outputs(
+    model: CodedModel,
+    calibration: GroupLoader,
+    loader: GroupLoader,
+    task: Task,
+    probabilities: Sequence[float],
+    false_alarms: float = 0.01,
+) -> list[dict[str, Any]]:
+    """Measure all faults of outputs and of networks.
+
+    Args:
+        model: the code.
+        calibration: validation data, on which the threshold is chosen.
+        loader: of the data to measure on.
+        task: what predictions are measured by.
+        probabilities: g, of a wrong output.
+        false_alarms: a share of groups.
+
+    Returns:
+        A row for each fault: 'fault', its name, 'allowed', ``false_alarms``, what ``detection`` returns, and 'users',
+        what ``with_wrong_workers`` returns for each g.
+
+    Raises:
+        ParityError: as ``calibrated`` and ``with_wrong_workers``.
+    """
+    detector = calibrated(model, calibration, task, false_alarms)
+    outputs = outputs_of(model, loader)
+    wrong = {name: with_fault(outputs, fault) for name, fault in FAULTS.items()}
+    wrong |= {name: with_faulty_networks(model, loader, fault) for name, fault in NETWORK_FAULTS.items()}
+    return [
+        {
+            "fault": name, "allowed": false_alarms, **detection(model, detector, outputs, theirs, task),
+            "users": [with_wrong_workers(model, detector, outputs, theirs, task, g) for g in probabilities],
+        }
+        for name, theirs in wrong.items()
+    ]  # fmt: skip
 
 
 def _everything(model: CodedModel, outputs: Outputs) -> Tensor:
