@@ -357,7 +357,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "equal_cost_CIFAR10": equal_cost("CIFAR10"),
     "located": Plain(
         "located",
-        {"k": "k", "E": "E", "workers": "workers", "groups with all E found": "{groups:.1%}",
+        {"code": "code", "k": "k", "E": "E", "workers": "workers", "groups with all E found": "{groups:.1%}",
          "wrong outputs found": "{outputs:.1%}", "accuracy, ignored": "{ignored:.4f}",
          "found and left out": "{acted_on:.4f}", "known and left out": "{known:.4f}",
          "authors', larger networks": "authors"},
@@ -367,6 +367,13 @@ TABLES: dict[str, Callable[[], str]] = {
         {"code": "`{code}`", "k": "k", "false alarms allowed": "{allowed:.1%}", "on test data": "{false_alarms:.1%}",
          "fault of one worker": "fault", "noticed where the class changed": "{detected_where_it_matters:.1%}",
          "found": "{located:.1%}", "accuracy, ignored": "{ignored:.4f}", "acted on": "{acted_on:.4f}"},
+    ),
+    "detection_Digits": Plain(
+        "detection_Digits",
+        {"code": "`{code}`", "k": "k", "fault of one worker": "fault", "noticed": "{detected:.1%}",
+         "noticed where the class changed": "{detected_where_it_matters:.1%}", "found": "{located:.1%}",
+         "g = 1 %, ignored": "{users[0][ignored]:.4f}", "acted on": "{users[0][acted_on]:.4f}",
+         "g = 10 %, ignored": "{users[2][ignored]:.4f}", "acted on, g = 10 %": "{users[2][acted_on]:.4f}"},
     ),
     "provenance": provenance,
     "tables_codes": tables_codes,
