@@ -80,9 +80,10 @@ def draw(dataset: str) -> None:
 def _panel(axes: Axes, found: Sequence[Point], cost: str, colours: dict[str, str]) -> None:
     best = front(found, cost)
     axes.step([getattr(p, cost) for p in best], [p.lost for p in best], "--", where="post", color="tab:gray", lw=0.8)
-    for point in found:
+    for point in found:  # larger ones first: what lies behind another one shows around it
+        size = 12 - 0.7 * list(colours).index(point.code)
         axes.plot(
-            getattr(point, cost), point.lost, _MARKERS[point.k], color=colours[point.code], alpha=0.8,
+            getattr(point, cost), point.lost, _MARKERS[point.k], color=colours[point.code], markersize=size,
             label=f"{point.code}, k = {point.k}",
         )  # fmt: skip
     axes.xaxis.set_major_formatter("{x:.0%}")

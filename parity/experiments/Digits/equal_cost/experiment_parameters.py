@@ -6,8 +6,7 @@
 Each parity model has at most 1.10 x the base model's multiply-adds for a query, all k predictions together, and the
 recipe of the positional codes: epochs, augmentation, optimiser. All start from scratch but ``packed_pruned_kl``, from
 the base model's channels, and ``revmux_kl``, in which the base model stays as it is. ``packed*``, ``mimo_kl`` and
-``mimonet_kl`` are sent k whole queries, k times the bytes; ``datamux_kl`` and ``revmux_kl``
-one.
+``mimonet_kl`` are sent k whole queries, k times the bytes; ``datamux_kl`` and ``revmux_kl`` one.
 What was run stands in docs/equal_cost.md; k = 4 was not run yet.
 """
 
