@@ -24,7 +24,8 @@ from parity.data.queries import groups_of
 from parity.evaluation import accuracies, choose_smoothing, evaluate_base, evaluate_code
 from parity.evaluation.comparison import Calibration, Confusions
 from parity.evaluation.evaluate import evaluate
-from parity.models import MLP, PackedStudents, PerCell, ResNet
+from parity.models import MLP, PackedStudents, PerCell, ResNet, RevMUX
+from parity.models.revmux import bottleneck
 from parity.models.weights import fingerprint
 from parity.tasks import Classification, Localisation, Task
 from parity.training import (
@@ -139,6 +140,11 @@ CODES = {
     ),
     "packed": Code(
         coders.PackedEncoder, coders.PositionalDecoder, 3, 1, partial(PackedStudents, student=small), rebuilding
+    ),
+    "revmux": Code(
+        coders.LearnedGridEncoder, coders.PositionalDecoder,
+        network=partial(RevMUX, frozen=small, features=6, adapter=bottleneck, width=4, feature_width=3),
+        loss=rebuilding,
     ),
     "hadamard": Code(coders.HadamardSumEncoder, coders.PositionalDecoder, loss=rebuilding),
     "stack": Code(coders.StackingEncoder, coders.PositionalDecoder, loss=rebuilding),

@@ -79,7 +79,7 @@ def run_evaluation(
         noticed = wrong_outputs(model, val, loader, datamodule.task, wrong, false_alarms)
     network = model.base_model if isinstance(model, CodedModel) else model
     base = evaluate_base(network, loader, datamodule.task)
-    results = {
+    results: dict[str, Any] = {
         "dataset": experiment.dataset,
         "experiment_name": experiment.experiment_name,
         "weights": f"{source} (averaged)" if ema else str(source),
@@ -89,7 +89,8 @@ def run_evaluation(
     if isinstance(model, CodedModel):
         evaluation = evaluate_code(model, loader, datamodule.task, datamodule.default_prediction())
         results |= {"code": evaluation.summary(), "unavailability": unavailability.lines(evaluation)}
-        results |= {"wrong": noticed} if noticed else {}
+        if noticed:
+            results["wrong"] = noticed
     return results
 
 
