@@ -6,9 +6,9 @@
 
 Each (data, code, seed) is trained and compared on test data, and is a file under ``results/equal_cost``: costs of a
 group, accuracies with paired intervals, likelihoods. A run that was cut off is resumed, and the same command again
-fills the gaps. Addition, ``cells_kl``, ``packed_kl``, MIMO and DataMUX come first, then the rest, then further seeds.
-The base model is the published one on MNIST, elsewhere the data set's own. All of it takes a day of one core, Digits
-half an hour. ``benchmarks/tables.py`` makes the tables of docs/equal_cost.md.
+fills the gaps. Addition, ``cells_kl``, ``packed_kl`` from both starts, MIMO and RevMUX come first, then the rest, then
+further seeds. The base model is the published one on MNIST, elsewhere the data set's own. All of it takes a day of one
+core, Digits half an hour. ``benchmarks/tables.py`` makes the tables of docs/equal_cost.md, ``pareto.py`` the pictures.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pareto
 import store
 import tables
 from better_codes import config_hash
@@ -37,8 +38,8 @@ NETWORKS = {"Digits": "mlp", "MNIST": "mlp", "CIFAR10": "small_resnet"}
 """Of each data set, and the order in which they are measured."""
 
 OVERRIDES: dict[str, dict[str, Any]] = {"CIFAR10": {"trainer.precision": "bf16-mixed"}}
-FIRST = ("cells_kl", "packed_kl", "add", "mimo_kl", "datamux_kl")
-REST = ("mimonet_kl", "packed", "cells", "concat")
+FIRST = ("cells_kl", "packed_kl", "packed_pruned_kl", "add", "mimo_kl", "revmux_kl")
+REST = ("datamux_kl", "mimonet_kl", "packed", "cells", "concat")
 KS = (2, 4)
 _ALIKE = ("name", "kind", "about", "per_class", "confusion", "panel", "against")
 """What a comparison returns beside figures."""
@@ -77,6 +78,12 @@ def experiment_of(run: Run, args: argparse.Namespace) -> Experiment:
     return Experiment(run.dataset, run.name, seed=run.seed, overrides=overrides, base_directory=args.runs)
 
 
+def start_of(experiment: Experiment) -> str | None:
+    """Return what parity models start from, the name of the config's ``parity_start``; None: from scratch."""
+    start = experiment.config.get("parity_start")
+    return None if start is None else type(start).__name__
+
+
 def measure(run: Run, args: argparse.Namespace) -> None:
     """Train a run, where that is not done, and compare it with its base model on test data."""
     experiment = experiment_of(run, args)
@@ -92,7 +99,8 @@ def measure(run: Run, args: argparse.Namespace) -> None:
         [candidate], lambda _: loader, datamodule.task, default, (0.01, 0.05, 0.1), classes=datamodule.class_names
     )
     figures = {key: value for key, value in found.items() if key not in _ALIKE}
-    row = {"dataset": run.dataset, "experiment": run.name, "code": run.code, "seconds": seconds, **figures}
+    named = {"dataset": run.dataset, "experiment": run.name, "code": run.code, "start": start_of(experiment)}
+    row = {**named, "seconds": seconds, **figures}
     store.write(
         run.result, f"{run.dataset} {run.name} at equal cost, on test data", [row],
         config=config_hash(experiment), seeds=[run.seed],
@@ -121,6 +129,7 @@ def main(args: argparse.Namespace) -> None:
         spent.setdefault(run.dataset, []).append(time.monotonic() - began)
     for dataset in args.dataset:
         print(f"\n{dataset}:\n\n{tables.equal_cost(dataset)()}")
+        pareto.draw(dataset)
 
 
 if __name__ == "__main__":

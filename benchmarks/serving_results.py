@@ -28,7 +28,9 @@ _COLOURS = {
     "none": "tab:gray", "equal": "tab:brown", "hedged": "tab:orange", "backup": "tab:green", "coded": "tab:blue",
     "positional": "tab:olive",
 }  # fmt: skip
-_THEMES = {"light": "default", "dark": "dark_background"}
+THEMES = {"light": "default", "dark": "dark_background"}
+"""Of pictures, and matplotlib's style for each."""
+
 _SHOWN = (8, 96)
 """Base workers of the simulated clusters that the page has a table of."""
 
@@ -137,7 +139,7 @@ def figures(pattern: str, alt: str) -> Callable[[], str]:
         return "\n\n".join(
             f"```{{image}} images/{path.name.replace('light', theme)}\n:class: only-{theme}\n:alt: {alt}\n```"
             for path in light
-            for theme in _THEMES
+            for theme in THEMES
         ) or NOT_YET  # fmt: skip
 
     return pictures
@@ -168,7 +170,7 @@ def draw_pools() -> None:
     rows = [row for row in _rows("serving_pools") if row["engine"] == "threads"]
     for k in sorted({row["k"] for row in rows}):
         part = [row for row in rows if row["k"] == k]
-        for theme, style in _THEMES.items():
+        for theme, style in THEMES.items():
             with matplotlib.style.context(style):
                 figure = _bars(part, f"k = {k}, 100 ms workers")
             _save(figure, f"serving-k{k}-{theme}.png")
@@ -204,7 +206,7 @@ def draw_simulated() -> None:
     if not len(frame):
         return
     faults = list(dict.fromkeys(frame["fault"]))
-    for theme, style in _THEMES.items():
+    for theme, style in THEMES.items():
         with matplotlib.style.context(style):
             figure = Figure(figsize=(9.0, 5.2), layout="constrained")
             columns = min(3, len(faults))

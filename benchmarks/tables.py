@@ -231,7 +231,8 @@ def equal_cost(dataset: str) -> Callable[[], str]:
         interval = first["loss"]["1"]
         low, high = 100 * interval["low"], 100 * interval["high"]
         return [
-            str(k), f"`{code}`", f"{statistics.mean(points):.1f}{spread_of}", f"{low:.1f} to {high:.1f}",
+            str(k), f"`{code}`", STARTS[first["start"]], f"{statistics.mean(points):.1f}{spread_of}",
+            f"{low:.1f} to {high:.1f}",
             f"{statistics.mean(row['reconstruction']['1']['value'] for row in found):.3f}",
             f"{statistics.mean(row['likelihood']['rebuilt']['nll'] for row in found):.3f}",
             f"{first['multiply_adds']:.2f}", f"{first['extra_multiply_adds']:.0%}", f"{first['extra_bytes_up']:.0%}",
@@ -252,8 +253,14 @@ def equal_cost(dataset: str) -> Callable[[], str]:
     return made
 
 
+STARTS = {
+    None: "scratch", "FromBaseModel": "the base model", "FromPrunedBaseModel": "the base model, pruned",
+    "FrozenBaseModel": "the base model, frozen",
+}  # fmt: skip
+"""In words, what a config has as ``parity_start``."""
+
 EQUAL_COST_HEAD = (
-    "k", "code", "points lost", "first seed, 95 %, paired", "reconstruction", "NLL",
+    "k", "code", "starts from", "points lost", "first seed, 95 %, paired", "reconstruction", "NLL",
     "parity model's multiply-adds", "extra multiply-adds", "extra bytes up", "extra bytes down", "seeds",
 )  # fmt: skip
 
@@ -341,11 +348,16 @@ TABLES: dict[str, Callable[[], str]] = {
     "ablation": ablation,
     "lost": lost,
     "equal_cost_Digits": equal_cost("Digits"),
+    "equal_cost_Digits_figure": serving_results.figures(
+        "equal-cost-Digits",
+        "Points of accuracy lost against extra multiply-adds, and against extra bytes sent, a point for each code and "
+        "k, with a line through those that none is better than in both; the table above has the same figures.",
+    ),
     "equal_cost_MNIST": equal_cost("MNIST"),
     "equal_cost_CIFAR10": equal_cost("CIFAR10"),
     "located": Plain(
         "located",
-        {"k": "k", "E": "E", "workers": "workers", "groups with all E found": "{groups:.1%}",
+        {"code": "code", "k": "k", "E": "E", "workers": "workers", "groups with all E found": "{groups:.1%}",
          "wrong outputs found": "{outputs:.1%}", "accuracy, ignored": "{ignored:.4f}",
          "found and left out": "{acted_on:.4f}", "known and left out": "{known:.4f}",
          "authors', larger networks": "authors"},
@@ -355,6 +367,13 @@ TABLES: dict[str, Callable[[], str]] = {
         {"code": "`{code}`", "k": "k", "false alarms allowed": "{allowed:.1%}", "on test data": "{false_alarms:.1%}",
          "fault of one worker": "fault", "noticed where the class changed": "{detected_where_it_matters:.1%}",
          "found": "{located:.1%}", "accuracy, ignored": "{ignored:.4f}", "acted on": "{acted_on:.4f}"},
+    ),
+    "detection_Digits": Plain(
+        "detection_Digits",
+        {"code": "`{code}`", "k": "k", "fault of one worker": "fault", "noticed": "{detected:.1%}",
+         "noticed where the class changed": "{detected_where_it_matters:.1%}", "found": "{located:.1%}",
+         "g = 1 %, ignored": "{users[0][ignored]:.4f}", "acted on": "{users[0][acted_on]:.4f}",
+         "g = 10 %, ignored": "{users[2][ignored]:.4f}", "acted on, g = 10 %": "{users[2][acted_on]:.4f}"},
     ),
     "provenance": provenance,
     "tables_codes": tables_codes,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from parity.coders import Decoder, Encoder
+from parity.coders.detection import Detector
 from parity.errors import ParityError
 
 
@@ -110,12 +111,14 @@ class CodedModel(nn.Module):
             outputs = torch.cat([outputs] * copies, dim=1)
         return outputs, self.parity_outputs(parity_queries)
 
-    def forward(self, queries: Tensor, available: Tensor) -> Tensor:
+    def forward(self, queries: Tensor, available: Tensor, detector: Detector | None = None) -> Tensor:
         """Answer as a resilient server would.
 
         Args:
             queries: (G, k, *Q).
             available: bool (G, n), True where a worker's output arrives; the others' outputs are not used.
+            detector: what it suspects is treated as unavailable, where the others make up for it; by default nothing
+                is suspect.
 
         Returns:
             (G, k, *P). Predictions of a systematic code that are available are the base model's, bit for bit.
@@ -123,4 +126,5 @@ class CodedModel(nn.Module):
         Raises:
             ParityError: the queries are not groups of k, or a pattern cannot be rebuilt.
         """
-        return self.decoder(*self.outputs(queries), available)
+        predict = self.decoder if detector is None else detector.predictions
+        return predict(*self.outputs(queries), available)

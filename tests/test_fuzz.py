@@ -81,7 +81,7 @@ EVALUATION = {
     "--reload": ["best", "last", "epoch_1", "epoch_x", "", "../x", LONG, MARKED], "--ema": None, "--weights": PATHS,
     "--split": ["test", "val", "train", ""], "--batch_size": WHOLE, "--accelerator": ["cpu", "tpu", "x"],
     "--json": PATHS, "--compare": NAMES, "--report": ["", *PATHS], "--baselines": None,
-    "--k": WHOLE, "--unavailable": NUMBERS, "--paired": None,
+    "--k": WHOLE, "--unavailable": NUMBERS, "--paired": None, "--wrong": NUMBERS, "--false_alarms": NUMBERS,
     "--backup": NAMES, "--default_class": WHOLE, "--wandb_logger": None, "--wandb_project": WORDS,
 }  # fmt: skip
 SUBMISSION = {

@@ -25,7 +25,8 @@ from parity.data.queries import groups_of
 from parity.evaluation import accuracies, choose_smoothing, evaluate_base, evaluate_code
 from parity.evaluation.comparison import Calibration, Confusions
 from parity.evaluation.evaluate import evaluate
-from parity.models import MLP, PackedStudents, PerCell, ResNet, TextTransformer, split_after
+from parity.models import MLP, PackedStudents, PerCell, ResNet, RevMUX, TextTransformer, split_after
+from parity.models.revmux import bottleneck
 from parity.models.weights import fingerprint
 from parity.tasks import Classification, DensePrediction, Embeddings, Localisation, MultiLabel, Regression, Task
 from parity.training import (
@@ -140,6 +141,11 @@ CODES = {
     ),
     "packed": Code(
         coders.PackedEncoder, coders.PositionalDecoder, 3, 1, partial(PackedStudents, student=small), rebuilding
+    ),
+    "revmux": Code(
+        coders.LearnedGridEncoder, coders.PositionalDecoder,
+        network=partial(RevMUX, frozen=small, features=6, adapter=bottleneck, width=4, feature_width=3),
+        loss=rebuilding,
     ),
     "hadamard": Code(coders.HadamardSumEncoder, coders.PositionalDecoder, loss=rebuilding),
     "stack": Code(coders.StackingEncoder, coders.PositionalDecoder, loss=rebuilding),

@@ -116,6 +116,32 @@ class Detector(nn.Module):
             suspect[rows] |= self._explanations(base[rows], parity[rows], arrived[rows])
         return suspect
 
+    def predictions(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:
+        """Return what the decoder makes of the outputs that are not suspect; nothing else changes.
+
+        A prediction that cannot be had without the suspects is the one that they give.
+
+        Args:
+            base_outputs: (G, m, *P).
+            parity_outputs: (G, n - m, *P').
+            available: bool (G, n).
+
+        Returns:
+            (G, k, *P).
+
+        Raises:
+            ParityError: a pattern of ``available`` cannot be rebuilt.
+        """
+        own = self.decoder(base_outputs, parity_outputs, available)
+        suspect = self(base_outputs, parity_outputs, available)
+        rows = suspect.any(1).nonzero().flatten()
+        if len(rows):
+            trusted = (available & ~suspect)[rows]
+            given, there = self.decoder.decode_any(base_outputs[rows], parity_outputs[rows], trusted)
+            there = there.reshape(*there.shape, *(1,) * (given.dim() - 2))
+            own = own.index_copy(0, rows, torch.where(there, given, own[rows]))
+        return own
+
     def _explanations(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:
         """Return the outputs that may be what makes groups contradictory: bool (G, n)."""
         agree, compared = [], []

@@ -7,6 +7,7 @@ are small matrices. Even with all outputs at hand every prediction has to be reb
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -31,19 +32,40 @@ def message_nodes(k: int) -> Tensor:
     return ((2 * torch.arange(k, dtype=torch.float64) + 1) * (math.pi / (2 * k))).cos()
 
 
+Nodes = Callable[[int], Tensor]
+"""n -> the betas of n workers, different numbers from 1 to -1, descending: float64 (n,)."""
+
+
 def worker_nodes(n: int) -> Tensor:
     """Return the betas, Chebyshev nodes of the second kind cos(i pi / (n - 1)), descending: float64 (n,)."""
     return (torch.arange(n, dtype=torch.float64) * (math.pi / max(n - 1, 1))).cos()
 
 
+def dct_nodes(n: int) -> Tensor:
+    """Return SBACC's betas, Chebyshev nodes of the first kind cos((2i + 1) pi / 2n), descending: float64 (n,).
+
+    Borah, Harshan: "On Securing Berrut Approximated Coded Computing Through Discrete Cosine Transforms" (arXiv
+    2507.01330): with them outputs on a polynomial are a code word of the discrete cosine transform, whose wrong numbers
+    can be found.
+    """
+    return message_nodes(n)
+
+
 class InterpolatingEncoder(Encoder):
-    """Samples a curve through the queries: coded query i is sum_j matrix[i, j] * query_j."""
+    """Samples a curve through the queries: coded query i is sum_j matrix[i, j] * query_j.
+
+    Args:
+        k: any.
+        r: any.
+        query_shape: any.
+        nodes: makes the betas, the same as the decoder's.
+    """
 
     systematic = False
 
-    def __init__(self, k: int, r: int, query_shape: Shape) -> None:
+    def __init__(self, k: int, r: int, query_shape: Shape, nodes: Nodes = worker_nodes) -> None:
         super().__init__(k, r, query_shape)
-        self.register_buffer("matrix", self.curve(message_nodes(k), worker_nodes(self.n)).float())
+        self.register_buffer("matrix", self.curve(message_nodes(k), nodes(self.n)).float())
         self.matrix: Tensor
 
     @property
@@ -87,17 +109,20 @@ class InterpolatingDecoder(Decoder):
 
     Args:
         needed: outputs that must have arrived, 1 to k; by default k.
+        nodes: makes the betas, the same as the encoder's.
 
     Raises:
         ParityError: ``needed`` is out of range.
     """
 
-    def __init__(self, k: int, r: int, prediction_shape: Shape, needed: int | None = None) -> None:
+    def __init__(
+        self, k: int, r: int, prediction_shape: Shape, needed: int | None = None, nodes: Nodes = worker_nodes
+    ) -> None:
         super().__init__(k, r, prediction_shape)
         self.needed = k if needed is None else needed
         if not 1 <= self.needed <= k:
             raise ParityError(f"needed counts outputs that must arrive, 1 to k = {k}, so it cannot be {needed}.")
-        self._alphas, self._betas = message_nodes(k), worker_nodes(self.n)
+        self._alphas, self._betas = message_nodes(k), nodes(self.n)
         self._own: PatternCache[Tensor] = PatternCache()
         self._plans: PatternCache[_Plan] = PatternCache(max(1, _MOST_KEPT // (k * self.n)))
 

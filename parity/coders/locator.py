@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from parity.coders.interpolation import worker_nodes
+from parity.coders.interpolation import Nodes, worker_nodes
 from parity.errors import ParityError
 
 _LEAST = 1e-12
@@ -30,12 +30,13 @@ class RationalLocator(nn.Module):
         k: queries in a coding group.
         n: workers; at least 2 (k + E) - 1 of their outputs must arrive.
         errors: E.
+        nodes: makes the betas, those of encoder and decoder.
 
     Raises:
         ParityError: E is not positive, or the workers are too few.
     """
 
-    def __init__(self, k: int, n: int, errors: int) -> None:
+    def __init__(self, k: int, n: int, errors: int, nodes: Nodes = worker_nodes) -> None:
         super().__init__()
         self.needed = 2 * (k + errors) - 1
         if errors < 1 or n < self.needed:
@@ -45,7 +46,7 @@ class RationalLocator(nn.Module):
             )
         self.errors, self.n = errors, n
         powers = torch.arange(k + errors, dtype=torch.float64)
-        basis = (powers * worker_nodes(n).clamp(-1, 1).acos()[:, None]).cos()  # Chebyshev polynomials at the nodes
+        basis = (powers * nodes(n).clamp(-1, 1).acos()[:, None]).cos()  # Chebyshev polynomials at the nodes
         self.register_buffer("basis", basis, persistent=False)
         self.basis: Tensor
 

@@ -35,6 +35,14 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--batch_size", type=int, metavar="N", help="number of coding groups in a batch (default: 4 times the config's)"
     )
+    parser.add_argument(
+        "--wrong", type=float, nargs="+", default=[], metavar="G",
+        help="also look for wrong outputs: what users get where each is wrong with probability G",
+    )  # fmt: skip
+    parser.add_argument(
+        "--false_alarms", type=float, default=0.01, metavar="SHARE",
+        help="of groups, in which something may be suspect without a fault (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--accelerator", default="auto", help="auto, cpu, gpu, cuda or mps (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file too")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
@@ -89,6 +97,8 @@ def main(args: argparse.Namespace) -> None:
         raise ParityError("name one --experiment_name to evaluate, or several to --compare.")
     if args.experiment_name and (args.seeds or args.sweep):
         args.compare = [args.experiment_name]
+    if args.compare and args.wrong:
+        raise ParityError("--wrong is for one --experiment_name: run it for each that is to be compared.")
     if args.compare:
         compare(args)
     else:
@@ -114,6 +124,8 @@ def evaluate(args: argparse.Namespace) -> None:
         split=args.split,
         batch_size=args.batch_size,
         accelerator=args.accelerator,
+        wrong=args.wrong,
+        false_alarms=args.false_alarms,
     )
     if output is not None:  # before anything is shown: who reads that may have gone
         write_output(output, results)

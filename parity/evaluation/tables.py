@@ -47,6 +47,8 @@ def show(results: dict[str, Any], console: Console | None = None) -> None:
         table.add_row(*(f"{value:.4f}" for value in code["A_o"].values()))
         console.print(table)
     console.print(Text(unavailability.text(results["unavailability"])), soft_wrap=True)
+    if results.get("wrong"):
+        console.print(_wrong_table(results["wrong"], named.short))
 
 
 def _degraded_table(code: dict[str, Any]) -> Table:
@@ -67,6 +69,28 @@ def _degraded_table(code: dict[str, Any]) -> Table:
                 *(f"{values[f'{name}_{measure}']:.4f}" for measure in measures),
                 *(f"{value:.4f}" for value in values[f"{name}_{measures[0]}_by_position"]),
             )
+    return table
+
+
+def _wrong_table(rows: list[dict[str, Any]], measure: str) -> Table:
+    first = rows[0]
+    title = (
+        f"wrong outputs: {measure} where each is wrong with probability g, ignored → suspects treated as unavailable; "
+        f"false alarms {first['false_alarms']:.1%}, {first['allowed']:.1%} were allowed"
+    )
+    table = Table(title=title, title_justify="left")
+    heads = ("noticed", "noticed, class changed", "found", *(f"g = {users['g']:g}" for users in first["users"]))
+    for name in ("fault", *heads):
+        table.add_column(name, justify="left" if name == "fault" else "right")
+    for row in rows:
+        changed = row["detected_where_it_matters"]
+        table.add_row(
+            row["fault"],
+            f"{row['detected']:.1%}",
+            "–" if changed is None else f"{changed:.1%}",
+            f"{row['located']:.1%}",
+            *(f"{users['ignored']:.4f} → {users['acted_on']:.4f}" for users in row["users"]),
+        )
     return table
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from parity.coders import ConcatenationEncoder, Encoder, LearnedGridEncoder, LinearEncoder, MLPDecoder, PackedEncoder
 from parity.experiments.config import OF_CODES, Config, update_config
+from parity.models import FromPrunedBaseModel
 from parity.training import KLDivergence, ReconstructionLoss, SquaredError, parities_alone
 
 Codes = Mapping[str, tuple[Callable[..., Encoder], Sequence[int]]]
@@ -102,6 +103,8 @@ def packed_configs(
 ) -> dict[str, dict[str, Any]]:
     """Return the configs <network>_k<k>_packed, of k students for whole queries, and <network>_k<k>_packed_kl.
 
+    <network>_k<k>_packed_pruned_kl starts its students from the base model, pruned to their widths.
+
     Args:
         network: its name.
         config: what they have in common.
@@ -109,7 +112,9 @@ def packed_configs(
         queries: in a batch.
         temperature: of the loss towards the base model.
     """
-    losses = {"packed": {}, "packed_kl": towards_base_model(temperature)}
+    towards = towards_base_model(temperature)
+    pruned = dict(**towards, parity_start=FromPrunedBaseModel())
+    losses = {"packed": {}, "packed_kl": towards, "packed_pruned_kl": pruned}
     return {
         f"{network}_k{k}_{code}": update_config(update_config(config, _at_k(k, queries, model, PackedEncoder)), loss)
         for code, loss in losses.items()

@@ -1,12 +1,21 @@
 """Network architectures, and the loading of published weights."""
 
 from parity.models.box_network import BoxNetwork
-from parity.models.initialisation import FromBaseModel, InOrder, LastBias, NormalLinear, XavierConvolution
+from parity.models.initialisation import (
+    FromBaseModel,
+    FrozenBaseModel,
+    InOrder,
+    LastBias,
+    NormalLinear,
+    XavierConvolution,
+)
 from parity.models.mlp import MLP
 from parity.models.packed import Demultiplexed, MIMONet, PackedStudents
 from parity.models.per_cell import PerCell
+from parity.models.pruning import FromPrunedBaseModel
 from parity.models.resized import Resized
 from parity.models.resnet import ResNet
+from parity.models.revmux import RevMUX
 from parity.models.speech import VGG11, LeNet
 from parity.models.split import split_after
 from parity.models.text import Embedding, TextTransformer
@@ -20,6 +29,8 @@ __all__ = [
     "Demultiplexed",
     "Embedding",
     "FromBaseModel",
+    "FromPrunedBaseModel",
+    "FrozenBaseModel",
     "InOrder",
     "LastBias",
     "LeNet",
@@ -29,6 +40,7 @@ __all__ = [
     "PerCell",
     "ResNet",
     "Resized",
+    "RevMUX",
     "TextTransformer",
     "XavierConvolution",
     "load_into",

@@ -1,4 +1,4 @@
-"""How parity models start: objects that a config passes as ``parity_init``; ``FromBaseModel`` as ``parity_start``."""
+"""How parity models start: objects that a config passes as ``parity_init``; ``From...`` as ``parity_start``."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from parity.errors import ParityError
 from parity.models.packed import PackedStudents
 from parity.models.per_cell import PerCell
+from parity.models.revmux import RevMUX
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class FromBaseModel:
     """
 
     def __call__(self, parity_model: nn.Module, base_model: nn.Module) -> None:
-        target = parity_model.network if isinstance(parity_model, PerCell | PackedStudents) else parity_model
+        target = inner_network(parity_model)
         own, start = target.state_dict(), {}
         for name, value in base_model.state_dict().items():
             if name not in own:
@@ -106,3 +107,25 @@ class FromBaseModel:
                 "from them."
             )
         target.load_state_dict(start, strict=False)
+
+
+@dataclass(frozen=True)
+class FrozenBaseModel:
+    """Starts a parity model as ``FromBaseModel`` does, and does not train the layers that have the base model's names.
+
+    The last layer is trained where it is of another shape than the base model's.
+
+    Raises:
+        ParityError: when called with networks that have nothing in common.
+    """
+
+    def __call__(self, parity_model: nn.Module, base_model: nn.Module) -> None:
+        FromBaseModel()(parity_model, base_model)
+        shapes = {name: value.shape for name, value in base_model.named_parameters()}
+        for name, value in inner_network(parity_model).named_parameters():
+            value.requires_grad_(value.requires_grad and shapes.get(name) != value.shape)
+
+
+def inner_network(parity_model: nn.Module) -> nn.Module:
+    """Return the network of a parity model that can start from the base model: what it wraps, or it itself."""
+    return parity_model.network if isinstance(parity_model, PerCell | PackedStudents | RevMUX) else parity_model

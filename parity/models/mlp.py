@@ -33,3 +33,12 @@ class MLP(nn.Module):
     def forward(self, queries: Tensor) -> Tensor:
         """Predict: (B, *Q) -> (B, *P)."""
         return self.layers(queries.flatten(1)).view(queries.shape[0], *self.prediction_shape)
+
+    def channel_axes(self) -> dict[str, tuple[str | None, ...]]:
+        """Return which channels the axes of each weight run over; see ``parity.models.pruning``."""
+        axes: dict[str, tuple[str | None, ...]] = {}
+        linear = [name for name, layer in self.layers.named_children() if isinstance(layer, nn.Linear)]
+        for before, name in zip([None, *linear], linear, strict=False):
+            made = None if name == linear[-1] else name
+            axes |= {f"layers.{name}.weight": (made, before), f"layers.{name}.bias": (made,)}
+        return axes

@@ -104,3 +104,21 @@ class ResNet(nn.Module):
         for name in self.stages:
             features = getattr(self, name)(features)
         return self.fc(features.mean(dim=(2, 3))).view(queries.shape[0], *self.prediction_shape)
+
+    def channel_axes(self) -> dict[str, tuple[str | None, ...]]:
+        """Return which channels the axes of each weight run over; see ``parity.models.pruning``."""
+        stream = self.stages[0]  # what blocks add to; the stem makes the first stage's
+        axes: dict[str, tuple[str | None, ...]] = {"conv1.weight": (stream, None)} | _norm("bn1", stream)
+        for stage in self.stages:
+            for number, block in enumerate(getattr(self, stage)):
+                name = f"{stage}.{number}"
+                axes |= {f"{name}.conv1.weight": (name, stream), f"{name}.conv2.weight": (stage, name)}
+                axes |= _norm(f"{name}.bn1", name) | _norm(f"{name}.bn2", stage)
+                if isinstance(block.downsample, nn.Sequential):
+                    axes |= {f"{name}.downsample.0.weight": (stage, stream)} | _norm(f"{name}.downsample.1", stage)
+                stream = stage
+        return axes | {"fc.weight": (None, stream)}
+
+
+def _norm(name: str, channels: str) -> dict[str, tuple[str | None, ...]]:
+    return {f"{name}.{part}": (channels,) for part in ("weight", "bias", "running_mean", "running_var")}

@@ -1,5 +1,6 @@
 """An experiment's run turned into its accuracies."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pandas as pd
 from parity.coded_model import CodedModel
 from parity.errors import ParityError
 from parity.evaluation import evaluate_base, evaluate_code, unavailability
+from parity.evaluation.detection import check_rates, wrong_outputs
 from parity.evaluation.report.frame import frame_of
 from parity.experiments.experiment import Experiment
 from parity.models import load_into, read_weights
@@ -26,6 +28,8 @@ def run_evaluation(
     split: str = "test",
     batch_size: int | None = None,
     accelerator: str = "auto",
+    wrong: Sequence[float] = (),
+    false_alarms: float = 0.01,
 ) -> dict[str, Any]:
     """Evaluate what an experiment has trained.
 
@@ -38,17 +42,25 @@ def run_evaluation(
         split: 'test' or 'val'.
         batch_size: coding groups in a batch; by default four times the config's.
         accelerator: as Lightning names it.
+        wrong: probabilities g of a wrong output, for what users get and how much of it is noticed; none: not measured.
+        false_alarms: share of groups without faults in which something may be suspect, on validation data.
 
     Returns:
         'dataset', 'experiment_name', 'weights', 'split', 'base' (every query: queries, top-k or IoU, 'in_words'), and
         for parity experiments 'code' (``CodeEvaluation.summary``) and
-        'unavailability' (``unavailability.lines``).
+        'unavailability' (``unavailability.lines``), and 'wrong' (``detection.wrong_outputs``) where it is asked for.
 
     Raises:
         ParityError: the checkpoint or the data is missing, or they do not fit.
     """
     if ema and weights is not None:
         raise ParityError("averaged weights are those of a run's checkpoint: leave out --ema or --weights.")
+    if wrong and (split == "val" or experiment.is_base):
+        raise ParityError(
+            "wrong outputs are looked for in a code's test data, with a threshold from its validation data: name a "
+            "parity experiment, without --split val."
+        )
+    check_rates(wrong, false_alarms)
     trainer = make_trainer(Hardware(accelerator), logger=False, enable_checkpointing=False)
     datamodule = experiment.get_datamodule(batch_size=batch_size or experiment.larger_batches)
     if weights is None:
@@ -61,9 +73,13 @@ def run_evaluation(
     model.to(datamodule.device).eval()
     lay_out(model, datamodule.device)
     loader = datamodule.loader(split)
+    noticed: list[dict[str, Any]] = []
+    if wrong and isinstance(model, CodedModel):  # first of all, since there may be too few groups for it
+        val = datamodule.loader("val")
+        noticed = wrong_outputs(model, val, loader, datamodule.task, wrong, false_alarms)
     network = model.base_model if isinstance(model, CodedModel) else model
     base = evaluate_base(network, loader, datamodule.task)
-    results = {
+    results: dict[str, Any] = {
         "dataset": experiment.dataset,
         "experiment_name": experiment.experiment_name,
         "weights": f"{source} (averaged)" if ema else str(source),
@@ -73,6 +89,8 @@ def run_evaluation(
     if isinstance(model, CodedModel):
         evaluation = evaluate_code(model, loader, datamodule.task, datamodule.default_prediction())
         results |= {"code": evaluation.summary(), "unavailability": unavailability.lines(evaluation)}
+        if noticed:
+            results["wrong"] = noticed
     return results
 
 

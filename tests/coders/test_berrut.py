@@ -1,3 +1,4 @@
+import math
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from parity import erasures
 from parity.coded_model import CodedModel
 from parity.coders import BerrutDecoder, BerrutEncoder
 from parity.coders.berrut import berrut_matrix
-from parity.coders.interpolation import message_nodes, worker_nodes
+from parity.coders.interpolation import dct_nodes, message_nodes, worker_nodes
 from parity.data import get_datamodule_class
 from parity.evaluation import evaluate_code
 from parity.experiments import Experiment
@@ -73,6 +74,21 @@ def test_there_is_no_pole_whichever_outputs_arrive(n: int, data: st.DataObject) 
 def test_order_of_nodes_does_not_matter() -> None:
     nodes, at = worker_nodes(6), message_nodes(4)
     assert torch.allclose(berrut_matrix(nodes.flip(0), at).flip(1), berrut_matrix(nodes, at))
+
+
+@given(k=st.integers(1, 12), r=st.integers(0, 6), seed=st.integers(0, 99))
+def test_with_other_nodes_a_constant_base_model_is_rebuilt_exactly(k: int, r: int, seed: int) -> None:
+    """Encoder and decoder agree about the nodes, whichever outputs arrive: the curve through equal values is flat."""
+    n = k + r
+    nodes = dct_nodes(n)
+    assert nodes.tolist() == pytest.approx([math.cos((2 * i + 1) * math.pi / (2 * n)) for i in range(n)])
+    encoder, decoder = BerrutEncoder(k, r, (), nodes=dct_nodes), BerrutDecoder(k, r, (), nodes=dct_nodes)
+    assert torch.allclose(encoder.matrix, berrut_matrix(message_nodes(k), nodes).float())
+    available = torch.rand(n, generator=torch.Generator().manual_seed(seed)).argsort() < k
+    matrix = decoder.matrices(available[None])[0]
+    assert torch.allclose(matrix[:, available], berrut_matrix(nodes[available], message_nodes(k)).float(), atol=1e-5)
+    assert torch.allclose(matrix.sum(1), torch.ones(k), atol=1e-4)
+    assert not matrix[:, ~available].any()
 
 
 # The paper's figures: any n - 1 of n outputs; and, to three digits, the docstring of parity.coders.berrut

@@ -5,9 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parity.coders import Decoder, LinearDecoder, PositionalDecoder
+from parity.coded_model import CodedModel
+from parity.coders import Decoder, LinearDecoder, PackedEncoder, PositionalDecoder
 from parity.coders.detection import ClassGap, Detector, Distance
 from parity.errors import ParityError
+from parity.models import MLP, PackedStudents
 
 CODES = [(LinearDecoder, 3, 2), (LinearDecoder, 2, 3), (PositionalDecoder, 3, 1), (PositionalDecoder, 2, 2)]
 
@@ -89,3 +91,53 @@ def test_availability_of_another_shape_is_refused() -> None:
     base, parity, available = exact(decoder)
     with pytest.raises(ParityError, match="available must be a bool tensor"):
         Detector(decoder, Distance())(base, parity, available[:, :3])
+
+
+@settings(max_examples=30, deadline=None)
+@given(code=st.sampled_from(CODES), missing=st.integers(0, 4), worker=st.integers(0, 4), seed=st.integers(0, 99))
+def test_what_is_suspect_never_changes_a_prediction_unless_it_is_asked_to(code, missing, worker, seed) -> None:
+    decoder_class, k, r = code
+    decoder = decoder_class(k, r, (10,))
+    base, parity, available = exact(decoder, seed=seed)
+    base, parity = changed(base, parity, 1, worker % decoder.n)
+    available[0, missing % k] = False
+    before = base.clone(), parity.clone(), available.clone()
+    predictions = decoder(base, parity, available)
+    detector = Detector(decoder, Distance(), 1e-3)
+    suspect = detector(base, parity, available)
+    assert suspect.any()
+    assert all(torch.equal(now, was) for now, was in zip((base, parity, available), before, strict=True))
+    assert torch.equal(decoder(base, parity, available), predictions)
+    acted_on = detector.predictions(base, parity, available)
+    unsuspected = ~suspect.any(1)
+    assert torch.equal(acted_on[unsuspected], predictions[unsuspected])
+    right = exact(decoder, seed=seed)[0]
+    if suspect.sum() == 1:  # it is found, and the rest rebuilds it
+        assert torch.allclose(acted_on[1], right[1], atol=1e-3)
+
+
+def test_a_prediction_that_only_suspects_give_stays_theirs() -> None:
+    decoder = LinearDecoder(3, 1, (10,))
+    base, parity, available = exact(decoder)
+    base, parity = changed(base, parity, 1, 2)
+    detector = Detector(decoder, Distance(), 1e-3)
+    assert detector(base, parity, available)[1].all()
+    assert torch.equal(detector.predictions(base, parity, available), base)
+
+
+def test_a_coded_model_acts_on_suspects_where_it_is_handed_a_detector() -> None:
+    base, student = MLP((4,), (3,), hidden=(5,)), PackedStudents((2, 4), (2, 3), MLP, hidden=(5,))
+    student.network.load_state_dict(base.state_dict())
+    model = CodedModel(base, PackedEncoder(2, 1, (4,)), [student], PositionalDecoder(2, 1, (3,))).eval()
+    queries, available = torch.randn(6, 2, 4), torch.ones(6, 3, dtype=torch.bool)
+    right = model(queries, available)
+    with torch.no_grad():
+        student.network.layers[-1].bias[0] = torch.nan  # the parity worker fails
+    detector = Detector(model.decoder, Distance(), 1e-3)
+    assert detector(*model.outputs(queries), available)[:, 2].all()
+    assert torch.allclose(model(queries, available, detector), right)
+    with torch.no_grad():
+        student.network.load_state_dict(base.state_dict())
+        base.layers[-1].bias[0] = torch.nan  # both base workers fail: asked to, it rebuilds
+    assert model(queries, available).isnan().any()
+    assert torch.allclose(model(queries, available, detector), right, atol=1e-5)

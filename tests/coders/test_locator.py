@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from parity.coders import BerrutEncoder
+from parity.coders.interpolation import Nodes, dct_nodes, worker_nodes
 from parity.coders.locator import RationalLocator
 from parity.errors import ParityError
 
@@ -19,17 +20,25 @@ def wrong(outputs: torch.Tensor, errors: int, seed: int, factor: float = -5.0) -
 
 
 @settings(max_examples=25, deadline=None)
-@given(k=st.integers(2, 8), errors=st.integers(1, 3), lost=st.integers(0, 2), seed=st.integers(0, 99))
-def test_on_a_linear_base_model_every_wrong_output_is_found(k: int, errors: int, lost: int, seed: int) -> None:
+@given(
+    k=st.integers(2, 8),
+    errors=st.integers(1, 3),
+    lost=st.integers(0, 2),
+    seed=st.integers(0, 99),
+    nodes=st.sampled_from([worker_nodes, dct_nodes]),
+)
+def test_on_a_linear_base_model_every_wrong_output_is_found(
+    k: int, errors: int, lost: int, seed: int, nodes: Nodes
+) -> None:
     torch.manual_seed(seed)
     n = 2 * (k + errors) - 1 + lost
-    base, encoder = nn.Linear(12, 10).double(), BerrutEncoder(k, n - k, (12,)).double()
+    base, encoder = nn.Linear(12, 10).double(), BerrutEncoder(k, n - k, (12,), nodes=nodes).double()
     outputs = base(encoder(torch.randn(20, k, 12, dtype=torch.double))).detach()
     broken, which = wrong(outputs, errors, seed)
     available = torch.ones(20, n, dtype=torch.bool)
     available[~which & (torch.cumsum(~which, 1) <= lost)] = False
     broken = broken.masked_fill(~available.unsqueeze(-1), torch.nan)
-    suspect = RationalLocator(k, n, errors)(broken, broken[:, :0], available)
+    suspect = RationalLocator(k, n, errors, nodes)(broken, broken[:, :0], available)
     assert (suspect == which).all(1).double().mean() >= 0.95  # a wrong output can lie on the curve by chance
 
 

@@ -1,4 +1,7 @@
+import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from parity.coded_model import CodedModel
 from parity.coders import (
@@ -7,12 +10,14 @@ from parity.coders import (
     GridEncoder,
     LinearDecoder,
     LinearEncoder,
+    PackedEncoder,
     PositionalDecoder,
     ReplicationDecoder,
     ReplicationEncoder,
+    StackingEncoder,
 )
 from parity.evaluation.costs import group_costs, multiply_adds, parity_model_costs
-from parity.models import MLP, PerCell, ResNet
+from parity.models import MLP, PackedStudents, PerCell, ResNet
 
 
 def test_a_parity_model_costs_what_its_layers_multiply_beside_the_base_model() -> None:
@@ -58,3 +63,25 @@ def test_encoding_and_decoding_are_part_of_what_a_group_costs() -> None:
     assert found.coding == (encoding + decoding) / adds
     assert found.extra_multiply_adds == 0.5 + found.coding
     assert (found.extra_bytes_up, found.extra_bytes_down) == (0.5, 0.5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(k=st.integers(2, 4), length=st.integers(8, 24), hidden=st.integers(1, 9), student=st.integers(1, 9))
+def test_costs_of_a_group_are_those_counted_by_hand(k: int, length: int, hidden: int, student: int) -> None:
+    """Packed students, one stacked network, cells: multiply-adds, the share of coding, bytes up and down."""
+    base, query = MLP((length,), (5,), hidden=(hidden,)), torch.zeros(1, length)
+    of_base, decoder = k * (length * hidden + hidden * 5), PositionalDecoder(k, 1, (5,))
+
+    packed = PackedStudents((k, length), (k, 5), MLP, hidden=(student,))
+    found = group_costs(CodedModel(base, PackedEncoder(k, 1, (length,)), [packed], decoder), query)
+    assert found == pytest.approx((k * (length * student + student * 5) / of_base, 0, 1, 1))
+
+    stacked = MLP((k * length,), (k, 5), hidden=(student,))
+    found = group_costs(CodedModel(base, StackingEncoder(k, 1, (length,)), [stacked], decoder), query)
+    assert found == pytest.approx(((k * length * student + student * k * 5) / of_base, 0, 1, 1))
+
+    cell = length // k
+    cells = PerCell((length,), (k, 5), MLP, hidden=(student,))
+    found = group_costs(CodedModel(base, GridEncoder(k, 1, (length,)), [cells], decoder), query)
+    resampling, predicting = k * length * cell, k * (cell * student + student * 5)
+    assert found == pytest.approx(((resampling + predicting) / of_base, resampling / of_base, 1 / k, 1))

@@ -8,14 +8,19 @@ from parity.coded_model import CodedModel
 from parity.coders import PackedEncoder, PositionalDecoder
 from parity.errors import ParityError
 from parity.evaluation.comparison import Likelihood
-from parity.evaluation.detection import (
+from parity.evaluation.detection import calibrated, detection, with_wrong_workers
+from parity.evaluation.faults import (
     FAULTS,
+    NETWORK_FAULTS,
+    ActivationBitFlip,
     BitFlip,
     NotANumber,
     OfAnotherGroup,
-    calibrated,
-    detection,
+    Outputs,
+    WeightBitFlip,
     outputs_of,
+    with_fault,
+    with_faulty_networks,
 )
 from parity.experiments import Experiment
 from parity.models import MLP, PackedStudents
@@ -27,9 +32,11 @@ def digits() -> tuple[CodedModel, object]:
     torch.manual_seed(0)
     datamodule = Experiment("Digits", "mlp_k2_packed_kl").get_datamodule()
     base, student = MLP((1, 8, 8), (10,)), PackedStudents((2, 1, 8, 8), (2, 10), MLP)
+    with torch.no_grad():
+        base.layers[-1].weight *= 20  # as far from each other as the predictions of a network that was trained
     student.network.load_state_dict(base.state_dict())
     with torch.no_grad():
-        student.network.layers[-1].bias += 0.02 * torch.randn(10)
+        student.network.layers[-1].bias += 0.2 * torch.randn(10)
     model = CodedModel(base, PackedEncoder(2, 1, (1, 8, 8)), [student], PositionalDecoder(2, 1, (10,)))
     return model, datamodule
 
@@ -63,16 +70,96 @@ def test_a_threshold_gives_at_most_the_false_alarms_that_are_asked_for(digits) -
         assert allowed - 0.02 <= share <= allowed
 
 
+def as_if_right(outputs: Outputs) -> Outputs:
+    """As if the base model, which is not trained here, were right about everything."""
+    return outputs._replace(targets=outputs.base.argmax(-1))
+
+
 def test_detectors_notice_what_changes_the_class_and_acting_on_it_makes_good(digits) -> None:
     model, datamodule = digits
     detector = calibrated(model, datamodule.loader("val"), datamodule.task, 0.05)
-    outputs = outputs_of(model, datamodule.loader("test"))
+    outputs = as_if_right(outputs_of(model, datamodule.loader("test")))
     for name in ("NaN", "times −5"):
-        found = detection(model, detector, outputs, datamodule.task, FAULTS[name])
+        found = detection(model, detector, outputs, with_fault(outputs, FAULTS[name]), datamodule.task)
         assert found["detected_where_it_matters"] > 0.9
         assert found["acted_on"] == pytest.approx(found["without_fault"], abs=0.03)
-    found = detection(model, detector, outputs, datamodule.task, FAULTS["NaN"])
+        assert found["ignored"] < found["acted_on"]
+    found = detection(model, detector, outputs, with_fault(outputs, FAULTS["NaN"]), datamodule.task)
     assert found["detected"] == 1
+    only = detection(model, detector, outputs, with_fault(outputs, FAULTS["NaN"]), datamodule.task, workers=[2])
+    assert only["ignored"] == pytest.approx(only["without_fault"])  # a parity output that nobody needs
+    assert only["detected_where_it_matters"] is None
+
+
+def test_a_flipped_bit_of_a_weight_changes_one_weight_of_a_copy() -> None:
+    network, generator = MLP((6,), (3,), hidden=(5,)), torch.Generator().manual_seed(0)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    places = set()
+    for _ in range(20):
+        broken = WeightBitFlip(31)(network, generator).state_dict()
+        changed = [(name, i) for name, value in broken.items() for i in (value != before[name]).flatten().nonzero()]
+        ((name, place),) = changed
+        assert broken[name].flatten()[place] == -before[name].flatten()[place]
+        places.add((name, int(place)))
+    assert len(places) > 5
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    with pytest.raises(ParityError, match="no float32 weights"):
+        WeightBitFlip(31)(torch.nn.ReLU(), generator)
+
+
+def test_a_flipped_bit_of_an_activation_is_in_a_hidden_layer_of_a_copy() -> None:
+    network, queries = (
+        torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Tanh(), torch.nn.Linear(6, 6)),
+        torch.rand(5, 4),
+    )
+    with torch.no_grad():  # what the last layer gets can be read off what it puts out
+        network[2].weight.copy_(torch.eye(6))
+        network[2].bias.zero_()
+    right = network(queries)
+    for seed in range(6):
+        wrong = ActivationBitFlip(31)(network, torch.Generator().manual_seed(seed))(queries)
+        assert ((wrong != right).sum(1) == 1).all()
+        assert torch.allclose(wrong.abs(), right.abs())  # the sign of tanh, before or behind it
+    assert torch.equal(network(queries), right)
+
+
+def test_faulty_networks_put_out_what_their_workers_would(digits) -> None:
+    model, datamodule = digits
+    loader = datamodule.loader("test")
+    outputs = outputs_of(model, loader)
+
+    def broken(network: torch.nn.Module, generator: torch.Generator) -> torch.nn.Module:
+        return torch.nn.Sequential(network, torch.nn.Threshold(1e9, 7.0))
+
+    wrong = with_faulty_networks(model, loader, broken)
+    assert (wrong.base == 7).all()
+    assert (wrong.parity == 7).all()
+    assert torch.equal(wrong.targets, outputs.targets)
+    for name, fault in NETWORK_FAULTS.items():
+        first, again = (with_faulty_networks(model, loader, fault, seed=3) for _ in range(2))
+        assert torch.equal(first.base.nan_to_num(), again.base.nan_to_num()), name
+        assert not torch.equal(first.base, outputs.base), name
+
+
+def test_with_wrong_workers_acting_on_suspects_helps_and_without_any_costs_false_alarms_alone(digits) -> None:
+    model, datamodule = digits
+    detector = calibrated(model, datamodule.loader("val"), datamodule.task, 0.05)
+    outputs = as_if_right(outputs_of(model, datamodule.loader("test")))
+    wrong = with_fault(outputs, FAULTS["classes shifted"])
+    right = detection(model, detector, outputs, outputs, datamodule.task)
+    none, some, more = (
+        with_wrong_workers(model, detector, outputs, wrong, datamodule.task, g) for g in (0.0, 0.1, 0.3)
+    )
+    assert none["ignored"] == pytest.approx(right["without_fault"])
+    assert none["acted_on"] == pytest.approx(right["acted_on"])
+    assert none["ignored"] > some["ignored"] > more["ignored"]
+    assert some["gain"]["low"] > 0
+    assert some["gain"]["value"] == pytest.approx(some["acted_on"] - some["ignored"])
+    everything = with_wrong_workers(model, detector, outputs, wrong, datamodule.task, 1.0)
+    shifted = (outputs.base.roll(1, -1).argmax(-1) == outputs.targets).double().mean()
+    assert everything["ignored"] == pytest.approx(float(shifted))
+    with pytest.raises(ParityError, match="probability from 0 to 1"):
+        with_wrong_workers(model, detector, outputs, wrong, datamodule.task, 1.1)
 
 
 def test_rates_that_cannot_be_measured_are_refused(digits) -> None:

@@ -177,6 +177,12 @@ def test_workers_that_fail_in_pairs_lose_more(trained: Path, comparison: dict[st
         (["--compare", "mlp_k2_add", "--backup", "mlp_k4_linear_r2"], "mlp_k4_linear_r2 is not one"),
         (["--compare", "mlp_k2_add", "--report", "/sys/report"], "/sys/report cannot be written"),
         (["--compare", "mlp_k2_add", "--wandb_logger"], "--wandb_project"),
+        (["--compare", "mlp_k2_add", "--wrong", "0.1"], "--wrong is for one --experiment_name"),
+        (["--experiment_name", "mlp_k2_add", "--wrong", "1.5"], "a probability from 0 to 1, not 1.5"),
+        (["--experiment_name", "mlp_k2_add", "--wrong", "0.1", "--false_alarms", "0"], "above 0 and below 1, not 0"),
+        (["--experiment_name", "mlp_k2_add", "--wrong", "0.1", "--split", "val"], "without --split val"),
+        (["--experiment_name", "mlp_base", "--wrong", "0.1"], "name a parity experiment"),
+        (["--experiment_name", "mlp_k4_linear_r2", "--wrong", "0.1"], "60 groups are too few for 1.00% false alarms"),
     ],
 )
 def test_bad_input_gets_one_sentence(
@@ -184,6 +190,27 @@ def test_bad_input_gets_one_sentence(
 ) -> None:
     assert evaluate("--dataset", "Digits", "--base_directory", str(trained), *arguments) == 1
     assert message in capsys.readouterr().err
+
+
+def test_wrong_outputs_are_looked_for_where_it_is_asked_for_and_change_no_other_figure(
+    trained: Path, evaluate: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = ("--dataset", "Digits", "--base_directory", str(trained), "--experiment_name", "mlp_k4_linear_r2")
+    plain, wrong = tmp_path / "plain.json", tmp_path / "wrong.json"
+    assert evaluate(*named, "--json", str(plain)) == 0
+    assert "wrong outputs" not in capsys.readouterr().out
+    assert evaluate(*named, "--wrong", "0.02", "0.2", "--false_alarms", "0.05", "--json", str(wrong)) == 0
+    shown = capsys.readouterr().out
+    assert "wrong outputs" in shown
+    assert "g = 0.2" in shown
+    results = json.loads(wrong.read_text())
+    rows = {row["fault"]: row for row in results.pop("wrong")}
+    assert results == json.loads(plain.read_text())
+    assert rows["NaN"]["detected"] == 1
+    users = rows["classes shifted"]["users"]
+    assert [user["g"] for user in users] == [0.02, 0.2]
+    assert results["code"]["A_a"] > users[0]["ignored"] > users[1]["ignored"]
+    assert {"exponent bit of a weight flipped", "exponent bit of an activation flipped"} < rows.keys()
 
 
 def test_other_base_models_are_not_compared(trained: Path, tmp_path: Path) -> None:

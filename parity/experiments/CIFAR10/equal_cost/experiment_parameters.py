@@ -4,13 +4,16 @@
     python train.py --dataset CIFAR10 --experiment_name small_resnet_k2_packed_kl --print_config
 
 Each parity model has at most 1.10 x the base model's multiply-adds for a query, all k predictions together, and the
-recipe of the positional codes. All start from scratch. 6 epochs of 2 to 8 minutes on 1 core; not run yet.
+recipe of the positional codes. All start from scratch but ``packed_pruned_kl``, from
+the base model's channels, and ``revmux_kl``, in which the base model stays as it is. 6 epochs of 2 to
+8 minutes on 1 core; not run yet.
 """
 
-from parity.coders import HadamardSumEncoder, PackedEncoder, PositionalDecoder, StackingEncoder
+from parity.coders import HadamardSumEncoder, LearnedGridEncoder, PackedEncoder, PositionalDecoder, StackingEncoder
 from parity.experiments.recipes import packed_configs, superposition_configs
-from parity.models import Demultiplexed, MIMONet, PackedStudents, ResNet
+from parity.models import Demultiplexed, FrozenBaseModel, MIMONet, PackedStudents, ResNet, RevMUX
 from parity.models.packed import convolution
+from parity.models.revmux import convolutions
 from parity.training import SGD, CrossEntropy, LabelReconstructionLoss, OneCycle, parities_alone
 
 DEFAULTS = dict(
@@ -52,7 +55,29 @@ SUPERPOSITION = dict(
 )
 """Encoder, and by k the settings of a network that makes all k predictions."""
 
+REVMUX = dict(
+    revmux=(
+        LearnedGridEncoder,
+        {
+            k: dict(
+                network=RevMUX,
+                frozen=ResNet,
+                features=96,
+                adapter=convolutions,
+                width=48,
+                feature_width=16,
+                **_widths(24),
+            )
+            for k in (2, 4)
+        },
+    )
+)
+"""The base model up to its last layer, frozen, between reversible adapters."""
+
+FROZEN = {**DEFAULTS, "trained": ("encoder", "parity_models"), "parity_start": FrozenBaseModel()}
+
 CONFIGS = {
     **packed_configs("small_resnet", DEFAULTS, STUDENTS, QUERIES, temperature=2.0),
     **superposition_configs("small_resnet", DEFAULTS, SUPERPOSITION, QUERIES, temperature=2.0),
+    **superposition_configs("small_resnet", FROZEN, REVMUX, QUERIES, temperature=2.0),
 }

@@ -1,0 +1,200 @@
+"""Faults to inject: in what a worker puts out, in its weights, in what its layers compute."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from parity.coded_model import CodedModel
+from parity.data import GroupLoader
+from parity.errors import ParityError
+
+Fault = Callable[[Tensor, torch.Generator], Tensor]
+"""(outputs (G, *P') of one worker, one in each group) -> what a faulty worker puts out for these groups."""
+
+NetworkFault = Callable[[nn.Module, torch.Generator], nn.Module]
+"""A worker's network -> a copy of it with a fault; drawn again for each batch."""
+
+
+@dataclass(frozen=True)
+class BitFlip:
+    """Flips a bit of one random number of an output: silent data corruption.
+
+    Args:
+        bit: of a float32, 31 the sign, 30 the highest of the exponent.
+    """
+
+    bit: int
+
+    def __call__(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        flat = outputs.float().flatten(1).clone()
+        index = torch.randint(flat.shape[1], (len(flat), 1), generator=generator).to(flat.device)
+        flipped = flip(flat.gather(1, index), self.bit)
+        return flat.scatter(1, index, flipped).view_as(outputs)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Multiplies an output: ``factor=-5`` is the fault of ApproxIFER's locator in docs/codes.md."""
+
+    factor: float
+
+    def __call__(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        return outputs * self.factor
+
+
+@dataclass(frozen=True)
+class OfAnotherGroup:
+    """The output for a query of another group: answers that were mixed up."""
+
+    def __call__(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        return outputs.roll(int(torch.randint(1, max(len(outputs), 2), (1,), generator=generator)), 0)
+
+
+@dataclass(frozen=True)
+class ShiftedClasses:
+    """Classes in another order, each a position further: a worker that has another list of classes."""
+
+    def __call__(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        return outputs.roll(1, -1)
+
+
+@dataclass(frozen=True)
+class NotANumber:
+    """NaN in all of an output."""
+
+    def __call__(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.full_like(outputs, torch.nan)
+
+
+FAULTS: Mapping[str, Fault] = {
+    "prediction of another query": OfAnotherGroup(),
+    "sign flipped": BitFlip(31),
+    "exponent bit flipped": BitFlip(30),
+    "classes shifted": ShiftedClasses(),
+    "times −5": Scaled(-5.0),
+    "NaN": NotANumber(),
+}
+"""Of outputs, what a table reports, by name."""
+
+
+@dataclass(frozen=True)
+class WeightBitFlip:
+    """Flips a bit of one random weight.
+
+    Args:
+        bit: of a float32.
+
+    Raises:
+        ParityError: when called with a network that has no float32 weights.
+    """
+
+    bit: int
+
+    def __call__(self, network: nn.Module, generator: torch.Generator) -> nn.Module:
+        broken = copy.deepcopy(network)
+        weights = [value.detach() for value in broken.parameters() if value.dtype == torch.float32]
+        if not weights:
+            raise ParityError(f"{type(network).__name__} has no float32 weights to flip a bit of: use another fault.")
+        index = int(torch.randint(sum(value.numel() for value in weights), (1,), generator=generator))
+        for value in weights:
+            if index < value.numel():
+                at = torch.unravel_index(torch.tensor(index), value.shape)
+                value[at] = flip(value[at], self.bit)
+                break
+            index -= value.numel()
+        return broken
+
+
+@dataclass(frozen=True)
+class ActivationBitFlip:
+    """Flips a bit of one random number that one random hidden layer puts out, in every query.
+
+    Args:
+        bit: of a float32.
+    """
+
+    bit: int
+
+    def __call__(self, network: nn.Module, generator: torch.Generator) -> nn.Module:
+        broken = copy.deepcopy(network)
+        leaves = [module for module in broken.modules() if not any(True for _ in module.children())]
+        hidden = leaves[:-1] or leaves
+        chosen = hidden[int(torch.randint(len(hidden), (1,), generator=generator))]
+        fault = BitFlip(self.bit)
+        chosen.register_forward_hook(lambda _, inputs, output: fault(output, generator))
+        return broken
+
+
+NETWORK_FAULTS: Mapping[str, NetworkFault] = {
+    "exponent bit of a weight flipped": WeightBitFlip(30),
+    "exponent bit of an activation flipped": ActivationBitFlip(30),
+}
+"""Of networks, what a table reports, by name."""
+
+
+def flip(numbers: Tensor, bit: int) -> Tensor:
+    """Return float32 numbers with one bit flipped, 31 the sign."""
+    mask = -(1 << 31) if bit == 31 else 1 << bit
+    return (numbers.contiguous().view(torch.int32) ^ mask).view(torch.float32)
+
+
+class Outputs(NamedTuple):
+    """What workers put out for all groups, (G, m, *P) and (G, n - m, *P'), and the true targets (G, k, ...)."""
+
+    base: Tensor
+    parity: Tensor
+    targets: Tensor
+
+
+@torch.no_grad()
+def outputs_of(model: CodedModel, loader: GroupLoader) -> Outputs:
+    """Ask all workers for all groups of a loader, once.
+
+    With the networks of an older version in place of the model's it is what stale workers put out.
+    """
+    model.eval()
+    return _joined([Outputs(*model.outputs(batch.queries), batch.targets) for batch in loader.batches()], model)
+
+
+def with_fault(outputs: Outputs, fault: Fault, seed: int = 0) -> Outputs:
+    """Return what every worker would put out with a fault of outputs.
+
+    Args:
+        outputs: without faults.
+        fault: what goes wrong.
+        seed: of the fault.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    base, parity = (
+        torch.stack([fault(each, generator) for each in part.unbind(1)], dim=1) if part.shape[1] else part
+        for part in (outputs.base, outputs.parity)
+    )
+    return Outputs(base, parity, outputs.targets)
+
+
+@torch.no_grad()
+def with_faulty_networks(model: CodedModel, loader: GroupLoader, fault: NetworkFault, seed: int = 0) -> Outputs:
+    """Return what every worker would put out with a fault in its network, which is drawn again for each batch.
+
+    Args:
+        model: the code, without faults.
+        loader: of the groups.
+        fault: what goes wrong.
+        seed: of the fault.
+    """
+    generator, parts = torch.Generator().manual_seed(seed), []
+    for batch in loader.batches():
+        base, parities = fault(model.base_model, generator), [fault(each, generator) for each in model.parity_models]
+        broken = CodedModel(base, model.encoder, parities, model.decoder).eval()
+        parts.append(Outputs(*broken.outputs(batch.queries), batch.targets))
+    return _joined(parts, model)
+
+
+def _joined(parts: list[Outputs], model: CodedModel) -> Outputs:
+    if not parts:
+        raise ParityError(f"there is not one group of k = {model.k} queries to look for wrong outputs in.")
+    return Outputs(*map(torch.cat, zip(*parts, strict=True)))

@@ -1,0 +1,36 @@
+"""What else the same worker could run: no parity model costs more than 1.10 x the base model."""
+
+import pytest
+import torch
+
+from parity.coded_model import CodedModel
+from parity.evaluation.costs import multiply_adds
+from parity.experiments import Experiment, catalogue
+
+ENTRIES = [
+    entry
+    for dataset in ("Digits", "MNIST", "CIFAR10")
+    for entry in catalogue.experiments(dataset)
+    if entry.collection == "equal_cost"
+]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.dataset}-{entry.name}")
+def test_all_predictions_together_cost_a_parity_model_what_one_costs_the_base_model(entry: catalogue.Entry) -> None:
+    model = Experiment(entry.dataset, entry.name).get_model()
+    assert isinstance(model, CodedModel)
+    query = torch.zeros(1, *model.encoder.query_shape)
+    parity_query = torch.zeros(1, *model.encoder.parity_query_shape)
+    ratio = multiply_adds(model.parity_models[0].eval(), parity_query) / multiply_adds(model.base_model, query)
+    assert 0.9 < ratio <= 1.10
+
+
+@pytest.mark.parametrize("name", ["mlp_k2_packed_pruned_kl", "mlp_k4_revmux_kl"])
+def test_what_starts_from_the_base_model_holds_its_weights(name: str) -> None:
+    experiment = Experiment("Digits", name)
+    model = experiment.get_model()
+    assert isinstance(model, CodedModel)
+    experiment.start_parity_models(model)
+    base, network = model.base_model.layers[0].weight, model.parity_models[0].network.layers[0].weight
+    rows = {tuple(row) for row in base.tolist()}
+    assert all(tuple(row) in rows for row in network.tolist())
