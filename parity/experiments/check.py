@@ -84,6 +84,8 @@ def check_keys(values: Config, of: str, known: Collection[str] | None, where: st
         known: keys; None for any.
         where: what they are in, for the message.
     """
+    if odd := [key for key in values if not isinstance(key, str)]:
+        raise ParityError(f"a key of '{of.rstrip('.') or 'config'}' in {where} is {odd[0]!r:.40}: keys are texts.")
     unknown = sorted(values.keys() - known) if known is not None else []
     if known is not None and unknown:
         raise ParityError(f"{where} has an unknown key '{of}{unknown[0]}': {did_you_mean(unknown[0], known)}")
@@ -102,9 +104,9 @@ def _check_needed(config: Config, where: str) -> None:
 
 
 def check_data(config: Config, dataset: str, where: str) -> None:
-    """Refuse arguments that the data set's datamodule does not take; a code's k is its own."""
+    """Refuse arguments that the data set's datamodule does not take; k is the code's, and the seed the run's."""
     known = keywords(get_datamodule_class(dataset))
-    check_keys(config.get("data", {}), "data.", None if known is None else known - {"k"}, where)
+    check_keys(config.get("data", {}), "data.", None if known is None else known - {"k", "seed"}, where)
 
 
 def _check_trainer(trainer: Config, where: str) -> None:
