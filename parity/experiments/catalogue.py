@@ -29,7 +29,9 @@ class Entry(NamedTuple):
     name: str
     config: Config
     get_network: Callable[..., nn.Module] | None
-    """``get_model`` of the collection's model.py, called with (config, query_shape, prediction_shape)."""
+    """``get_model`` of the collection's model.py, called with (config, query_shape, prediction_shape).
+
+    It reads every key of the config's ``model``: one that it never asks for would be ignored, and is refused."""
 
 
 def add_experiments_path(folder: str | Path) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from parity.data import get_datamodule_class
+from parity.erasures import MOST
 from parity.errors import ParityError, did_you_mean
 from parity.experiments.config import KEYS, OF_CODES, Config
 from parity.models import Demultiplexed, MIMONet, PackedStudents, PerCell, torchvision_model
@@ -20,9 +21,6 @@ from parity.training import EMA, ParityTargetLoss, ReconstructionLoss, WeightedS
 from parity.training.loop.hardware import split_trainer_args
 from parity.training.loop.lit_module import BaseLitModule, ParityLitModule
 from parity.training.loop.running_policies import RunningPolicies
-
-_MOST = 100
-"""Of k and r: a decoder keeps a matrix (k, n) for each output that may be missing, 8 GB where k is 1,000."""
 
 TRAINABLE = ("encoder", "parity_models", "decoder")
 PARITY_MODELS = ("parity_models",)
@@ -157,8 +155,8 @@ def _check_code(config: Config, where: str) -> None:
     for key in ("k", "r"):
         if not isinstance(code[key], int) or isinstance(code[key], bool):
             raise ParityError(f"'code.{key}' in {where} is a whole number, not {code[key]!r}.")
-        if code[key] > _MOST:
-            raise ParityError(f"'code.{key}' in {where} is at most {_MOST}, not {code[key]:.6g}.")
+        if code[key] > MOST:
+            raise ParityError(f"'code.{key}' in {where} is at most {MOST}, not {code[key]:.6g}.")
     for key in ("encoder", "decoder"):
         _check_constructor(code[key], f"code.{key}", "(k, r, shape)", where)
     trained_parts(config)

@@ -177,6 +177,19 @@ def test_two_folders_with_the_same_collection_are_both_loaded(tmp_path: Path, mo
     assert importlib.import_module("Digits.new.helper").Net is first.config["model"]["by_name"]
 
 
+def test_a_helper_of_the_same_name_is_that_of_the_files_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "_added_paths", [])
+    for name in ("one", "two"):  # nothing else has the same name
+        write(tmp_path / name, f"OF = '{name}'", "helping.py")
+        text = f"from helping import OF\nCONFIGS = {{'{name}_base': dict(model=dict(of=OF))}}"
+        write(tmp_path / name / "Digits" / f"helped_{name}", text)
+        catalogue.add_experiments_path(tmp_path / name)
+    for name in ("two", "one", "two"):
+        assert catalogue.find("Digits", f"{name}_base").config["model"]["of"] == name
+
+
 def find(name: str) -> catalogue.Entry:
     return catalogue.find("Digits", f"{name}_base", "new")
 

@@ -223,6 +223,15 @@ def test_a_k_that_a_split_has_too_few_queries_for_is_refused_before_any_work(
     assert error.count("\n") == 1
 
 
+def test_a_k_beyond_what_a_code_can_have_is_refused_before_any_work(
+    trained: Path, evaluate: Command, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Experiment, "load_trained_model", None)
+    where = ("--dataset", "Digits", "--base_directory", str(trained))
+    assert evaluate(*where, "--compare", "mlp_base", "--baselines", "--k", "101") == 1
+    assert "k = 101 is too many: a coding group has at most 100 queries." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("mistyped", ["mlp_k2_ad", "experiments/Digits/original/mlp_k2_ad", "mlp_k2_ad*s"])
 def test_a_mistyped_run_gets_the_nearest_name_only(
     trained: Path, evaluate: Command, capsys: pytest.CaptureFixture, mistyped: str
