@@ -48,13 +48,15 @@ def parse_overrides(texts: list[str]) -> dict[str, str]:
     """Turn ['a.b=1'] into {'a.b': '1'}.
 
     Raises:
-        ParityError: a text without '='.
+        ParityError: a text without '=', or a key twice.
     """
     overrides = {}
     for text in texts:
         path, equals, value = text.partition("=")
         if not equals or not path:
             raise ParityError(f"--set takes KEY.PATH=VALUE, e.g. trainer.max_epochs=40, not '{text}'.")
+        if path in overrides:
+            raise ParityError(f"--set has '{path}' twice, {overrides[path]} and {value}: leave one out.")
         overrides[path] = value
     return overrides
 

@@ -9,6 +9,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+MOST = 100
+"""Of k and of r: a decoder keeps a matrix (k, n) for each output that may be missing, 8 GB where k is 1,000."""
+
 
 def patterns(n: int, erased: int) -> Tensor:
     """Return all patterns of exactly ``erased`` unavailable outputs among ``n``.

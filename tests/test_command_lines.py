@@ -284,6 +284,36 @@ def test_in_a_call_with_several_names_one_that_is_refused_stops_no_other(
     assert (digits_base / "Digits" / "original" / "mlp_k3_add" / "test_metrics.json").exists()
 
 
+def test_an_error_of_a_users_own_object_stops_no_other_run_either(
+    tmp_path: Path, train: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "own_of_many" / "Digits" / "own_of_many"
+    folder.mkdir(parents=True)
+    text = OWN_EXPERIMENTS.replace("dict(pair=", "dict(whole=network(MLP), pair2=").replace("breaks=", "breaks2=")
+    (folder / "experiment_parameters.py").write_text(text.replace(", loss=", ", loss2="))
+    where = ("--dataset", "Digits", "--base_directory", str(tmp_path), "--experiments_path", str(folder.parents[1]))
+    assert train(*where, "--experiment_name", "breaks2", "whole") == 1
+    assert "1 of 2 runs were refused. breaks2: " in capsys.readouterr().err
+    assert (tmp_path / "Digits" / "own_of_many" / "whole" / "test_metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--experiment_name", "mlp_base", "--baselines"), "--baselines goes with --compare mlp_base, and would be"),
+        (("--experiment_name", "mlp_base", "--k", "400"), "--k goes with --compare mlp_base"),
+        (("--compare", "mlp_base", "--weights", "x.pt"), "--weights goes with --experiment_name"),
+        (("--compare", "mlp_base", "--batch_size", "4"), "--batch_size goes with --experiment_name"),
+        (("--compare", "mlp_base", "--k", "4"), "--k is of the codes without training: add --baselines"),
+    ],
+)
+def test_an_option_that_evaluate_would_ignore_is_refused(
+    options: tuple[str, ...], sentence: str, evaluate: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate("--dataset", "Digits", *options) == 1
+    assert sentence in capsys.readouterr().err
+
+
 OWN_EXPERIMENTS = """
 import torch
 from torch import nn

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("parity.evaluate")
 
 
+_OF_ONE = {"weights", "batch_size", "wrong"}
+_OF_COMPARISON = {
+    "report", "format", "baselines", "backup", "k", "unavailable", "paired", "default_class", "wandb_logger",
+    "wandb_project",
+}  # fmt: skip
+
+
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of all options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -97,12 +104,25 @@ def main(args: argparse.Namespace) -> None:
         raise ParityError("name one --experiment_name to evaluate, or several to --compare.")
     if args.experiment_name and (args.seeds or args.sweep):
         args.compare = [args.experiment_name]
-    if args.compare and args.wrong:
-        raise ParityError("--wrong is for one --experiment_name: run it for each that is to be compared.")
+    _check_used(args)
     if args.compare:
         compare(args)
     else:
         evaluate(args)
+
+
+def _check_used(args: argparse.Namespace) -> None:
+    """Refuse an option that would be ignored.
+
+    Raises:
+        ParityError: one is of a comparison, or of a single experiment, and this is the other.
+    """
+    given = {name for name in (*_OF_COMPARISON, *_OF_ONE) if getattr(args, name) not in (None, False, [])}
+    if unused := sorted(given & (_OF_ONE if args.compare else _OF_COMPARISON)):
+        remedy = "--experiment_name" if args.compare else f"--compare {args.experiment_name}"
+        raise ParityError(f"--{unused[0]} goes with {remedy}, and would be ignored here.")
+    if args.k and not args.baselines and not args.backup:
+        raise ParityError("--k is of the codes without training: add --baselines, or leave it out.")
 
 
 def evaluate(args: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parity.command_line import add_experiment_arguments, asked_processes, asked_seeds, parse_overrides
-from parity.errors import ParityError
+from parity.errors import ParityError, cause
 
 if TYPE_CHECKING:
     from parity.experiments import Experiment
@@ -125,14 +125,15 @@ def train_each(args: argparse.Namespace, experiments: list["Experiment"]) -> Non
     for experiment in experiments:
         try:
             train(args, experiment)
-        except ParityError as error:
+        except Exception as error:  # also of a library, or of a user's own objects
             # Of several processes, the others would wait for one that alone has stopped.
-            if args.debug or (asked_processes(args) > 1 and not error.everywhere):
+            if args.debug or (asked_processes(args) > 1 and not getattr(error, "everywhere", False)):
                 raise
-            log.warning("%s is refused: %s", experiment.run_name, error)
-            refused[experiment.run_name] = error
+            reason = str(error) if isinstance(error, ParityError) else cause(error)
+            log.warning("%s is refused: %s", experiment.run_name, reason)
+            refused[experiment.run_name] = reason
     if refused:
-        reasons = " ".join(f"{name}: {error}" for name, error in refused.items())
+        reasons = " ".join(f"{name}: {reason}" for name, reason in refused.items())
         summary = ParityError(f"{len(refused)} of {len(experiments)} runs were refused. {reasons}")
         summary.everywhere = True
         raise summary

@@ -5,6 +5,7 @@ import importlib
 import logging
 import pkgutil
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, ClassVar, Self, TypedDict, Unpack
 
 import pytorch_lightning as pl
@@ -90,6 +91,11 @@ class GroupDataModule(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        counts = dict(k=k, batch_size=batch_size, seed=seed)
+        optional = dict(num_validation=num_validation, steps_per_epoch=steps_per_epoch)
+        for name, value in {**counts, **optional}.items():
+            if not isinstance(value, Integral | None) or isinstance(value, bool):
+                raise ParityError(f"data.{name} is a whole number, not {value!r:.60}.")
         if k < 1:
             raise ParityError(f"a coding group has at least 1 query, not k = {k}.")
         self.k, self.batch_size, self.steps_per_epoch, self.seed = k, batch_size, steps_per_epoch, seed

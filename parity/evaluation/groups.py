@@ -9,6 +9,7 @@ from torch import nn
 from parity.coded_model import CodedModel
 from parity.coders import Decoder, Encoder
 from parity.data import GroupDataModule, GroupLoader
+from parity.erasures import MOST
 from parity.errors import ParityError
 
 
@@ -54,7 +55,7 @@ class DataInGroups:
         """Make sure that a split has queries for at least one coding group of each k.
 
         Raises:
-            ParityError: it has not.
+            ParityError: it has not, or k is beyond what any code can have.
         """
         for k in sorted(ks):
             module = self.module(k)
@@ -62,5 +63,7 @@ class DataInGroups:
             if queries < k:
                 raise ParityError(
                     f"k = {k} is too many: the '{split}' split of {module.dataset} has {queries} queries, too few "
-                    f"for one coding group; choose a k of at most {queries}."
+                    f"for one coding group; choose a k of at most {min(queries, MOST)}."
                 )
+            if k > MOST:
+                raise ParityError(f"k = {k} is too many: a coding group has at most {MOST} queries.")

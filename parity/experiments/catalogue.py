@@ -2,7 +2,7 @@
 
 import fnmatch
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -29,7 +29,9 @@ class Entry(NamedTuple):
     name: str
     config: Config
     get_network: Callable[..., nn.Module] | None
-    """``get_model`` of the collection's model.py, called with (config, query_shape, prediction_shape)."""
+    """``get_model`` of the collection's model.py, called with (config, query_shape, prediction_shape).
+
+    It reads every key of the config's ``model``: one that it never asks for would be ignored, and is refused."""
 
 
 def add_experiments_path(folder: str | Path) -> None:
@@ -87,6 +89,11 @@ def experiments(dataset: str) -> list[Entry]:
             model = parameters.with_name("model.py")
             get_network = getattr(_import(folder, model), "get_model", None) if model.exists() else None
             for name, config in configs.items():
+                if not isinstance(name, str) or not isinstance(config, Mapping):
+                    raise ParityError(
+                        f"CONFIGS of {parameters} holds configs, dicts, by the experiments' names, and not "
+                        f"{name!r:.40}: {config!r:.60}."
+                    )
                 if name in entries:
                     raise ParityError(
                         f"experiment '{name}' of {dataset} is in two files, {files[name]} and {parameters}: rename "

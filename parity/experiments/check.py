@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from parity.data import get_datamodule_class
+from parity.erasures import MOST
 from parity.errors import ParityError, did_you_mean
 from parity.experiments.config import KEYS, OF_CODES, Config
 from parity.models import Demultiplexed, MIMONet, PackedStudents, PerCell, torchvision_model
@@ -20,9 +21,6 @@ from parity.training import EMA, ParityTargetLoss, ReconstructionLoss, WeightedS
 from parity.training.loop.hardware import split_trainer_args
 from parity.training.loop.lit_module import BaseLitModule, ParityLitModule
 from parity.training.loop.running_policies import RunningPolicies
-
-_MOST = 100
-"""Of k and r: a decoder keeps a matrix (k, n) for each output that may be missing, 8 GB where k is 1,000."""
 
 TRAINABLE = ("encoder", "parity_models", "decoder")
 PARITY_MODELS = ("parity_models",)
@@ -84,6 +82,8 @@ def check_keys(values: Config, of: str, known: Collection[str] | None, where: st
         known: keys; None for any.
         where: what they are in, for the message.
     """
+    if odd := [key for key in values if not isinstance(key, str)]:
+        raise ParityError(f"a key of '{of.rstrip('.') or 'config'}' in {where} is {odd[0]!r:.40}: keys are texts.")
     unknown = sorted(values.keys() - known) if known is not None else []
     if known is not None and unknown:
         raise ParityError(f"{where} has an unknown key '{of}{unknown[0]}': {did_you_mean(unknown[0], known)}")
@@ -102,9 +102,9 @@ def _check_needed(config: Config, where: str) -> None:
 
 
 def check_data(config: Config, dataset: str, where: str) -> None:
-    """Refuse arguments that the data set's datamodule does not take; a code's k is its own."""
+    """Refuse arguments that the data set's datamodule does not take; k is the code's, and the seed the run's."""
     known = keywords(get_datamodule_class(dataset))
-    check_keys(config.get("data", {}), "data.", None if known is None else known - {"k"}, where)
+    check_keys(config.get("data", {}), "data.", None if known is None else known - {"k", "seed"}, where)
 
 
 def _check_trainer(trainer: Config, where: str) -> None:
@@ -155,8 +155,8 @@ def _check_code(config: Config, where: str) -> None:
     for key in ("k", "r"):
         if not isinstance(code[key], int) or isinstance(code[key], bool):
             raise ParityError(f"'code.{key}' in {where} is a whole number, not {code[key]!r}.")
-        if code[key] > _MOST:
-            raise ParityError(f"'code.{key}' in {where} is at most {_MOST}, not {code[key]:.6g}.")
+        if code[key] > MOST:
+            raise ParityError(f"'code.{key}' in {where} is at most {MOST}, not {code[key]:.6g}.")
     for key in ("encoder", "decoder"):
         _check_constructor(code[key], f"code.{key}", "(k, r, shape)", where)
     trained_parts(config)

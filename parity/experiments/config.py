@@ -38,6 +38,24 @@ OF_CODES = frozenset({"base", "code", "trained", "parity_init", "parity_start"})
 KEYS = OF_CODES | {"data", "model", "optimizer", "schedule", "policies", "averaging", "loss", "trainer"}
 
 
+class NotedConfig(Mapping[str, Any]):
+    """A view of a config that notes which keys were asked for: one that nobody asks for is ignored."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.asked: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self.asked.add(key)
+        return self._config[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._config)
+
+    def __len__(self) -> int:
+        return len(self._config)
+
+
 def update_config(config: Config, changes: Config) -> dict[str, Any]:
     """Return a copy of a config with changes, dict by dict: ``{"code": {"k": 3}}`` leaves the rest of ``code``.
 

@@ -2,7 +2,7 @@
 
 import importlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,9 @@ from torch import nn
 
 from parity.coded_model import CodedModel
 from parity.data import GroupDataModule, get_datamodule_class
-from parity.errors import ParityError
+from parity.errors import ParityError, did_you_mean
 from parity.experiments import catalogue, check
-from parity.experiments.config import Config, apply_overrides, frozen, update_config
+from parity.experiments.config import Config, NotedConfig, apply_overrides, frozen, update_config
 from parity.models import load_into
 from parity.plain import as_before
 from parity.settings import check_name, user_path
@@ -167,9 +167,22 @@ class Experiment:
 
     def _network(self, query_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> nn.Module:
         if self._get_network is not None:
-            return self._get_network(self.config, query_shape, output_shape)
+            return self._own_network(self._get_network, query_shape, output_shape)
         arguments = dict(self.config["model"])
         return arguments.pop("network")(query_shape, output_shape, **arguments)
+
+    def _own_network(
+        self, get_network: Callable[..., nn.Module], query_shape: tuple[int, ...], output_shape: tuple[int, ...]
+    ) -> nn.Module:
+        """Make a network by the collection's own function, which uses every key of ``model``, as constructors do."""
+        arguments = NotedConfig(self.config.get("model", {}))
+        network = get_network({**self.config, "model": arguments}, query_shape, output_shape)
+        if ignored := sorted(arguments.keys() - arguments.asked):
+            raise ParityError(
+                f"the config of {self.dataset} {self.experiment_name} has 'model.{ignored[0]}', which get_model of its "
+                f"model.py does not read: {did_you_mean(ignored[0], arguments.asked)}"
+            )
+        return network
 
     def get_model(self) -> nn.Module:
         """Make the model, untrained: a network for a base experiment, else a ``CodedModel``.

@@ -1,9 +1,10 @@
 """Imports files of users' folders: ``<folder>/Digits/new/model.py`` is ``Digits.new.model``.
 
 Folders are appended to ``sys.path``. Where two hold files of the same name, those of the second become modules of a
-package of its own, and their absolute imports find their own folder's modules first.
+package of its own. Absolute imports find their own folder's modules first.
 """
 
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -37,7 +38,9 @@ def import_file(folder: Path, file: Path) -> ModuleType:
     """
     name = ".".join(file.relative_to(folder).with_suffix("").parts)
     try:
-        return importlib.import_module(name) if _is_file(name, file) else _import_below_own_package(folder, name)
+        find = importlib.import_module if _is_file(name, file) else functools.partial(_import_below_own, folder)
+        with _first(folder):
+            return find(name)
     except Exception as error:  # whatever a user's file leads to
         raise ParityError(f"{file} cannot be imported ({_reason(error, folder, file)}).") from error
 
@@ -51,21 +54,20 @@ def _is_file(name: str, file: Path) -> bool:
     return spec is not None and spec.origin is not None and Path(spec.origin).resolve() == file.resolve()
 
 
-def _import_below_own_package(folder: Path, name: str) -> ModuleType:
+def _import_below_own(folder: Path, name: str) -> ModuleType:
     root = OWN_PACKAGE + hashlib.sha256(str(folder).encode()).hexdigest()[:8]
     if root not in sys.modules:
         sys.modules[root] = ModuleType(root)
         sys.modules[root].__path__ = [str(folder)]
     if (known := sys.modules.get(f"{root}.{name}")) is not None:
         return known
-    with _first(folder):
-        return importlib.import_module(f"{root}.{name}")
+    return importlib.import_module(f"{root}.{name}")
 
 
 @contextmanager
 def _first(folder: Path) -> Iterator[None]:
     """Let absolute imports find this folder's modules before those of users' other folders."""
-    hidden = {name: module for name, module in sys.modules.items() if _has(folder, name) and _is_of_users(module)}
+    hidden = {name: other for name, other in sys.modules.items() if _has(folder, name) and _is_of_others(other, folder)}
     for name in hidden:
         del sys.modules[name]
     sys.path.insert(min(sys.path.index(str(other)) for other in _folders if str(other) in sys.path), str(folder))
@@ -81,9 +83,11 @@ def _has(folder: Path, name: str) -> bool:
     return path.is_dir() or path.with_suffix(".py").exists()
 
 
-def _is_of_users(module: ModuleType) -> bool:
-    paths = [file] if (file := getattr(module, "__file__", None)) else list(getattr(module, "__path__", ()))
-    return any(Path(path).is_relative_to(folder) for path in paths for folder in _folders)
+def _is_of_others(module: ModuleType, folder: Path) -> bool:
+    """Return whether a module is a file of another of users' folders; packages without a file are of all of them."""
+    file = getattr(module, "__file__", None)
+    others = [other for other in _folders if other != folder]
+    return file is not None and not Path(file).is_relative_to(folder) and any(map(Path(file).is_relative_to, others))
 
 
 def _reason(error: Exception, folder: Path, file: Path) -> str:

@@ -18,15 +18,18 @@ def sweep_points(texts: Sequence[str]) -> list[Point]:
     """Turn ['code.k=2,3', 'optimizer.lr=0.1'] into the overrides of each combination; one without any if empty.
 
     Raises:
-        ParityError: a text is not KEY.PATH=VALUE,VALUE.
+        ParityError: a text is not KEY.PATH=VALUE,VALUE, or has a value twice, or two have one key.
     """
-    swept = []
+    swept: dict[str, list[str]] = {}
     for text in texts:
-        path, equals, values = text.partition("=")
-        if not path or not equals or not all(values.split(",")):
+        path, equals, joined = text.partition("=")
+        values = [value.strip() for value in joined.split(",")]
+        if not path or not equals or not all(values):
             raise ParityError(f"--sweep takes KEY.PATH=VALUE,VALUE,..., e.g. code.k=2,3,4, not '{text}'.")
-        swept.append([(path, value) for value in values.split(",")])
-    return [dict(point) for point in itertools.product(*swept)]
+        if path in swept or len(set(values)) < len(values):
+            raise ParityError(f"--sweep takes each key once and different values, unlike '{path}={joined}'.")
+        swept[path] = values
+    return [dict(zip(swept, point, strict=True)) for point in itertools.product(*swept.values())]
 
 
 def variants(
@@ -49,8 +52,10 @@ def variants(
         overrides: of all of them.
 
     Raises:
-        ParityError: there is no such experiment, or several runs would have one name.
+        ParityError: there is no such experiment, several runs would have one name, or a key is swept and overridden.
     """
+    if both := sorted(overrides.keys() & points[0].keys()):
+        raise ParityError(f"'{both[0]}' is in --sweep and in --set: leave one out.")
     if run_name is not None and len(seeds) * len(points) > 1:
         raise ParityError("--run_name is for one run, and --seeds and --sweep make several: leave it out.")
     made = []

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os.path
 import pickle
+import re
 import warnings
 import zipfile
 import zlib
@@ -40,6 +41,13 @@ _DEEPEST = 4
 
 # Names that a message lists before it counts the others.
 _NAMED = 3
+
+# How files begin: a pointer of Git LFS, and what torch.save has written, today and before PyTorch 1.6.
+_LFS = b"version https://git-lfs.github.com/spec/"
+_TORCH = (b"PK\3\4", b"\x80\2")
+
+# Marks that wrappers leave within names: torch.compile, FSDP, activation checkpointing.
+_MARKS = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 
 _SEAL = b"parity-crc32:"
 _SEAL_LENGTH = len(_SEAL) + 8
@@ -146,7 +154,7 @@ def _other_archive(path: Path) -> str | None:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read the tensors of a file by name: of a safetensors file by its suffix, else of one that torch wrote.
+    """Read the tensors of a file by name: of a safetensors file, or of one that torch wrote, whatever its suffix.
 
     Tensors in dictionaries have dotted names, {'ema': {'fc.bias': ...}} -> 'ema.fc.bias'. Those of a Lightning
     checkpoint, and of a file without others, are the ones under 'state_dict', by their names there.
@@ -155,7 +163,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         ParityError: the file is missing, damaged, holds code, or holds no tensors by name.
     """
     path = user_path(path)
-    if path.suffix == ".safetensors":
+    if _is_safetensors(path):
         return _read_safetensors(path)
     content = read_file(path)
     if _LIGHTNING in content:
@@ -166,6 +174,26 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if all(name.startswith("state_dict.") for name in weights):
         return {name.removeprefix("state_dict."): value for name, value in weights.items()}
     return weights
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Return whether a file is one of safetensors, by how it begins; where that shows nothing, by its suffix.
+
+    Raises:
+        ParityError: it stands for a file that Git LFS has not fetched.
+    """
+    if not os.path.isfile(path):
+        return path.suffix == ".safetensors"
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_LFS))
+    except OSError as error:
+        raise ParityError(f"{path} cannot be read: {error.strerror}.") from error
+    if start == _LFS:
+        raise ParityError(f"{path} is a pointer of Git LFS, and not the file itself: fetch it with git lfs pull.")
+    if start.startswith(_TORCH):
+        return False
+    return path.suffix == ".safetensors" or start[8:9] == b"{"
 
 
 def _tensors(content: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
@@ -212,7 +240,8 @@ def find_weights(network: nn.Module, state: Mapping[str, Tensor], source: str | 
     """Find the one prefix under which tensors by name are a network's, and return them by its own names.
 
     All of the network's names must be there, and no others under that prefix; which prefix was taken is logged. The
-    marks of ``nn.DataParallel`` and ``torch.compile`` are removed from names. In names that the network does not know,
+    marks of ``nn.DataParallel``, ``torch.compile``, FSDP and activation checkpointing are removed from names, wherever
+    they are. In names that the network does not know,
     dotted components are renamed by its ``RENAMED_KEYS``, if it has any. The batch counters of batch normalisation may
     be missing, as they are in files from before PyTorch 0.4.1, torchvision's among them.
 
@@ -224,7 +253,7 @@ def find_weights(network: nn.Module, state: Mapping[str, Tensor], source: str | 
     Raises:
         ParityError: no prefix fits, or several fit, with different weights.
     """
-    state = {name.replace("_orig_mod.", ""): value for name, value in state.items()}  # torch.compile's mark
+    state = {_MARKS.sub("", name): value for name, value in state.items()}
     expected = network.state_dict()
     prefixes = _prefixes(state)
     fitting = {
@@ -268,6 +297,9 @@ def _under(
 def _own_name(network: nn.Module, name: str, expected: Container[str]) -> str:
     if name not in expected:
         name = name.removeprefix("module.")  # nn.DataParallel's mark
+    if name not in expected:  # around a part of the network
+        without = ".".join(component for component in name.split(".") if component != "module")
+        name = without if without in expected else name
     if name not in expected:
         renamed: dict[str, str] = getattr(network, "RENAMED_KEYS", {})
         name = ".".join(renamed.get(component, component) for component in name.split("."))
@@ -332,7 +364,8 @@ def _misfit(value: Tensor, expected: Tensor) -> str | None:
         return "is a tensor of the meta device, which has a shape and no values: save the weights themselves"
     if value.shape != expected.shape:
         return f"has shape {tuple(value.shape)}, expected {tuple(expected.shape)}"
-    if value.is_quantized or (expected.is_floating_point() and not value.is_floating_point()):
+    narrow = value.dtype.itemsize == 1  # also float8, which is kept with scales beside it
+    if value.is_quantized or (expected.is_floating_point() and (narrow or not value.is_floating_point())):
         return f"is {kind}, expected floating-point numbers: save the weights before they are quantised or converted"
     wanted = str(expected.dtype).removeprefix("torch.")
     if value.is_complex() and not expected.is_complex():

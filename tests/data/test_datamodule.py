@@ -118,6 +118,13 @@ def test_every_datamodule_takes_the_common_arguments(made: type[GroupDataModule]
     assert parameters == ["self", "k", *GroupArguments.__annotations__]
 
 
+@pytest.mark.parametrize("name", ["k", *GroupArguments.__annotations__])
+@pytest.mark.parametrize("value", ["8", 8.0, True, (8,)])
+def test_a_count_that_is_not_a_whole_number_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(ParityError, match=f"^data.{name} is a whole number, not "):
+        DigitsDataModule(**{name: value})
+
+
 @pytest.mark.parametrize("made", MADE)
 def test_an_unknown_keyword_is_refused_with_the_nearest_name(made: Any) -> None:
     with pytest.raises(ParityError, match=f"^{made.__name__} does not take 'batchsize': did you mean 'batch_size'\\?$"):

@@ -99,6 +99,38 @@ def test_a_collection_may_make_its_networks_itself(tmp_path: Path, monkeypatch: 
     assert Experiment("Digits", "flat_base").get_model()(torch.rand(2, 1, 8, 8)).shape == (2, 10)
 
 
+def test_a_key_that_a_collections_own_get_model_never_reads_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "_added_paths", [])
+    folder = tmp_path / "own4" / "Digits" / "misspelled"
+    write(folder, "CONFIGS = {'a': dict(model=dict(widht=7)), 'b': dict(model=dict(width=7, deep=1))}")
+    model = (
+        "from torch import nn\n"
+        "def get_model(config, query_shape, prediction_shape):\n"
+        "    width = config['model'].get('width', 3)\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Linear(width, *prediction_shape))\n"
+    )
+    write(folder, model, "model.py")
+    catalogue.add_experiments_path(tmp_path / "own4")
+    with pytest.raises(ParityError, match=r"Digits a has 'model.widht', .* read: did you mean 'width'\?"):
+        Experiment("Digits", "a").get_model()
+    with pytest.raises(ParityError, match=r"Digits b has 'model.deep'"):
+        Experiment("Digits", "b").get_model()
+
+
+@pytest.mark.parametrize("configs", ["{'x': None}", "{1: {}}", "{None: {}}", "{'x': [1]}"])
+def test_what_is_no_config_by_name_is_refused_with_its_file(
+    configs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "_added_paths", [])
+    root = tmp_path / f"own{abs(hash(configs))}"
+    file = write(root / "Digits" / "odd", f"CONFIGS = {configs}")
+    catalogue.add_experiments_path(root)
+    with pytest.raises(ParityError, match=f"CONFIGS of {file} holds configs, dicts, by the experiments' names"):
+        catalogue.experiments("Digits")
+
+
 def test_two_experiments_of_one_name_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "_added_paths", [])
     file = write(tmp_path / "own3" / "Digits" / "twice", "CONFIGS = {'mlp_base': {}}")
@@ -143,6 +175,19 @@ def test_two_folders_with_the_same_collection_are_both_loaded(tmp_path: Path, mo
         assert to_plain(model["wrapped"]) == "Digits.new.experiment_parameters.Wrapped"  # whichever folder came first
     assert find("second").config["model"]["wrapped"] is second.config["model"]["wrapped"]
     assert importlib.import_module("Digits.new.helper").Net is first.config["model"]["by_name"]
+
+
+def test_a_helper_of_the_same_name_is_that_of_the_files_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "_added_paths", [])
+    for name in ("one", "two"):  # nothing else has the same name
+        write(tmp_path / name, f"OF = '{name}'", "helping.py")
+        text = f"from helping import OF\nCONFIGS = {{'{name}_base': dict(model=dict(of=OF))}}"
+        write(tmp_path / name / "Digits" / f"helped_{name}", text)
+        catalogue.add_experiments_path(tmp_path / name)
+    for name in ("two", "one", "two"):
+        assert catalogue.find("Digits", f"{name}_base").config["model"]["of"] == name
 
 
 def find(name: str) -> catalogue.Entry:

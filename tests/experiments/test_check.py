@@ -45,6 +45,10 @@ def refused(config: dict[str, Any], sentence: str) -> None:
         (dict(polices=dict(stop=LossStop())), "unknown key 'polices': did you mean 'policies'?"),
         (dict(data=dict(batchsize=3)), "unknown key 'data.batchsize': did you mean 'batch_size'?"),
         (dict(data=dict(k=3)), "unknown key 'data.k'"),
+        (dict(data=dict(seed=3)), "unknown key 'data.seed'"),
+        (dict(data={1: 2}), "a key of 'data' in the config of Digits own is 1: keys are texts"),
+        ({None: 2}, "a key of 'config' in the config of Digits own is None: keys are texts"),
+        (dict(trainer=dict(gradient_clip_algorithm="valu")), "trainer.gradient_clip_algorithm is 'norm' or 'value'"),
         (dict(trainer=dict(max_epoch=3)), "unknown key 'trainer.max_epoch': did you mean 'max_epochs'?"),
         (
             dict(trainer=dict(devices=2)),

@@ -139,6 +139,7 @@ def test_what_is_missing_and_what_is_left_over_under_the_closest_prefix(tmp_path
         (lambda weight: weight.long(), "is int64, expected floating-point numbers"),
         (lambda weight: weight > 0, "is bool, expected floating-point numbers"),
         (lambda weight: weight.to(torch.complex64), "is complex64, expected floating-point numbers"),
+        (lambda weight: weight.to(torch.float8_e4m3fn), "is float8_e4m3fn, expected floating-point numbers"),
         (lambda weight: torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8), "is qint8, expected"),
         (lambda weight: torch.quantize_per_tensor(weight, 0.1, 0, torch.quint8), "is quint8, expected"),
         (lambda weight: weight.to_sparse(), r"is a sparse_coo tensor: save it as a dense one"),

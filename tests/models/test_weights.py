@@ -44,6 +44,20 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
     assert same(read_weights(tmp_path / "weights.safetensors"), state)
 
 
+@pytest.mark.parametrize("write", [save_file, torch.save])
+@pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors", "weights", "pytorch_model.bin"])
+def test_a_file_is_what_it_holds_whatever_its_suffix(tmp_path: Path, write: Callable, name: str) -> None:
+    state = network().state_dict()
+    write(state, tmp_path / name)
+    assert same(read_weights(tmp_path / name), state)
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
+def test_a_pointer_of_git_lfs_is_named_as_one(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4\n")
+    assert_refused(tmp_path / name, "is a pointer of Git LFS, and not the file itself: fetch it with git lfs pull")
+
+
 @pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
 def test_missing_and_damaged_files_are_refused(tmp_path: Path, name: str) -> None:
     file, state = tmp_path / name, network().state_dict()
@@ -250,9 +264,7 @@ def test_the_fingerprint_does_not_depend_on_the_file(tmp_path: Path) -> None:
     assert fingerprint(target) == fingerprint(source)
 
 
-@pytest.mark.parametrize(
-    "text", ['{"a": 1}', "# a comment", "<!DOCTYPE html><html>", "version https://git-lfs.github.com/spec/v1", "\x80"]
-)
+@pytest.mark.parametrize("text", ['{"a": 1}', "# a comment", "<!DOCTYPE html><html>", "\x80"])
 def test_a_failed_download_is_called_damaged_and_not_dangerous(tmp_path: Path, text: str) -> None:
     (tmp_path / "weights.pt").write_text(text)
     assert_refused(tmp_path / "weights.pt", "damaged")
@@ -282,6 +294,15 @@ def test_marks_of_wrappers_are_told_from_a_networks_own_names() -> None:
     plain = network(2)
     load_into(plain, both, "compiled and parallel")
     assert fingerprint(plain) == fingerprint(network(1))
+
+
+@pytest.mark.parametrize("mark", ["module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"])
+def test_marks_of_wrappers_around_a_part_of_a_network_are_understood(mark: str) -> None:
+    inner = {name.replace(".", f".{mark}.", 1): value for name, value in network(1).state_dict().items()}
+    assert any(f".{mark}." in name for name in inner)
+    target = network(2)
+    load_into(target, {f"features.{name}": value for name, value in inner.items()}, "wrapped within")
+    assert fingerprint(target) == fingerprint(network(1))
 
 
 @pytest.mark.parametrize(

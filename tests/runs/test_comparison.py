@@ -177,7 +177,7 @@ def test_workers_that_fail_in_pairs_lose_more(trained: Path, comparison: dict[st
         (["--compare", "mlp_k2_add", "--backup", "mlp_k4_linear_r2"], "mlp_k4_linear_r2 is not one"),
         (["--compare", "mlp_k2_add", "--report", "/sys/report"], "/sys/report cannot be written"),
         (["--compare", "mlp_k2_add", "--wandb_logger"], "--wandb_project"),
-        (["--compare", "mlp_k2_add", "--wrong", "0.1"], "--wrong is for one --experiment_name"),
+        (["--compare", "mlp_k2_add", "--wrong", "0.1"], "--wrong goes with --experiment_name"),
         (["--experiment_name", "mlp_k2_add", "--wrong", "1.5"], "a probability from 0 to 1, not 1.5"),
         (["--experiment_name", "mlp_k2_add", "--wrong", "0.1", "--false_alarms", "0"], "above 0 and below 1, not 0"),
         (["--experiment_name", "mlp_k2_add", "--wrong", "0.1", "--split", "val"], "without --split val"),
@@ -248,6 +248,15 @@ def test_a_k_that_a_split_has_too_few_queries_for_is_refused_before_any_work(
     error = capsys.readouterr().err
     assert "k = 400 is too many: the 'test' split of Digits has 360 queries" in error
     assert error.count("\n") == 1
+
+
+def test_a_k_beyond_what_a_code_can_have_is_refused_before_any_work(
+    trained: Path, evaluate: Command, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Experiment, "load_trained_model", None)
+    where = ("--dataset", "Digits", "--base_directory", str(trained))
+    assert evaluate(*where, "--compare", "mlp_base", "--baselines", "--k", "101") == 1
+    assert "k = 101 is too many: a coding group has at most 100 queries." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mistyped", ["mlp_k2_ad", "experiments/Digits/original/mlp_k2_ad", "mlp_k2_ad*s"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from parity.command_line import parse_overrides
 from parity.errors import ParityError
 from parity.experiments import Experiment
 from parity.experiments.variants import run_by_name, sweep_points, variants
@@ -66,6 +67,19 @@ def test_a_sweep_names_its_runs_by_what_differs(runs: Path) -> None:
     assert [experiment.config["code"]["k"] for experiment in made] == [2, 2, 3, 3]
     with pytest.raises(ParityError, match=r"code\.k=2,3,4"):
         sweep_points(["code.k"])
+
+
+def test_a_key_or_a_value_is_given_once(runs: Path) -> None:
+    for texts in (["code.k=2,3", "code.k=4"], ["code.k=2,2"], ["code.k=2, 2"]):
+        with pytest.raises(ParityError, match="each key once and different values, unlike"):
+            sweep_points(texts)
+    assert sweep_points(["optimizer.lr=0.1 , 0.2"]) == [{"optimizer.lr": "0.1"}, {"optimizer.lr": "0.2"}]
+    with pytest.raises(ParityError, match=r"--set has 'code.k' twice, 2 and 3"):
+        parse_overrides(["code.k=2", "optimizer.lr=1", "code.k=3"])
+    with pytest.raises(ParityError, match=r"'code.k' is in --sweep and in --set"):
+        variants(
+            "Digits", "mlp_k2_add", base_directory=runs, points=sweep_points(["code.k=2,3"]), overrides={"code.k": "4"}
+        )
 
 
 def test_another_k_is_part_of_a_runs_name() -> None:

@@ -84,6 +84,8 @@ def split_trainer_args(trainer: Mapping[str, Any], track_grad_norm: bool = False
         value = trainer.get(name)
         if value is not None and (not isinstance(value, most) or isinstance(value, bool) or not value > 0):
             raise ParityError(f"trainer.{name} must be a number above 0, not {value!r}.")
+    if (algorithm := trainer.get("gradient_clip_algorithm", "norm")) not in ("norm", "value"):
+        raise ParityError(f"trainer.gradient_clip_algorithm is 'norm' or 'value', not {algorithm!r}.")
     options = StepOptions(track_grad_norm=track_grad_norm, **{name: trainer[name] for name in _OURS & trainer.keys()})
     return options, {name: value for name, value in trainer.items() if name not in _OURS}
 
