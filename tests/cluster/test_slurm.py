@@ -295,7 +295,6 @@ def test_a_job_whose_node_dies_is_requeued_and_goes_on_to_the_same_end(
             os.kill(pid, signal.SIGKILL)
     ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
     wait_for(lambda: state(job)["Restarts"] == "1", job, folder)
-    ask(str(ROOT / ".ci" / "slurm"), "start")
-    ask("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    ask(str(ROOT / ".ci" / "slurm"), "start")  # and waits until the node is back
     wait_for_end(job, folder)
     assert_same_end(folder, whole(4))
