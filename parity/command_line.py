@@ -24,8 +24,8 @@ MOST: dict[str, float] = {
     **dict.fromkeys(("save_every_minutes", "timeout_min"), _YEAR / 60),
     "timeout": _YEAR / 3600, "mem_gb": 1_000_000,
 }  # fmt: skip
-"""The highest number that an option of a name takes, in any command: processes that a machine can have, times that clocks
-can count. How low it may be depends on the command."""
+"""The highest number that an option takes, in any command that has it: processes that a machine can have, times that
+clocks can count. How low it may be depends on the command."""
 _MOST_OF_ANY = 2**63 - 1
 
 
