@@ -58,7 +58,7 @@ def load_artefact(folder: Path, *, default_class: int | None = None) -> Servable
     model = artefact.coded_model
     stored = getattr(torch, artefact.manifest["preprocessing"]["dtype"], None)
     if not isinstance(stored, torch.dtype):
-        raise DamagedFileError(f"{folder / FILE} is damaged: 'preprocessing.dtype' is no type of tensors.")
+        raise DamagedFileError(f"{folder / FILE} is damaged: 'preprocessing.dtype' is not a type of tensors.")
     return Servable(
         model,
         artefact.preprocessing,

@@ -87,7 +87,7 @@ def test_a_manifest_that_lacks_a_field_is_damaged(mine: Path) -> None:
         ({"prediction_shape": [True]}, "'prediction_shape'"),
         ({"class_names": [[]]}, "'class_names'"),
         ({"preprocessing": {"dtype": 3}}, r"'preprocessing.dtype' should be a text"),
-        ({"preprocessing": {"dtype": "nn"}}, "no type of tensors"),
+        ({"preprocessing": {"dtype": "nn"}}, "not a type of tensors"),
         ({"files": {"encoder.pt2": None}}, "'files'"),
         ({"code": None}, "'code' should be an object, and is None"),
         ({"programs": {"encoder": ["a"] * 9}}, "does not name the programs"),
