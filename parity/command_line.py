@@ -5,7 +5,7 @@ import logging
 import math
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,17 @@ def asked_seeds(args: argparse.Namespace) -> list[int | None]:
     if args.seed is not None or len(set(args.seeds)) < len(args.seeds):
         raise ParityError("--seeds takes different seeds, and no --seed beside it.")
     return list(args.seeds)
+
+
+def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return parsed options; help goes to standard output whatever that can show, and whoever reads it.
+
+    Args:
+        parser: of the options.
+        arguments: those of the process by default.
+    """
+    guard_output()
+    return parser.parse_args(arguments)
 
 
 def run_command(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> int:
