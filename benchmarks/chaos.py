@@ -1,6 +1,6 @@
 """Disturb small runs again and again: do they end as if nothing had happened?
 
-    python benchmarks/chaos.py [--events 300] [--minutes 60] [--ddp 2]
+    python benchmarks/chaos.py [--events 300] [--minutes 60] [--ddp 2] [--seed 1 --add]
 
 Digits' mlp_k2_add is trained, ``train_model`` called, a run evaluated and a study run, each once undisturbed and then
 over and over with a disturbance, each time followed by the same command. In the end all must be as undisturbed, bit by
@@ -21,6 +21,8 @@ own main function, in a process of its own. The disturbances, at random times un
 - standard output is closed
 - the disk is full, or becomes read-only: a small one in memory, as root
 - one of the two processes of ``python train.py --devices 2`` is killed (``--ddp``)
+
+What one sitting is too short for is done in several, of other seeds: ``--add`` adds its counts to those kept.
 """
 
 import argparse
@@ -39,7 +41,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -313,7 +315,7 @@ class StudyOfTrials(Subject):
         results = {path.name: json.loads(path.read_text()) for path in self.run_folder().glob("trials/*.json")}
         for each in results.values():
             each.pop("seconds")
-        return results, [name for name in names(self.run_folder()) if not name.endswith(".log")]
+        return {"trials": results, "files": [name for name in names(self.run_folder()) if not name.endswith(".log")]}
 
 
 SUBJECTS: tuple[type[Subject], ...] = (Training, Call, Evaluation, StudyOfTrials)
@@ -374,6 +376,7 @@ class Chaos:
     events: Counter[tuple[str, str]] = field(default_factory=Counter)
     in_a_write: int = 0
     loaded: int = 0
+    runs: set[str] = field(default_factory=set)
     ended_in_a_sentence: int = 0
     seconds: dict[type[Subject], float] = field(default_factory=dict)
 
@@ -420,6 +423,7 @@ class Chaos:
                 log.seek(began)
                 raise SystemExit(f"{subject.folder.name}, {kind}: ended with status {status}:\n{log.read()}")
         self.events[type(subject).__name__, kind] += came_in_time
+        self.runs.add(subject.folder.name)
         self.in_a_write += any(subject.run_folder().rglob(".writer.*/last.ckpt"))
         self.look(subject)
         total = self.events.total()
@@ -540,17 +544,25 @@ def prepare(subject: type[Subject], disk: Path, chaos: Chaos) -> Any:
     return undisturbed.result()
 
 
-def main(events: int, minutes: float, ddp: int, seed: int, folder: Path, keep: bool) -> None:
+def main(
+    events: int, minutes: float, ddp: int, seed: int, folder: Path, keep: bool, add: bool, only: Sequence[str]
+) -> None:
     """Do all of it, and print what came of it; raise where something was lost."""
     torch.set_num_threads(1)
     os.environ[PERIOD] = str(SECONDS)
     began = time.monotonic()
     with small_disk(folder / "disk") as is_disk:
         chaos = Chaos(folder / "disk", is_disk, random.Random(seed))
-        expected = {subject: prepare(subject, chaos.disk, chaos) for subject in SUBJECTS}
+        wanted_subjects = [subject for subject in SUBJECTS if subject.__name__ in only or subject is Training]
+        expected = {subject: prepare(subject, chaos.disk, chaos) for subject in wanted_subjects}
         number, differing = 0, []
-        cycles = {subject: itertools.cycle(chaos.kinds(subject(chaos.disk / "none"))) for subject in SUBJECTS}
-        order = itertools.cycle([Training, Call, Training, Evaluation, Training, StudyOfTrials])
+        cycles = {}
+        for subject_class in expected:
+            kinds = chaos.kinds(subject_class(chaos.disk / "none"))
+            start = 5 * seed % len(kinds)  # so that several short sittings come to all of them
+            cycles[subject_class] = itertools.cycle(kinds[start:] + kinds[:start])
+        all_in_order = [Training, Call, Training, Evaluation, Training, StudyOfTrials]
+        order = itertools.cycle([subject for subject in all_in_order if subject.__name__ in only])
         while chaos.events.total() < events and time.monotonic() - began < 60 * minutes:
             number += 1
             subject = next(order)(chaos.disk / f"run{number}")
@@ -564,7 +576,7 @@ def main(events: int, minutes: float, ddp: int, seed: int, folder: Path, keep: b
             chaos.look(subject)
             found, wanted = subject.result(), expected[type(subject)]
             if not same(found, wanted):
-                where = [key for key in wanted if not same(found[key], wanted[key])] if isinstance(wanted, dict) else []
+                where = differences(found, wanted)
                 differing.append(f"{subject.folder.name} ({type(subject).__name__}): {where}")
                 print(differing[-1], flush=True)
             elif not isinstance(subject, Evaluation):
@@ -572,32 +584,52 @@ def main(events: int, minutes: float, ddp: int, seed: int, folder: Path, keep: b
         if ddp:
             ddp_events(chaos.disk, ddp, chaos.rng)
             chaos.events["Training", DDP] += ddp
-    rows = [{"what": what, "value": value} for what, value in figures(chaos, number, time.monotonic() - began).items()]
+    counts = figures(chaos, time.monotonic() - began)
     if differing:
         raise SystemExit("\n".join(["not the same ends:", *differing]))
     if keep:
         tables, store = (importlib.import_module(name) for name in ("tables", "store"))
-        store.write("chaos", "Small runs disturbed, resumed, compared with undisturbed ones", rows, seeds=[seed])
+        before = store.read("chaos") if add else {"rows": [], "seeds": []}
+        for row in before["rows"]:
+            counts[row["what"]] += row["value"]
+        rows = [{"what": what, "value": value} for what, value in counts.items()]
+        seeds = [*before["seeds"], seed]
+        store.write("chaos", "Small runs disturbed, resumed, compared with undisturbed ones", rows, seeds=seeds)
         print(tables.TABLES["chaos"]())
     print(
         f"{chaos.events.total()} disturbances, {chaos.in_a_write} during a checkpoint's write, "
-        f"{chaos.ended_in_a_sentence} after a lost lock, bit-identical: yes, {rows[-1]['value']} s"
+        f"{chaos.ended_in_a_sentence} after a lost lock, bit-identical: yes, {round(time.monotonic() - began)} s"
     )
 
 
-def figures(chaos: Chaos, runs: int, seconds: float) -> dict[str, int]:
-    """Return what was done and seen, in words; nothing of it was lost."""
+def differences(found: Any, wanted: Any) -> list[str]:
+    """Return what differs, by its key; of lists, what is in one of them alone."""
+    if isinstance(wanted, dict):
+        return [
+            f"{key}: {differences(found.get(key), wanted[key])}"
+            for key in wanted
+            if not same(found.get(key), wanted[key])
+        ]
+    if isinstance(wanted, list) and isinstance(found, list):
+        return [str(each) for each in (*found, *wanted) if (each in found) != (each in wanted)][:6]
+    return []
+
+
+def figures(chaos: Chaos, seconds: float) -> Counter[str]:
+    """Return what was done and seen, in words and in order; nothing of it was lost."""
     by_kind: Counter[str] = Counter()
-    for (_, kind), count in chaos.events.items():
+    by_subject: Counter[str] = Counter()
+    for (name, kind), count in chaos.events.items():
         by_kind[kind] += count
-    by_subject = Counter(name for (name, _), count in chaos.events.items() for _ in range(count))
-    return {
-        f"disturbances, in {runs} runs": chaos.events.total(),
-        **{f"- {kind}": by_kind[kind] for kind in (*KINDS, DDP) if by_kind[kind]},
+        by_subject[name] += count
+    counts = {
+        "disturbances": chaos.events.total(),
+        **{f"- {kind}": by_kind[kind] for kind in (*KINDS, DDP)},
         "of them while a run is trained": by_subject["Training"],
         "of them in train_model": by_subject["Call"],
         "of them in an evaluation": by_subject["Evaluation"],
         "of them in a study": by_subject["StudyOfTrials"],
+        "runs": len(chaos.runs),
         "left a part of a checkpoint under its temporary name": chaos.in_a_write,
         "had lost their lock, and ended in a sentence": chaos.ended_in_a_sentence,
         "files with a checkpoint's name, loaded": chaos.loaded,
@@ -605,6 +637,7 @@ def figures(chaos: Chaos, runs: int, seconds: float) -> dict[str, int]:
         "ends that were not bit-identical to the undisturbed one": 0,
         "seconds": round(seconds),
     }
+    return Counter(counts)
 
 
 if __name__ == "__main__":
@@ -613,9 +646,15 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=600, help="no further run after so many")
     parser.add_argument("--ddp", type=int, default=2, help="kills of one of two processes, in the end")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--add", action="store_true", help="add the counts to those in benchmarks/results")
+    names_of_all = [subject.__name__ for subject in SUBJECTS]
+    parser.add_argument("--only", nargs="+", choices=names_of_all, default=names_of_all, help="disturb these alone")
     parser.add_argument("--keep_no_figures", action="store_true", help="leave benchmarks/results as it is")
     parser.add_argument("--folder", type=Path, help="keep the logs there")
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as temporary:
-        main(args.events, args.minutes, args.ddp, args.seed, args.folder or Path(temporary), not args.keep_no_figures)
+        main(
+            args.events, args.minutes, args.ddp, args.seed, args.folder or Path(temporary), not args.keep_no_figures,
+            args.add, args.only,
+        )  # fmt: skip

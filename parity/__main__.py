@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from parity import commands
-from parity.command_line import run_command
+from parity.command_line import parsed, run_command
 from parity.versions import __version__
 
 
@@ -22,11 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="parity", description="Learned erasure codes for neural-network inference.")
     parser.add_argument("--version", action="version", version=f"parity {__version__}")
     parser.add_argument("command", choices=names, help="command to run; parity COMMAND --help lists its options")
-    name = parser.parse_args(arguments[:1]).command
+    name = parsed(parser, arguments[:1]).command
     command = importlib.import_module(f"parity.commands.{name}")
     own = command.get_parser()
     own.prog = f"parity {name}"
-    return run_command(command.main, own.parse_args(arguments[1:]))
+    return run_command(command.main, parsed(own, arguments[1:]))
 
 
 if __name__ == "__main__":

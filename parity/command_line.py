@@ -2,9 +2,10 @@
 
 import argparse
 import logging
+import math
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,20 @@ from parity import processes
 from parity.errors import ParityError, Stopped, cause
 from parity.settings import check_printable, user_path
 from parity.terminal import check_output, guard_output
+
+_DAY, _YEAR = 24 * 3600.0, 366 * 24 * 3600.0
+MOST: dict[str, float] = {
+    **dict.fromkeys(("workers", "connections", "jobs", "gpus", "tasks_per_node", "cpus_per_task"), 4096),
+    **dict.fromkeys(("nodes", "num_nodes", "array"), 100_000),
+    **dict.fromkeys(("max_batch_size", "most_waiting", "queries"), 100_000_000),
+    **dict.fromkeys(("batch_wait", "group_timeout"), _DAY),
+    **dict.fromkeys(("grace", "signal_delay_s"), _YEAR),
+    **dict.fromkeys(("save_every_minutes", "timeout_min"), _YEAR / 60),
+    "timeout": _YEAR / 3600, "mem_gb": 1_000_000,
+}  # fmt: skip
+"""The highest number that an option takes, in any command that has it: processes that a machine can have, times that
+clocks can count. How low it may be depends on the command."""
+_MOST_OF_ANY = 2**63 - 1
 
 
 def add_experiment_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,6 +89,17 @@ def asked_seeds(args: argparse.Namespace) -> list[int | None]:
     return list(args.seeds)
 
 
+def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return parsed options; help goes to standard output whatever that can show, and whoever reads it.
+
+    Args:
+        parser: of the options.
+        arguments: those of the process by default.
+    """
+    guard_output()
+    return parser.parse_args(arguments)
+
+
 def run_command(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> int:
     """Run a command line's main function; an error ends in its one sentence and status 1.
 
@@ -87,6 +113,7 @@ def run_command(main: Callable[[argparse.Namespace], Any], args: argparse.Namesp
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s", stream=sys.stdout)
     first = True
     try:
+        check_numbers(args)
         expand_paths(args)
         first = processes.is_first(asked_processes(args))
         logging.getLogger("parity").setLevel(logging.DEBUG if debug else logging.INFO if first else logging.WARNING)
@@ -129,6 +156,21 @@ def expand_paths(args: argparse.Namespace) -> None:
             setattr(args, name, user_path(value))
         elif isinstance(value, list) and any(isinstance(item, Path) for item in value):
             setattr(args, name, [user_path(item) for item in value])
+
+
+def check_numbers(args: argparse.Namespace) -> None:
+    """Make sure that no number among parsed options is higher than can be meant.
+
+    Raises:
+        ParityError: one is.
+    """
+    for name, value in vars(args).items():
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                continue
+            most = MOST.get(name, _MOST_OF_ANY if isinstance(number, int) else math.inf)
+            if abs(number) > most:
+                raise ParityError(f"--{name} is a number of at most {most:,.15g}, which {str(number)[:40]} is beyond.")
 
 
 def asked_processes(args: argparse.Namespace) -> int:

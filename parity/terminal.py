@@ -81,7 +81,8 @@ def guard_output() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # it was closed from the start: its number must not become that of a file
-            setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(io.FileIO(os.devnull, "w")), errors="replace"))
+            nowhere = io.BufferedWriter(_Patient(io.FileIO(os.devnull, "w")))
+            setattr(sys, name, io.TextIOWrapper(nowhere, errors="replace"))
         elif isinstance(stream, io.TextIOWrapper):
             raw = getattr(stream.buffer, "raw", stream.buffer)  # python -u has no buffer
             if isinstance(raw, _Patient):

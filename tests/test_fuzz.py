@@ -1,5 +1,7 @@
 """Odd and hostile input: a run or a sentence, never a traceback, and nothing left by what was refused."""
 
+import argparse
+import importlib
 import io
 import logging
 import os
@@ -25,7 +27,7 @@ from parity.analyses.command_line import main as study_main
 from parity.analyses.study import kind_named
 from parity.coded_model import CodedModel
 from parity.coders import LinearDecoder, LinearEncoder
-from parity.command_line import run_command
+from parity.command_line import MOST, run_command
 from parity.errors import ParityError
 from parity.experiments import catalogue, imports
 from parity.models import MLP
@@ -98,12 +100,28 @@ STUDIES = {
     "--array": WHOLE, "--timeout_min": WHOLE, "--mem_gb": NUMBERS, "--job_name": WORDS, "--partition": WORDS,
     "--parity": None, "--constant_layer_size": None, "--paper": None, "--submit": None, "--debug": None,
 }  # fmt: skip
+SERVING = {
+    **NAMING,
+    "--reload": ["best", "last", "epoch_x", "../x", LONG, MARKED], "--ema": None, "--host": WORDS, "--port": WHOLE,
+    "--engine": ["threads", "processes", "ray", "", MARKED], "--address": WORDS, "--workers": WHOLE,
+    "--max_batch_size": WHOLE, "--batch_wait": NUMBERS, "--patience": NUMBERS, "--group_timeout": NUMBERS,
+    "--hedge_delay": NUMBERS, "--hedge_budget": NUMBERS, "--deadline": NUMBERS, "--most_waiting": WHOLE,
+    "--default_class": WHOLE,
+}  # fmt: skip
+EXPORT = {
+    **NAMING,
+    "--reload": ["best", "last", "epoch_x", "../x", LONG, MARKED], "--ema": None, "--weights": PATHS,
+    "--output": PATHS, "--name": WORDS, "--provenance": WORDS, "--licence": ["a=b", "=", "=b", "a=", *WORDS],
+    "--onnx": None, "--no-onnx": None, "--accelerator": ["cpu", "tpu", "x"],
+}  # fmt: skip
 NAMED = ["--dataset=Digits", "--accelerator=cpu"]
-# What is trained or submitted writes nothing here.
+# What is trained or submitted writes nothing here, and there is nothing trained that could be served or exported.
 COMMANDS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "train": (TRAINING, [*NAMED, "--fast_dev_run"]),
     "evaluate": (EVALUATION, NAMED),
     "run_with_submitit": (SUBMISSION, [*NAMED, "--gpus=0", "--dry_run"]),
+    "serve": (SERVING, NAMED[:1]),
+    "export": (EXPORT, NAMED),
     "training_stability": (STUDIES, ["--dry_run"]),
     "error_propagation": (STUDIES, ["--dry_run"]),
 }
@@ -250,6 +268,28 @@ def test_many_command_lines_end_in_a_run_or_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     check_command_line(line, tmp_path_factory.mktemp("fuzz") / "here", trained_digits_base, monkeypatch)
+
+
+def _parser(name: str) -> argparse.ArgumentParser:
+    if name in ("load", "simulate"):
+        return importlib.import_module(f"parity.serving.{name}").get_parser()
+    return get_parser(kind_named(name)) if COMMANDS[name][0] is STUDIES else _script(name).get_parser()
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "load", "simulate"])
+def test_no_number_beyond_what_can_be_meant_comes_to_the_work(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = _parser(name)
+    options = {action.dest: action for action in parser._actions if action.type in (int, float)}
+    assert options
+    for dest, action in options.items():
+        if action.type is float and dest not in MOST:  # any number, which the work itself looks at
+            continue
+        for number in [BIG, *(["inf", "1e999"] if action.type is float else [f"-{BIG}"])]:
+            args = parser.parse_args([f"{action.option_strings[0]}={number}"])
+            assert run_command(lambda args: pytest.fail(str(args)), args) == 1
+            error = capsys.readouterr().err
+            assert error.startswith(f"error: --{dest} is a number of at most ")
+            assert error.count("\n") == 1
 
 
 QUERY, CLASSES = (1, 4, 4), 3

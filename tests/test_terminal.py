@@ -63,6 +63,16 @@ def test_work_is_done_whatever_becomes_of_the_output(tmp_path: Path, shell: str,
     assert (tmp_path / "file").read_text() == "done"
 
 
+@pytest.mark.parametrize("module", ["parity train", "parity.analyses.training_stability"])
+@pytest.mark.parametrize("shell", ["PYTHONIOENCODING=ascii {} >/dev/null", "{} | head -n 1 >/dev/null", "{} >&-"])
+def test_help_goes_wherever_the_output_does(module: str, shell: str) -> None:
+    command = f"{shlex.quote(sys.executable)} -m {module} --help"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", shell.format(command)], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_force_color_into_a_file_writes_no_control_codes(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

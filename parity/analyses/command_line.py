@@ -7,7 +7,7 @@ from pathlib import Path
 
 from parity.analyses.grid import DATASETS, DEFAULTS, NAMES, Axes
 from parity.analyses.study import ARTIFACTS, Kind, Study, kind_named
-from parity.command_line import run_command
+from parity.command_line import parsed, run_command
 from parity.errors import ParityError
 
 log = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ _JOB_OPTIONS = ("partition", "account", "qos", "constraint", "job_name")
 def command(kind: Kind) -> int:
     """Run a study's command line; return its exit status."""
     module = sys.modules["__main__"]
-    args = get_parser(kind, module.__doc__).parse_args()
+    args = parsed(get_parser(kind, module.__doc__))
     return run_command(main, args)
 
 

@@ -133,26 +133,36 @@ class Study:
         left = set(self.unfinished())
         own = self.trials[number::parts]
         trials = [trial for trial in own if trial in left]
-        if not trials:
-            return
-        self.check_data()
-        if jobs:
-            start_server()
+        if trials:
+            self.check_data()
+            if jobs:
+                start_server()
 
-        from parity.analyses.workers import run_all  # torch and Lightning: what takes long to import
-        from parity.storage.files import remove_temporaries, write_json
+        from parity.storage.files import write_json
         from parity.storage.locks import RunLock
-        from parity.training.loop.signals import StopSignals
 
-        mine = self.folder if parts == 1 else self.share_folder(number, parts)
-        with RunLock(mine), StopSignals():
+        # Taken even if nothing is to be run: the one before may have been killed between its last trial and its end.
+        with RunLock(self.folder if parts == 1 else self.share_folder(number, parts)):
             if parts == 1:  # else other shares write there
-                for folder in (self.folder, *self.folder.glob("*/")):
-                    remove_temporaries(folder)
-            write_json(self.folder / CONFIG_FILE, self._config)
-            with terminal.progress("trials", len(own), len(own) - len(trials), transient=False) as advance:
-                for _ in run_all(trials, self.folder, jobs):
-                    advance()
+                self._tidy_up()
+            if not trials:
+                return
+
+            from parity.analyses.workers import run_all  # torch and Lightning: what takes long to import
+            from parity.training.loop.signals import StopSignals
+
+            with StopSignals():
+                write_json(self.folder / CONFIG_FILE, self._config)
+                with terminal.progress("trials", len(own), len(own) - len(trials), transient=False) as advance:
+                    for _ in run_all(trials, self.folder, jobs):
+                        advance()
+
+    def _tidy_up(self) -> None:
+        """Remove what killed processes left; no other may write there now."""
+        from parity.storage.files import remove_temporaries
+
+        for folder in (self.folder, *self.folder.glob("*/")):
+            remove_temporaries(folder)
 
     def table(self) -> "pd.DataFrame":
         """Return a row per finished trial: its settings and what is recorded of it; lists where it is more than one.
@@ -168,17 +178,24 @@ class Study:
         return pd.DataFrame(rows)
 
     def write(self) -> str:
-        """Write the table, the figures and the findings; return the findings, as Markdown."""
+        """Write the table, the figures and the findings; return the findings, as Markdown.
+
+        Of two shares that end at once, the second one waits for the first.
+        """
         from parity.storage.files import write_text, written_whole
+        from parity.storage.locks import RunLock
 
         table = self.table()
-        with written_whole(self.folder / TABLE_FILE) as temporary:
-            table.to_parquet(temporary, index=False)
-        for stem, figure in self.kind.figures(table).items():
-            with written_whole(self.folder / f"{stem}.png") as temporary:
-                figure.savefig(temporary, format="png", dpi=110)
-        findings = self.kind.findings(table)
-        write_text(self.folder / FINDINGS_FILE, findings)
+        with RunLock(self.folder, wait=True):
+            if not self.unfinished():  # no share writes any more
+                self._tidy_up()
+            with written_whole(self.folder / TABLE_FILE) as temporary:
+                table.to_parquet(temporary, index=False)
+            for stem, figure in self.kind.figures(table).items():
+                with written_whole(self.folder / f"{stem}.png") as temporary:
+                    figure.savefig(temporary, format="png", dpi=110)
+            findings = self.kind.findings(table)
+            write_text(self.folder / FINDINGS_FILE, findings)
         return findings
 
 

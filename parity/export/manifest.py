@@ -7,37 +7,34 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from parity.errors import DamagedFileError, ParityError
+from parity.errors import DamagedFileError, ParityError, in_one_line
+from parity.storage.schema import Field, Schema, check_fields
 
 FILE = "manifest.json"
 FORMAT = "parity-artefact"
 VERSION = 1
 
-_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "name": str,
-    "code": dict,
-    "query_shape": list,
-    "prediction_shape": list,
-    "parity_shape": list,
-    "class_names": list,
-    "preprocessing": dict,
-    "accuracies": dict,
-    "programs": dict,
-    "versions": dict,
-    "files": dict,
-}
-
-_OF_CODE: dict[str, type] = {
-    "encoder": str,
-    "decoder": str,
-    "k": int,
-    "r": int,
-    "n": int,
-    "tolerance": int,
-    "copies": int,
-    "systematic": bool,
-    "parity_workers": int,
-}
+_TEXT, _SHAPE = Field((str,)), Field((list,), values=Field((int,), 1, 2**31))
+_COUNT, _FROM_0 = Field((int,), 1, 2**31), Field((int,), 0, 2**31)
+_SCHEMA: Schema = {
+    "name": _TEXT,
+    "code": Field(
+        (dict,),
+        fields={
+            "encoder": _TEXT, "decoder": _TEXT, "k": _COUNT, "r": _FROM_0, "n": _COUNT, "tolerance": _FROM_0,
+            "copies": _COUNT, "systematic": Field((bool,)), "parity_workers": _FROM_0,
+        },
+    ),
+    "query_shape": _SHAPE,
+    "prediction_shape": _SHAPE,
+    "parity_shape": _SHAPE,
+    "class_names": Field((list,), values=_TEXT),
+    "preprocessing": Field((dict,), fields={"dtype": _TEXT}),
+    "accuracies": Field((dict,)),
+    "programs": Field((dict,)),
+    "versions": Field((dict,)),
+    "files": Field((dict,), values=Field((dict,), fields={"bytes": Field((int,), 0), "sha256": _TEXT})),
+}  # fmt: skip
 
 
 def sha256(content: bytes) -> str:
@@ -69,8 +66,8 @@ def read_manifest(folder: Path, expected: str | None = None) -> dict[str, Any]:
         raise ParityError(f"{path} is not the expected one: its SHA-256 is {found}, not {expected}.")
     try:
         manifest = json.loads(content)
-    except ValueError as error:
-        raise DamagedFileError(f"{path} is damaged: {error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedFileError(f"{path} is damaged: {in_one_line(error):.200}.") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ParityError(f"{path} was not written by parity.export: {folder} is not an artefact of parity.")
     if manifest.get("version") != VERSION:
@@ -78,10 +75,7 @@ def read_manifest(folder: Path, expected: str | None = None) -> dict[str, Any]:
             f"{path} is of version {manifest.get('version')!r} of artefacts, and this parity reads version {VERSION}: "
             "load it with the parity that wrote it, or export it again."
         )
-    wrong = [name for name, kind in _FIELDS.items() if not isinstance(manifest.get(name), kind)]
-    wrong += [f"code.{name}" for name, kind in _OF_CODE.items() if not _is(manifest.get("code"), name, kind)]
-    if wrong:
-        raise DamagedFileError(f"{path} is damaged: '{wrong[0]}' is missing or of another type.")
+    check_fields(manifest, _SCHEMA, str(path))
     return manifest
 
 
@@ -99,11 +93,12 @@ def read_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, bytes]:
 
 def _checked(folder: Path, files: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
     for name, stated in files.items():
-        if Path(name).name != name or name in ("", ".", "..", FILE) or not isinstance(stated, Mapping):
+        if Path(name).name != name or name in ("", ".", "..", FILE):
             raise DamagedFileError(f"{folder / FILE} is damaged: it lists '{name}', which is not a file of its folder.")
         content = None
         with suppress(OSError):
-            content = (folder / name).read_bytes()
+            if (folder / name).is_file():  # else one waits for who writes into a pipe
+                content = (folder / name).read_bytes()
         if content is None:
             raise ParityError(f"{folder} is not a whole artefact: {name} is missing; copy or export it again.")
         if len(content) != stated.get("bytes") or sha256(content) != stated.get("sha256"):
@@ -111,7 +106,3 @@ def _checked(folder: Path, files: Mapping[str, Any]) -> Iterator[tuple[str, byte
                 f"{folder / name} is not the file that was exported (another size or SHA-256): copy or export it again."
             )
         yield name, content
-
-
-def _is(values: Any, name: str, kind: type) -> bool:
-    return isinstance(values, Mapping) and type(values.get(name)) is kind

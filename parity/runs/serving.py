@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from parity.coded_model import CodedModel
 from parity.data import GroupDataModule, TensorDataModule
-from parity.errors import ParityError
+from parity.errors import DamagedFileError, ParityError
 from parity.experiments.experiment import Experiment
 from parity.export import load
 from parity.export.manifest import FILE, sha256
@@ -56,10 +56,13 @@ def load_artefact(folder: Path, *, default_class: int | None = None) -> Servable
     """
     artefact = load(folder)
     model = artefact.coded_model
+    stored = getattr(torch, artefact.manifest["preprocessing"]["dtype"], None)
+    if not isinstance(stored, torch.dtype):
+        raise DamagedFileError(f"{folder / FILE} is damaged: 'preprocessing.dtype' is not a type of tensors.")
     return Servable(
         model,
         artefact.preprocessing,
-        getattr(torch, artefact.manifest["preprocessing"]["dtype"]),
+        stored,
         name=artefact.manifest["name"],
         version=sha256((folder / FILE).read_bytes()),
         default=None if default_class is None else _one_hot(default_class, model.decoder.prediction_shape),

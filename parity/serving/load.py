@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from parity.coded_model import CodedModel
 from parity.coders import LinearDecoder, LinearEncoder
-from parity.command_line import run_command
+from parity.command_line import parsed, run_command
 from parity.errors import ParityError, did_you_mean
 from parity.serving.disturbances import Damaged, Disturbance, Frozen, Killed, Lost, Slow
 from parity.serving.measuring.asking import BODIES, in_process, over_http, random_queries
@@ -255,4 +255,4 @@ def options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main, get_parser().parse_args()))
+    sys.exit(run_command(main, parsed(get_parser())))

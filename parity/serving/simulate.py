@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from parity.command_line import run_command
+from parity.command_line import parsed, run_command
 from parity.errors import ParityError
 from parity.serving.disturbances import Damaged, Disturbance, Frozen, Killed, Lost, Slow, Tenant, Transfers
 from parity.serving.service_times import Lognormal, ServiceTimes, Trace
@@ -183,4 +183,4 @@ def save(rows: pd.DataFrame, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main, get_parser().parse_args()))
+    sys.exit(run_command(main, parsed(get_parser())))

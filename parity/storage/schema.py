@@ -1,10 +1,10 @@
 """What a file that may have been damaged, or changed by hand, has to hold: types, and bounds of numbers."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from parity.errors import ParityError
+from parity.errors import DamagedFileError
 
 
 class Field(NamedTuple):
@@ -14,7 +14,8 @@ class Field(NamedTuple):
         kinds: its types; bool is not a number here.
         low, high: bounds of a number.
         needed: whether it has to be there.
-        values: what the values of an object are, if they are all of a kind.
+        values: what the values of an object, or of a list, are, if they are all of a kind.
+        fields: of an object.
     """
 
     kinds: tuple[type, ...]
@@ -22,6 +23,7 @@ class Field(NamedTuple):
     high: float = math.inf
     needed: bool = True
     values: "Field | None" = None
+    fields: "Mapping[str, Field] | None" = None
 
     def fits(self, value: Any) -> bool:
         """Return whether a value is of these types, and within the bounds."""
@@ -31,7 +33,12 @@ class Field(NamedTuple):
             return False
         if isinstance(value, int | float):
             return math.isnan(value) or self.low <= value <= self.high
-        return self.values is None or not isinstance(value, dict) or all(map(self.values.fits, value.values()))
+        if isinstance(value, dict):
+            return self._fit(value.values()) and find_misfit(value, self.fields or {}) is None
+        return not isinstance(value, list) or self._fit(value)
+
+    def _fit(self, values: Iterable[Any]) -> bool:
+        return self.values is None or all(map(self.values.fits, values))
 
     def __str__(self) -> str:
         kinds = " or ".join(_NAMES[kind] for kind in self.kinds)
@@ -46,16 +53,33 @@ _NAMES: dict[type, str] = {
 
 Schema = Mapping[str, Field]
 
+MISSING = object()
 
-def check_fields(content: Mapping[str, Any], schema: Schema, where: str) -> None:
-    """Make sure that an object has the fields of a schema; others are not looked at.
 
-    Raises:
-        ParityError: one is missing, or of another type or beyond its bounds.
+def find_misfit(content: Mapping[str, Any], schema: Schema, path: str = "") -> tuple[str, Field, Any] | None:
+    """Return path, field and value of what in an object is not as its schema has it; None where all is.
+
+    The value of a field that is missing is ``MISSING``. What the schema does not name is not looked at.
     """
     for name, field in schema.items():
-        if name not in content:
+        value = content.get(name, MISSING)
+        if value is MISSING:
             if field.needed:
-                raise ParityError(f"{where} is damaged: it holds no '{name}'.")
-        elif not field.fits(content[name]):
-            raise ParityError(f"{where} is damaged: '{name}' should be {field}, and is {content[name]!r:.60}.")
+                return path + name, field, value
+        elif not field.fits(value):
+            inner = find_misfit(value, field.fields, f"{path}{name}.") if field.fields and type(value) is dict else None
+            return inner or (path + name, field, value)
+    return None
+
+
+def check_fields(content: Mapping[str, Any], schema: Schema, where: str) -> None:
+    """Make sure that an object has the fields of a schema.
+
+    Raises:
+        DamagedFileError: one is missing, or of another type or beyond its bounds.
+    """
+    if (found := find_misfit(content, schema)) is not None:
+        path, field, value = found
+        if value is MISSING:
+            raise DamagedFileError(f"{where} is damaged: it holds no '{path}'.")
+        raise DamagedFileError(f"{where} is damaged: '{path}' should be {field}, and is {value!r:.60}.")

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from parity.analyses.training_stability import STUDY
 from parity.analyses.trial import run_trial
 from parity.command_line import run_command
 from parity.errors import ParityError
+from parity.storage.locks import NAME
+from tests.conftest import ROOT
 
 SMALL = (
     "--widths", "8", "16", "--lr", "0.01", "--seeds", "1", "--epochs", "1", "--steps_per_epoch", "3", "--jobs", "0",
@@ -59,6 +63,36 @@ def test_a_finished_trial_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(workers, "run_trial", counted)
     run(*options)
     assert ran == [whole.trials[1]]
+
+
+@pytest.mark.parametrize("share", [(0, 1), (0, 2)])
+def test_what_a_process_left_that_was_killed_after_its_last_trial_is_removed(share: tuple[int, int]) -> None:
+    axes = dict(rule=("bp",), widths=(8,), lr=(0.01,), epochs=1, steps_per_epoch=2, optimizer=("sgd",))
+    whole = Study(STUDY, axes)
+    whole.run(jobs=0, share=(1, 2))
+    locked = whole.folder if share[1] == 1 else whole.share_folder(*share)
+    script = f"""if True:
+        import os
+        from pathlib import Path
+        from parity.storage.files import written_whole
+        from parity.storage.locks import RunLock
+        with RunLock(Path({str(locked)!r})):
+            with written_whole(Path({str(whole.folder)!r}) / "trials" / "a.json") as temporary:
+                temporary.touch()
+                with written_whole(Path({str(whole.folder)!r}) / "table.parquet") as table:
+                    table.touch()
+                    os.kill(os.getpid(), 9)
+    """
+    if share == (0, 1):
+        whole.run(jobs=0, share=(0, 2))
+        assert not whole.unfinished()
+    assert subprocess.run([sys.executable, "-c", script], check=False, cwd=ROOT).returncode == -9
+    assert {path.name[:7] for path in whole.folder.rglob(".*")} == {".writer", ".table.", ".a.json"} - (
+        {".table."} if share == (0, 1) else set()  # in the room
+    )
+    whole.run(jobs=0, share=share)
+    whole.write()
+    assert not [path for path in whole.folder.rglob("*") if path.name.startswith(".") or path.name == NAME]
 
 
 def test_nothing_is_averaged_over_what_is_no_axis_of_a_figure() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import shutil
 import zipfile
@@ -13,9 +14,10 @@ import pytest
 import torch
 from torch import nn
 
-from parity.errors import ParityError
+from parity.errors import DamagedFileError, ParityError
 from parity.export import load, reading
 from parity.export.manifest import FILE, hashes, sha256
+from parity.runs.serving import load_artefact
 from tests.export.codes import Exported
 
 
@@ -54,7 +56,7 @@ def test_a_damaged_file_is_named(name: str, spoil: str, mine: Path, monkeypatch:
         ("[]", "was not written by parity.export"),
         ('{"format": "other"}', "was not written by parity.export"),
         ('{"format": "parity-artefact", "version": 99}', "of version 99"),
-        ('{"format": "parity-artefact", "version": 1}', "'name' is missing"),
+        ('{"format": "parity-artefact", "version": 1}', "it holds no 'name'"),
     ],
 )
 def test_a_foreign_folder_is_refused(content: str | None, message: str, tmp_path: Path) -> None:
@@ -67,13 +69,47 @@ def test_a_foreign_folder_is_refused(content: str | None, message: str, tmp_path
 def test_a_manifest_that_lacks_a_field_is_damaged(mine: Path) -> None:
     manifest = json.loads((mine / FILE).read_text())
     rewrite(mine, code={**manifest["code"], "k": "2"})
-    with pytest.raises(ParityError, match=r"'code.k' is missing or of another type"):
+    with pytest.raises(ParityError, match=r"'code.k' should be a whole number from 1"):
         load(mine)
     rewrite(mine, code=manifest["code"], programs={"encoder": "encoder"})
     with pytest.raises(ParityError, match="does not name the programs"):
         load(mine)
     rewrite(mine, programs={**manifest["programs"], "base": "elsewhere"})
     with pytest.raises(ParityError, match=r"it lists no file elsewhere.pt2"):
+        load(mine)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"query_shape": ["1", 8, 8]}, "'query_shape' should be a list of a whole number from 1"),
+        ({"query_shape": [10**30]}, "'query_shape'"),
+        ({"prediction_shape": [True]}, "'prediction_shape'"),
+        ({"class_names": [[]]}, "'class_names'"),
+        ({"preprocessing": {"dtype": 3}}, r"'preprocessing.dtype' should be a text"),
+        ({"preprocessing": {"dtype": "nn"}}, "not a type of tensors"),
+        ({"files": {"encoder.pt2": None}}, "'files'"),
+        ({"code": None}, "'code' should be an object, and is None"),
+        ({"programs": {"encoder": ["a"] * 9}}, "does not name the programs"),
+        ({"accuracies": []}, "'accuracies'"),
+    ],
+)
+def test_a_manifest_that_was_changed_by_hand_is_damaged(changes: dict[str, Any], message: str, mine: Path) -> None:
+    rewrite(mine, **changes)
+    with pytest.raises(DamagedFileError, match=message):
+        load_artefact(mine)
+
+
+def test_a_manifest_nested_too_deeply_is_damaged(mine: Path) -> None:
+    (mine / FILE).write_text("[" * 200_000)
+    with pytest.raises(DamagedFileError, match="is damaged"):
+        load(mine)
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(mine: Path) -> None:
+    (mine / "encoder.pt2").unlink()
+    os.mkfifo(mine / "encoder.pt2")
+    with pytest.raises(ParityError, match=r"encoder.pt2 is missing"):
         load(mine)
 
 
