@@ -1,4 +1,4 @@
-"""What the service's defaults for patience and for the number of waiting queries do, simulated: the same on any machine.
+"""What the service's defaults for patience and for the number of waiting queries do, simulated: alike on any machine.
 
     python benchmarks/serving_defaults.py          a minute
 
