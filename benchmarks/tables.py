@@ -516,11 +516,11 @@ def reached() -> dict[tuple[str, str], dict[str, float]]:
 
 
 def measured() -> str:
-    """Return, as JSON, the A_d of each experiment that has one."""
-    values: dict[str, dict[str, float]] = {}
+    """Return, as JSON, the A_a and the A_d of each experiment that has one; of a base model A_a alone."""
+    values: dict[str, dict[str, dict[str, float]]] = {}
     for (dataset, name), figures in sorted(reached().items()):
-        if "A_d" in figures:
-            values.setdefault(dataset, {})[name] = round(figures["A_d"], 4)
+        if kept := {measure: round(figures[measure], 4) for measure in ("A_a", "A_d") if measure in figures}:
+            values.setdefault(dataset, {})[name] = kept
     return json.dumps(values, indent=2) + "\n"
 
 

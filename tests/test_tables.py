@@ -44,6 +44,12 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return tables
 
 
+def test_the_list_of_experiments_has_what_base_models_and_codes_reach(tables: ModuleType) -> None:
+    digits = json.loads(tables.measured())["Digits"]
+    assert set(digits["mlp_base"]) == {"A_a"}
+    assert set(digits["mlp_k2_add"]) == {"A_a", "A_d"}
+
+
 def test_pages_and_the_list_of_experiments_are_as_the_results_have_them(tables: ModuleType) -> None:
     for page in tables.PAGES:
         assert page.read_text() == tables.filled(page.read_text()), f"{page}: run python benchmarks/tables.py"
