@@ -519,7 +519,8 @@ def measured() -> str:
     """Return, as JSON, the A_a and the A_d of each experiment that has one; of a base model A_a alone."""
     values: dict[str, dict[str, dict[str, float]]] = {}
     for (dataset, name), figures in sorted(reached().items()):
-        if kept := {measure: round(figures[measure], 4) for measure in ("A_a", "A_d") if measure in figures}:
+        kept = {measure: round(value, 4) for measure, value in figures.items() if measure in ("A_a", "A_d")}
+        if kept:
             values.setdefault(dataset, {})[name] = kept
     return json.dumps(values, indent=2) + "\n"
 
