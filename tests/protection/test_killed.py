@@ -13,6 +13,7 @@ import torch
 from tests.conftest import ROOT
 
 SCRIPT = Path(__file__).with_name("protect_twice.py")
+pytestmark = pytest.mark.timeout(1800)  # several processes, one after the other
 MOMENTS = (
     ("step", 12),  # in the second epoch of the first code
     *(pytest.param(moment, times, marks=pytest.mark.slow) for moment, times in (
