@@ -19,7 +19,7 @@ const look = async (rules) => {
     checked: found.passes.length + found.violations.length,
     over: document.documentElement.scrollWidth - innerWidth,
     tables,
-    terms: Math.max(0, ...[...document.querySelectorAll("dt")].map((term) => term.scrollWidth - term.clientWidth)),
+    terms: Math.max(0, ...[...document.querySelectorAll(".heads dt")].map((term) => term.scrollWidth - term.clientWidth)),
     results: document.querySelectorAll("#search-results ul.search li").length,
   };
 };
