@@ -12,6 +12,7 @@ import functools
 import json
 import re
 import statistics
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from parity.tasks import measure_name
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 MEASURED = ROOT / "parity" / "experiments" / "measured.json"
-_BETWEEN = re.compile(r"<!-- table: (\S+) -->\n.*?<!-- end -->", re.DOTALL)
+_BETWEEN = re.compile(r"^( *)<!-- table: (\S+) -->\n.*?<!-- end -->", re.DOTALL | re.MULTILINE)
 _VALUE = re.compile(r"(<!-- value: (\S+) ((?:\w+=\S+ )*)(.*?) -->).*?<!-- end -->", re.DOTALL)
 
 Row = dict[str, Any]
@@ -303,6 +304,16 @@ def suits() -> str:
     return markdown(("network", "code", "suits"), lines)
 
 
+def protect_digits() -> str:
+    """Return what ``protect`` loses on Digits."""
+    lines = []
+    for row in store.rows("protect_digits"):
+        lost, low, high = (f"{100 * row[key]:.1f}".replace("-", "−") for key in LOST)
+        line = [row["network"], str(row["k"]), f"`{row['code']}`", f"{row['A_a']:.3f}", f"{row['A_d']:.3f}"]
+        lines.append([*line, f"{lost} points ({low} to {high})"])
+    return markdown(("network", "k", "code", "A_a", "A_d", "what is lost, 95 %, paired"), lines)
+
+
 def tables_codes() -> str:
     """Return what codes for tables lose, a line for each code and a column for each set and k."""
     rows = store.rows("tables_codes")
@@ -410,6 +421,25 @@ TABLES: dict[str, Callable[[], str]] = {
          "rebuilt": "rebuilt", "p99, ms": "{p99_ms:.0f}", "longest, ms": "{longest_ms:.0f}",
          "SIGKILL to full strength, s": "{killed_to_full_strength_s:.1f}"},
     ),
+    "serving_patience": Plain(
+        "serving_patience",
+        {"load": "{load:.0%}", "p50, p99, p99.9 without, ms": "{hasty_p50:.0f}, {hasty_p99:.0f}, {hasty_p99_9:.0f}",
+         "rebuilt": "{hasty_rebuilt:.0%} ({hasty_rebuilt_without_a_fault:.0%})",
+         "with, ms": "{patient_p50:.0f}, {patient_p99:.0f}, {patient_p99_9:.0f}",
+         "rebuilt then": "{patient_rebuilt:.1%} ({patient_rebuilt_without_a_fault:.1%})"},
+    ),
+    "serving_overload": Plain(
+        "serving_overload",
+        {"base workers": "workers", "p99 of what is accepted, over p50 at half the load": "{p99_over_p50:.1f}",
+         "refused": "{refused:.0%}", "refused at 70 % load": "{refused_at_70:.1%}"},
+    ),
+    "serving_overload_http": Plain("serving_overload_http", {"over HTTP": "what", "": "value"}),
+    "serving_engines": Plain(
+        "serving_engines",
+        {"engine": "engine", "p50, ms": "{p50_ms:.1f}", "p99, ms": "{p99_ms:.1f}",
+         "frontend, cores": "{frontend_cores:.2f}"},
+    ),
+    "protect_digits": protect_digits,
     **serving_results.TABLES,
     "chaos": Plain("chaos", {"": "what", "count": "value"}),
     "published_addition": Plain("published/addition", _KLOST),
@@ -467,9 +497,14 @@ TABLES: dict[str, Callable[[], str]] = {
 }  # fmt: skip
 
 
+def table(name: str, indent: str = "") -> str:
+    """Return a table between its markers; indented where it belongs to a list."""
+    return textwrap.indent(f"<!-- table: {name} -->\n{TABLES[name]()}\n<!-- end -->", indent)
+
+
 def filled(page: str) -> str:
     """Return a page with its tables and figures as the results have them."""
-    page = _BETWEEN.sub(lambda found: f"<!-- table: {found[1]} -->\n{TABLES[found[1]]()}\n<!-- end -->", page)
+    page = _BETWEEN.sub(lambda found: table(found[2], found[1]), page)
     return _VALUE.sub(lambda found: f"{found[1]}{value(*found.groups()[1:])}<!-- end -->", page)
 
 
@@ -500,11 +535,12 @@ def reached() -> dict[tuple[str, str], dict[str, float]]:
 
 
 def measured() -> str:
-    """Return, as JSON, the A_d of each experiment that has one."""
-    values: dict[str, dict[str, float]] = {}
+    """Return, as JSON, the A_a and the A_d of each experiment that has one; of a base model A_a alone."""
+    values: dict[str, dict[str, dict[str, float]]] = {}
     for (dataset, name), figures in sorted(reached().items()):
-        if "A_d" in figures:
-            values.setdefault(dataset, {})[name] = round(figures["A_d"], 4)
+        kept = {measure: round(value, 4) for measure, value in figures.items() if measure in ("A_a", "A_d")}
+        if kept:
+            values.setdefault(dataset, {})[name] = kept
     return json.dumps(values, indent=2) + "\n"
 
 

@@ -9,15 +9,17 @@ const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const LOOKS = [1280, 390].flatMap((width) => ["light", "dark"].map((theme) => ({ width, theme })));
 const RULES = ["color-contrast", "image-alt", "svg-img-alt", "link-in-text-block"];
 
-// In the page: what axe-core finds, and how far the page and a report's main table are too wide.
+// In the page: what axe-core finds, and how far the page and, within it, a report's tables are too wide; whether text lies on
+// other text of a list of facts.
 const look = async (rules) => {
   const found = await axe.run(document, { runOnly: rules });
-  const box = document.querySelector(".box");
+  const tables = [...document.querySelectorAll(".box")].map((box) => box.scrollWidth - box.clientWidth);
   return {
     violations: found.violations.flatMap((each) => each.nodes.map((node) => `${each.id}: ${node.html}`)),
     checked: found.passes.length + found.violations.length,
     over: document.documentElement.scrollWidth - innerWidth,
-    table: box ? box.scrollWidth - box.clientWidth : 0,
+    tables,
+    terms: Math.max(0, ...[...document.querySelectorAll(".heads dt")].map((term) => term.scrollWidth - term.clientWidth)),
     results: document.querySelectorAll("#search-results ul.search li").length,
   };
 };

@@ -70,7 +70,8 @@ def test_the_list_has_what_each_experiment_is_and_whether_it_is_trained(
     assert coder == {"collection": "positional", "k": 4, "r": 2, "encoder": "LearnedGridEncoder"}
     assert train(*asked) == 0
     table = capsys.readouterr().out
-    assert re.search(r"mlp_base .* yes", table)
+    assert re.search(r"mlp_base .* A_a 0\.\d{4} .* yes", table)
+    assert re.search(r"mlp_k2_add .* A_d 0\.\d{4} ", table)
     assert not re.search(r"mlp_k2_add .* yes", table)
 
 

@@ -14,7 +14,7 @@ from parity.experiments.config import Config, to_plain
 from parity.training.loop.run_folder import RunFolder
 
 MEASURED = "measured.json"
-"""A_d by data set and experiment, which ``benchmarks/tables.py`` takes from the results."""
+"""A_a and A_d by data set and experiment, which ``benchmarks/tables.py`` takes from the results."""
 
 _COLUMNS = {"experiment": "left", "collection": "left", "k": "right", "r": "right", "encoder": "left"}
 
@@ -30,13 +30,15 @@ def rows(dataset: str | None, base_directory: Path) -> list[dict[str, Any]]:
         ParityError: there is no such data set.
     """
     measured = json.loads((files(__package__) / MEASURED).read_text())
+    nothing = {"A_a": None, "A_d": None}
     return [
         {
             "dataset": entry.dataset,
             "collection": entry.collection,
             "experiment": entry.name,
             **_code(entry.config),
-            "A_d": measured.get(entry.dataset, {}).get(entry.name),
+            **nothing,
+            **measured.get(entry.dataset, {}).get(entry.name, {}),
             "trained": _trained(base_directory / entry.dataset / entry.collection / entry.name),
         }
         for name in ([dataset] if dataset else catalogue.datasets())
@@ -53,6 +55,12 @@ def _code(config: Config) -> dict[str, Any]:
     return {"k": code["k"], "r": code["r"], "encoder": getattr(encoder, "__name__", str(to_plain(encoder)))}
 
 
+def _reached(row: dict[str, Any]) -> str:
+    """Return what a code rebuilds with, or what a base model has."""
+    name = "A_d" if row["k"] else "A_a"
+    return "" if row[name] is None else f"{name} {row[name]:.4f}"
+
+
 def _trained(folder: Path) -> bool:
     return RunFolder.of_experiment(folder).is_finished()
 
@@ -64,10 +72,9 @@ def show(found: Sequence[dict[str, Any]], console: Console) -> None:
         for name, justify in _COLUMNS.items():
             whole = name == "experiment"  # what is copied into the next command
             table.add_column(name, justify=justify, overflow="fold", no_wrap=whole)  # type: ignore[arg-type]
-        table.add_column("A_d measured", justify="right")
+        table.add_column("measured", justify="right")
         table.add_column("trained")
         for row in (row for row in found if row["dataset"] == dataset):
             cells = ["" if row[name] is None else str(row[name]) for name in _COLUMNS]
-            reached = "" if row["A_d"] is None else f"{row['A_d']:.4f}"
-            table.add_row(*cells, reached, "yes" if row["trained"] else "")
+            table.add_row(*cells, _reached(row), "yes" if row["trained"] else "")
         console.print(table)

@@ -14,7 +14,7 @@ def most_waiting_for(workers: int, max_batch_size: int = 1) -> int:
     """Return how many queries may wait so that those which are accepted are answered soon, also at twice the load.
 
     With two for each query that the base workers can have at once, and one, the p99 is at most 3 times the p50 at half
-    the load (simulated, 1 to 16 workers), and half of the queries is refused; at 70 % load none with 8 workers or more.
+    the load (simulated, 1 to 16 workers), and half of the queries is refused; at 70 % load hardly one with 8 workers.
 
     Args:
         workers: of the base pool, each with a core of its own.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from parity.errors import ParityError, did_you_mean
-from parity.evaluation.report.tables import Cell, accuracy_table, csv_text, flat_rows
+from parity.evaluation.report.tables import Cell, Table, accuracy_table, cost_table, csv_text, flat_rows, overall_table
 
 _LATEX = str.maketrans(
     {
@@ -19,8 +19,12 @@ _LATEX = str.maketrans(
 
 
 def latex(comparison: Mapping[str, Any]) -> str:
-    """Return the accuracies and costs as a LaTeX table, for the package booktabs."""
-    table = accuracy_table(comparison)
+    """Return accuracies and costs as LaTeX tables, for the package booktabs."""
+    overall = [overall_table(comparison)] if comparison["unavailable"] else []
+    return "\n".join(map(_latex_table, (accuracy_table(comparison), *overall, cost_table(comparison))))
+
+
+def _latex_table(table: Table) -> str:
     lines = [
         r"\begin{table}",
         rf"\caption{{{_escaped(table.caption)}}}",

@@ -22,9 +22,11 @@ from parity.evaluation.report.tables import (
     accuracy_table,
     against_table,
     code_in_words,
+    cost_table,
     csv_text,
     flat_rows,
     form,
+    overall_table,
     timing_table,
 )
 from parity.plain import walk
@@ -191,6 +193,8 @@ def _page(comparison: Mapping[str, Any], general: Sequence[Picture], sections: S
         facts=_facts(comparison),
         reading=_reading(comparison),
         accuracies=accuracy_table(comparison),
+        overall=overall_table(comparison),
+        costs=cost_table(comparison),
         against=against_table(comparison),
         timing=timing_table(comparison),
         general=general,
@@ -206,7 +210,10 @@ def _markdown(comparison: Mapping[str, Any], general: Sequence[Picture], section
     parts = [f"# {_escaped(_title(comparison))}"]
     parts.append("\n".join(f"- **{_escaped(name)}**: {_escaped(text)}" for name, text in _facts(comparison)))
     parts.append("\n".join(f"- **{name}**: {_escaped(text)}" for name, text in _reading(comparison)))
-    parts += ["## Accuracies and costs", *_markdown_table(accuracy_table(comparison))]
+    parts += ["## Accuracies", *_markdown_table(accuracy_table(comparison))]
+    if comparison["unavailable"]:
+        parts += _markdown_table(overall_table(comparison))
+    parts += ["## Costs", *_markdown_table(cost_table(comparison))]
     parts += map(_markdown_picture, general)
     if (against := against_table(comparison)).rows:
         parts += ["## Paired differences", *_markdown_table(against)]

@@ -37,22 +37,44 @@ class Table(NamedTuple):
 
 
 def accuracy_table(comparison: Numbers) -> Table:
-    """Return what each code costs and what it gives, by increasing k."""
-    codes = sorted(comparison["codes"], key=lambda code: code["k"])
+    """Return what each code rebuilds, by increasing k."""
+    codes = by_k(comparison)
     erased = erasures_of(codes)
-    head = ["code", "(k, r)", "extra workers", "extra parameters", "multiply-adds of a parity query"]
-    head += [*GROUP_COSTS.values(), "A_a"]
+    head = ["code", "(k, r)", "A_a"]
     for e in erased:
         head += [f"A_a − A_d({e}), paired", f"A_d({e})", f"A_d({e}), worst position", f"reconstruction accuracy ({e})"]
-    head += [*(f"A_o({f:g})" for f in comparison["unavailable"]), "mean squared error"]
     show = Measure(comparison["measure"])
     return Table(
-        f"What each code costs and gives. Accuracies {show.in_words}, with {_spread_in_words(codes)}; extra workers in "
-        "% of k; multiply-adds of a parity query as a multiple of a query's; what a group costs beyond its k queries "
-        "at the base model in % of what those cost it.",
-        tuple(head),
-        [_accuracy_row(code, comparison["unavailable"], erased, show) for code in codes],
+        f"What each code rebuilds. Accuracies {show.in_words}, with {_spread_in_words(codes)}.",
+        (*head, "mean squared error"),
+        [_accuracy_row(code, erased, show) for code in codes],
     )
+
+
+def overall_table(comparison: Numbers) -> Table:
+    """Return what users get, by increasing k."""
+    codes, show = by_k(comparison), Measure(comparison["measure"])
+    return Table(
+        f"What users get when each output is unavailable with probability f, {show.in_words}.",
+        ("code", "(k, r)", *(f"A_o({f:g})" for f in comparison["unavailable"])),
+        [[*_named(code), *(show.cell(at(code["A_o"], f)) for f in comparison["unavailable"])] for code in codes],
+    )
+
+
+def cost_table(comparison: Numbers) -> Table:
+    """Return what each code costs, by increasing k."""
+    head = ("code", "(k, r)", "extra workers", "extra parameters", "multiply-adds of a parity query")
+    return Table(
+        "What each code costs. Extra workers in % of k; multiply-adds of a parity query as a multiple of a query's; "
+        "what a group costs beyond its k queries at the base model in % of what those cost it.",
+        (*head, *GROUP_COSTS.values()),
+        list(map(_cost_row, by_k(comparison))),
+    )
+
+
+def by_k(comparison: Numbers) -> list[Numbers]:
+    """Return the codes by increasing k."""
+    return sorted(comparison["codes"], key=lambda code: int(code["k"]))
 
 
 def _spread_in_words(codes: Sequence[Numbers]) -> str:
@@ -217,19 +239,24 @@ class Measure:
         return Cell(text, f"± {self(1.96 * error)}" if (error := number(entry.get("standard_error"))) else "")
 
 
-def _accuracy_row(code: Numbers, unavailable: Sequence[float], erased: Sequence[int], show: Measure) -> list[Cell]:
-    row = [Cell(str(code["name"]), code["kind"]), Cell(f"({code['k']}, {code['r']})")]
-    row += [Cell(form(100 * code["extra_workers"], ".3g") + " %"), Cell(form(code["extra_parameters"], ",.0f"))]
+def _named(code: Numbers) -> list[Cell]:
+    return [Cell(str(code["name"]), code["kind"]), Cell(f"({code['k']}, {code['r']})")]
+
+
+def _cost_row(code: Numbers) -> list[Cell]:
+    row = [Cell(form(100 * code["extra_workers"], ".3g") + " %"), Cell(form(code["extra_parameters"], ",.0f"))]
     row += [Cell(form(code["multiply_adds"], ".3g"))]
-    row += [Cell(form(100 * code[name], ".3g") + " %") for name in GROUP_COSTS]
-    row += [show.cell(code["A_a"])]
+    return [*_named(code), *row, *(Cell(form(100 * code[name], ".3g") + " %") for name in GROUP_COSTS)]
+
+
+def _accuracy_row(code: Numbers, erased: Sequence[int], show: Measure) -> list[Cell]:
+    row = [*_named(code), show.cell(code["A_a"])]
     for e in erased:
         degraded = code["A_d"].get(str(e))
         row += [show.cell(code["loss"].get(str(e))), show.cell(degraded)]
         position = degraded and degraded.get("worst_position")
         row.append(Cell(show(degraded["worst"]), f"position {position}") if position is not None else Cell(NOTHING))
         row.append(show.cell(code["reconstruction"].get(str(e))))
-    row += [show.cell(at(code["A_o"], f)) for f in unavailable]
     return [*row, Cell(form(code["mse"], ".4g"))]
 
 

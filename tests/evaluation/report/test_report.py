@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import itertools
 import json
 import os
 import re
@@ -26,6 +27,7 @@ from parity.evaluation.report.files import TABLES, latex
 from parity.evaluation.report.frame import frame_of
 from parity.evaluation.report.report import write_report
 from parity.evaluation.report.tables import csv_text
+from tests.conftest import need
 
 MARKUP = "<script>alert(1)</script>|x$y$"
 UNAVAILABLE = [0, 0.01, 0.05, 0.1, 0.2]
@@ -119,6 +121,28 @@ def a_comparison(image: Callable[[int], np.ndarray] = an_image) -> dict[str, Any
                  "in_words": "9793 / 10000 correct (97.93 %)", "parameters": 178110, "multiply_adds": 177800},
         "paired": False, "codes": codes, "timing": timing,
     }  # fmt: skip
+
+
+def many_codes() -> dict[str, Any]:
+    """Codes of long names, one of them of two parity queries, and what sets some of them apart."""
+    names = (
+        "cells_kl_towards_the_base_model_of_a_longer_name",
+        "learned_encoder_at_50%_of_the_cost",
+        "A & B: of a package",
+    )
+    codes = [
+        a_code(f"{name}_k{k}", k, 0.95 - 0.05 * index - 0.01 * k)
+        for k in (2, 3, 4, 8)
+        for index, name in enumerate(names)
+    ]
+    two = a_code("mlp_k4_r2_berrut_of_two_parity_queries", 4, 0.9) | {"r": 2, "n": 6}
+    for measured in ("A_d", "loss", "reconstruction"):
+        two[measured]["2"] = dict(two[measured]["1"])
+    for code, other in itertools.permutations(codes[:3], 2):
+        code["against"].append(
+            {"value": 0.01, "low": -0.002, "high": 0.02} | {key: other[key] for key in ("name", "k", "r")}
+        )
+    return {**a_comparison(), "codes": [*codes, two]}
 
 
 def small(**changes: Any) -> dict[str, Any]:
@@ -225,13 +249,35 @@ def test_a_latex_table_has_odd_names_as_text() -> None:
     text = latex(comparison)
     assert r"50\%\_of \#1 \& \{x\} \textasciitilde{}\textasciicircum{} \textbackslash{}" in text
     assert r"\textless{}a\textgreater{} \textbar{} \$y\$" in text
-    head, *rows = [line.removesuffix(r" \\") for line in text.splitlines() if line.endswith(r" \\")]
-    columns = len(re.findall(r"(?<!\\)&", head)) + 1
-    assert re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1] == "l" + "r" * (columns - 1)
-    assert [len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows] == [columns] * 2
-    assert not re.search(r"(?<!\\)[%#]|(?<!\\)_", "".join(rows))
+    tables = text.split(r"\end{table}")[:-1]
+    assert len(tables) == 3  # accuracies, what users get, costs
+    for table in tables:
+        head, *rows = [line.removesuffix(r" \\") for line in table.splitlines() if line.endswith(r" \\")]
+        columns = len(re.findall(r"(?<!\\)&", head)) + 1
+        assert re.search(r"\\begin\{tabular\}\{(\w+)\}", table)[1] == "l" + "r" * (columns - 1)
+        assert [len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows] == [columns] * 2
+        assert not re.search(r"(?<!\\)[%#]|(?<!\\)_", "".join(rows))
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
     assert text.isascii()
+
+
+@pytest.mark.slow
+def test_latex_compiles_a_table_with_odd_names(tmp_path: Path) -> None:
+    if shutil.which("pdflatex") is None:
+        need(
+            Path("/usr/bin/pdflatex"),
+            "this needs pdflatex: apt-get install texlive-latex-recommended",
+        )
+    comparison = many_codes()
+    comparison["codes"][0]["name"] = ODD
+    packages = r"\usepackage[T1]{fontenc}\usepackage{booktabs}\usepackage[paperwidth=60cm,margin=1cm]{geometry}"
+    document = rf"\documentclass{{article}}{packages}\begin{{document}}{latex(comparison)}\end{{document}}"
+    (tmp_path / "page.tex").write_text(document)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "Overfull" not in done.stdout
+    assert (tmp_path / "page.pdf").exists()
 
 
 def test_every_format_of_the_table_has_the_same_numbers(tmp_path: Path) -> None:
@@ -278,8 +324,11 @@ def test_names_that_hold_markup_are_shown_as_they_are(tmp_path: Path) -> None:
     rendered = Page(shown)
     assert "script" not in rendered.tags
     assert "".join(rendered.words).count(MARKUP) >= 7
-    rows = [row.count("<td") for row in shown.split("<tr>") if "<td" in row]
-    assert len(set(rows)) == 2, "a name has split a row of one of the two tables"
+    tables = shown.split("<table>")[1:]
+    assert len(tables) == 4  # accuracies, what users get, costs, times
+    for table in tables:
+        rows = [row.count("<td") for row in table.split("<tr>") if "<td" in row]
+        assert set(rows) == {table.count("<th>") + table.count("<th ")}, "a name has split a row"
 
 
 def test_no_name_is_a_formula_to_a_spreadsheet() -> None:
@@ -288,13 +337,14 @@ def test_no_name_is_a_formula_to_a_spreadsheet() -> None:
 
 
 def test_what_a_code_lacks_is_an_en_dash(written: list[Path]) -> None:
-    text = written[0].with_name("report.md")
-    row = next(line for line in text.read_text().splitlines() if line.startswith("| no_redundancy"))
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[4] == "–"
-    assert cells[10:13] == ["–"] * 3
-    assert cells[-1] == "–"
-    assert cells[9] == "97.93 (97.63–98.19)"
+    lines = written[0].with_name("report.md").read_text().splitlines()
+    rows = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| no_redundancy")
+    )
+    accuracies, overall, costs = rows
+    assert accuracies[2:] == ["97.93 (97.63–98.19)", *["–"] * 5]
+    assert "–" not in overall
+    assert costs[4] == "–"
 
 
 @pytest.mark.parametrize("timing", [[], [{"name": "a", "k": 2, "r": 1, "G": 1, "encode_ms": None, "decode_ms": 0.1,
