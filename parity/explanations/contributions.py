@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ def weights_held(network: nn.Module, contributions: bool = False) -> Iterator[No
         network: that has B-cos layers somewhere.
         contributions: let gradients in queries be contributions; see ``AddInverse``.
     """
-    layers = [module for module in network.modules() if hasattr(module, "set_explanation_mode")]
+    layers: list[Any] = [module for module in network.modules() if hasattr(module, "set_explanation_mode")]
     inverses = [module for module in network.modules() if isinstance(module, AddInverse)]
     before = [module.contributions for module in inverses]
     for layer in layers:

@@ -33,6 +33,9 @@ class AddInverse(nn.Module):
             numbers of the query, their inverse included, contribute to what is differentiated.
     """
 
+    mean: Tensor | None
+    std: Tensor | None
+
     def __init__(self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> None:
         super().__init__()
         self.contributions = False
