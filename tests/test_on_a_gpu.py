@@ -26,7 +26,7 @@ from parity.evaluation.comparison import Calibration, Confusions
 from parity.evaluation.evaluate import evaluate
 from parity.models import MLP, PackedStudents, PerCell, ResNet
 from parity.models.weights import fingerprint
-from parity.tasks import Classification, Localisation, Task
+from parity.tasks import BoxLocalisation, Classification, Task
 from parity.training import (
     EMA,
     SGD,
@@ -89,7 +89,7 @@ class Boxes(Images):
 
     @property
     def task(self) -> Task:
-        return Localisation()
+        return BoxLocalisation()
 
     def labels(self, count: int, draw: torch.Generator) -> Tensor:
         return torch.rand(count, 4, generator=draw)

@@ -1,8 +1,8 @@
 """Where a trained network looks: python -m parity.analyses.localisation --dataset Digits --experiment_name bcos_base
 
 Shows a base model grids of images of different classes that it is most sure of, and measures for each class which share
-of positive attribution lies in that class's cell (the grid pointing game: Böhle, Fritz, Schiele, CVPR 2021, section
-4.1). Of a code the groups are the grids, and the share is that on the query that is rebuilt.
+of positive attribution lies in that class's cell (the grid pointing game: Böhle, Fritz, Schiele, CVPR 2021). Of a code
+the groups are the grids, and the share is that on the query that is rebuilt.
 
     python -m parity.analyses.localisation --dataset CIFAR10 --experiment_name bcos_resnet_small_base --reload last \\
         --analysis_config 500_3x3 --explainer_name Ours GradCAM --smooth 1 --batch_size 64

@@ -39,7 +39,7 @@ def captum() -> Any:
 
 
 def ours(network: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Contributions of a B-cos network (Böhle et al., TPAMI 2024, equation 5): their sum is the logit less its bias.
+    """Contributions of a B-cos network (Böhle et al., TPAMI 2024): their sum is the logit less its bias.
 
     Raises:
         ParityError: it is another network.

@@ -16,7 +16,7 @@ _TINY = 1e-12
 
 
 def color_image(network: nn.Module, query: Tensor, target: Target, smooth: int = 1, percentile: float = 99.5) -> Tensor:
-    """Draw the weights of a B-cos network in the colours that they look for (Böhle et al., TPAMI 2024, section 3.4).
+    """Draw the weights of a B-cos network in the colours that they look for (Böhle et al., TPAMI 2024).
 
     A pixel's colour is the direction of its weights, each against the inverse's; it is as opaque as they are long, and
     clear where the pixel speaks against the target.

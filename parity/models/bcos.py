@@ -22,7 +22,7 @@ _STAGES = (3, 4)
 class AddInverse(nn.Module):
     """Makes the 2 C channels (x, 1 - x) that B-cos layers take of C channels: (B, C, H, W) -> (B, 2 C, H, W).
 
-    A colour is then the direction of a pixel, and black has a norm as white has (section 3.1).
+    A colour is then the direction of a pixel, and black has a norm as white has.
 
     Args:
         mean, std: by which queries were scaled, a number for each channel: x is ``query * std + mean``, in [0, 1]. None

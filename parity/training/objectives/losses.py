@@ -120,7 +120,7 @@ class BinaryCrossEntropy(nn.Module):
 class UniformOffLabels(nn.Module):
     """Binary cross-entropy of each class with 1 for the true one and 1 / C for the C - 1 others; the mean over classes.
 
-    The loss of B-cos networks for single classes (Böhle et al., TPAMI 2024, section 4, and the code of B-cos-v2), as
+    The loss of B-cos networks for single classes (Böhle et al., TPAMI 2024; the code of B-cos-v2), as
     the loss of a base model wrapped in ``MeanOver``.
 
     Args:
