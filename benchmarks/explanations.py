@@ -18,8 +18,8 @@ from parity.runs.training import run_training
 
 BASES = {
     "Digits": {
-        "bcos_base": ("Ours", "IntegratedGradients", "GradCAM"),
-        "resnet_base": ("IntegratedGradients", "GradCAM", "InputXGradient"),
+        "bcos_base": ("Ours", "GradCAM"),
+        "resnet_base": ("GradCAM", "InputXGradient"),
     }
 }
 """Explainers, by data set and base model."""
