@@ -100,7 +100,7 @@ def analyse(
     Args:
         experiment: ``Experiment``, trained.
         analysis_config: '<grids>_<n>x<n>' for base models, '<groups>_code' for codes.
-        explainers: names of ``parity.explanations.EXPLAINERS``.
+        explainers: names of ``parity.explanations.explain``.
         reload: checkpoint, 'best', 'last' or 'epoch_<N>'.
         smooth: as of ``parity.explanations.explain``.
         batch_size: explanations that are made at a time; no number depends on it but by rounding.

@@ -1,12 +1,10 @@
 """What a network looked at: attributions of a prediction, and of a reconstruction, to the numbers of its queries."""
 
 from parity.explanations.explain import explain, positive_shares
-from parity.explanations.explainers import EXPLAINERS
 from parity.explanations.pictures import color_image, heat_map
 from parity.explanations.reconstruction import ReconstructionExplanation, explain_reconstruction
 
 __all__ = [
-    "EXPLAINERS",
     "ReconstructionExplanation",
     "color_image",
     "explain",

@@ -20,7 +20,8 @@ from parity.coders import (
     ReplicationEncoder,
 )
 from parity.errors import ParityError
-from parity.explanations import EXPLAINERS, color_image, explain, explain_reconstruction, heat_map, positive_shares
+from parity.explanations import color_image, explain, explain_reconstruction, heat_map, positive_shares
+from parity.explanations.explainers import EXPLAINERS
 from parity.models import MLP, BcosResNet, PerCell, ResNet
 
 pytest.importorskip("bcos", reason="the extra explain is not installed")

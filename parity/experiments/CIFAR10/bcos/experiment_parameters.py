@@ -13,7 +13,7 @@ from torch import nn
 
 from parity.coders import ConcatenationEncoder, LearnedGridEncoder, LinearDecoder, LinearEncoder, PositionalDecoder
 from parity.data.cifar import CIFAR10DataModule
-from parity.experiments.config import update_config
+from parity.experiments.config import Config, update_config
 from parity.experiments.recipes import base_config, parity_configs, towards_base_model
 from parity.models import BcosResNet, FromBaseModel, PerCell
 from parity.training import (
@@ -48,7 +48,7 @@ SMALL = dict(
     trainer=dict(max_epochs=6),
 )
 
-NETWORKS = {
+NETWORKS: dict[str, Config] = {
     "bcos_resnet_small": SMALL,
     "bcos_resnet_20": dict(model=dict(blocks=(3, 3, 3), width=16, max_out=2)),
     "bcos_resnet_20_nomaxout": dict(model=dict(blocks=(3, 3, 3), width=16, max_out=1)),
