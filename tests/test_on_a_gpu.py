@@ -28,7 +28,7 @@ from parity.evaluation.evaluate import evaluate
 from parity.models import MLP, PackedStudents, PerCell, ResNet, RevMUX, TextTransformer, split_after
 from parity.models.revmux import bottleneck
 from parity.models.weights import fingerprint
-from parity.tasks import Classification, DensePrediction, Embeddings, Localisation, MultiLabel, Regression, Task
+from parity.tasks import BoxLocalisation, Classification, DensePrediction, Embeddings, MultiLabel, Regression, Task
 from parity.training import (
     EMA,
     SGD,
@@ -91,7 +91,7 @@ class Boxes(Images):
 
     @property
     def task(self) -> Task:
-        return Localisation()
+        return BoxLocalisation()
 
     def labels(self, count: int, draw: torch.Generator) -> Tensor:
         return torch.rand(count, 4, generator=draw)

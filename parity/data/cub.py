@@ -18,7 +18,7 @@ from parity.data.files import read_lines
 from parity.data.images import ImageFiles, read_image, readers
 from parity.data.loaders import WorkerLoader
 from parity.errors import ParityError, in_one_line
-from parity.tasks import Localisation, Task, to_box
+from parity.tasks import BoxLocalisation, Task, to_box
 
 PAGE = "https://www.vision.caltech.edu/datasets/cub_200_2011"
 
@@ -27,7 +27,7 @@ _TEST_SHARE = 0.2
 
 
 class CUBDataModule(GroupDataModule):
-    """Localisation of one bird: 11,788 whole images of any sides, resized to a square; no augmentation.
+    """The box of one bird: 11,788 whole images of any sides, resized to a square; no augmentation.
 
     It lies in DATA_ROOT/CUB, DATA_ROOT/CUB_200_2011 or DATA_ROOT/CUB/CUB_200_2011, as published: images.txt,
     bounding_boxes.txt and images/<class>/<file>.jpg. A fixed fifth of each class is the test split; validation queries
@@ -66,7 +66,7 @@ class CUBDataModule(GroupDataModule):
 
     @property
     def task(self) -> Task:
-        return Localisation()
+        return BoxLocalisation()
 
     @property
     def query_shape(self) -> tuple[int, ...]:

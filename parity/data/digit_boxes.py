@@ -7,7 +7,7 @@ from torch import Tensor
 
 from parity.data.datamodule import GroupArguments, TensorDataModule, get_datamodule_class
 from parity.errors import ParityError
-from parity.tasks import Localisation, Task, to_box
+from parity.tasks import BoxLocalisation, Task, to_box
 
 # What belongs to a digit: pixels of at least this share of its brightest one. A box whose outermost row held nothing
 # but a pixel of brightness 1 of 255 could not be seen.
@@ -19,7 +19,7 @@ _CHUNK = 1000
 
 
 class DigitBoxesDataModule(TensorDataModule):
-    """Localisation: an image of another data set on a black canvas, cut to its ink, at a random place and scale.
+    """Boxes of digits: an image of another data set on a black canvas, cut to its ink, at a random place and scale.
 
     Its longer side is drawn from 1/4 to 3/4 of the canvas's, its proportions are kept, and its box is the rectangle
     that it is drawn in, whole pixels. Queries are pixels / 255.
@@ -65,7 +65,7 @@ class DigitBoxesDataModule(TensorDataModule):
 
     @property
     def task(self) -> Task:
-        return Localisation()
+        return BoxLocalisation()
 
     @property
     def query_shape(self) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """Network architectures, and the loading of published weights."""
 
+from parity.models.bcos import AddInverse, BcosResNet
 from parity.models.box_network import BoxNetwork
 from parity.models.initialisation import (
     FromBaseModel,
@@ -25,6 +26,8 @@ from parity.models.weights import load_into, read_weights
 __all__ = [
     "MLP",
     "VGG11",
+    "AddInverse",
+    "BcosResNet",
     "BoxNetwork",
     "Demultiplexed",
     "Embedding",

@@ -1,7 +1,7 @@
 """What a network predicts, and when that is right: classes, labels, numbers, boxes, pixels, embeddings."""
 
 from parity.tasks.base import Task
-from parity.tasks.boxes import Localisation, box_iou, to_box
+from parity.tasks.boxes import BoxLocalisation, box_iou, to_box
 from parity.tasks.classes import Classification, ranks
 from parity.tasks.dense import DensePrediction
 from parity.tasks.embeddings import Embeddings
@@ -11,10 +11,10 @@ from parity.tasks.names import MeasureName, measure_name
 from parity.tasks.regression import Regression
 
 __all__ = [
+    "BoxLocalisation",
     "Classification",
     "DensePrediction",
     "Embeddings",
-    "Localisation",
     "MeasureName",
     "MultiLabel",
     "Regression",

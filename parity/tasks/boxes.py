@@ -1,4 +1,4 @@
-"""Localisation: the box of one object."""
+"""Boxes: where one object is in an image."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from parity.tasks.checks import check_finite, dtype_name
 SHARE_IOU = 0.75
 
 
-class Localisation(Task):
+class BoxLocalisation(Task):
     """The box of one object; predictions and targets are (x, y, w, h), x and y the corner of least coordinates.
 
     With W and H the sides of the image, in pixels, a box is (2x/W - 1, 2y/H - 1, 2w/W, 2h/H). Measured by the

@@ -12,7 +12,7 @@ from parity.tasks.regression import Regression
 
 NAMED = (
     "task=parity.tasks.Regression(shape), MultiLabel(labels), DensePrediction(classes, shape), Embeddings(dimension), "
-    "or Localisation() for boxes"
+    "or BoxLocalisation() for boxes"
 )
 """What a user chooses from."""
 

@@ -15,10 +15,12 @@ from parity.training.objectives.losses import (
     ParityTargetLoss,
     ReconstructionLoss,
     SquaredError,
+    UniformOffLabels,
     WeightedSum,
     parities_alone,
     up_to_r_missing,
 )
+from parity.training.objectives.of_tasks import MeanOver
 from parity.training.objectives.optimizers import SGD, Adam, AdamW, AdaptiveClipping, Cosine, OneCycle
 from parity.training.train_model import load_trained, train_model
 
@@ -36,6 +38,7 @@ __all__ = [
     "Hardware",
     "KLDivergence",
     "LabelReconstructionLoss",
+    "MeanOver",
     "OneCycle",
     "ParityLitModule",
     "ParityTargetLoss",
@@ -44,6 +47,7 @@ __all__ = [
     "SquaredError",
     "StepOptions",
     "TargetsAndReconstructions",
+    "UniformOffLabels",
     "WeightedSum",
     "evaluate_on_test",
     "fit",

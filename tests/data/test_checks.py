@@ -4,7 +4,7 @@ import torch
 
 from parity.data.checks import check_counts, check_network_inputs, check_queries, check_targets
 from parity.errors import ParityError
-from parity.tasks import Classification, Localisation
+from parity.tasks import BoxLocalisation, Classification
 from parity.tasks.checks import check_finite
 
 TEN = Classification(10)
@@ -52,10 +52,10 @@ def test_wrong_labels_are_refused_with_what_was_found_and_the_fix(targets: objec
 
 
 def test_boxes_are_four_finite_floats() -> None:
-    assert check_targets(torch.rand(5, 4).double(), Localisation(), "data").dtype == torch.float32
+    assert check_targets(torch.rand(5, 4).double(), BoxLocalisation(), "data").dtype == torch.float32
     for wrong in (torch.rand(5), torch.rand(5, 3), torch.zeros(5, 4, dtype=torch.long), torch.full((2, 4), torch.nan)):
         with pytest.raises(ParityError, match=r"^data: targets"):
-            check_targets(wrong, Localisation(), "data")
+            check_targets(wrong, BoxLocalisation(), "data")
 
 
 @pytest.mark.parametrize(

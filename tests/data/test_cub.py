@@ -9,7 +9,7 @@ from parity import settings
 from parity.data import get_datamodule_class
 from parity.data.cub import CUBDataModule, read_boxes
 from parity.errors import ParityError
-from parity.tasks import Localisation
+from parity.tasks import BoxLocalisation
 
 SPLITS = ("train", "val", "test")
 CLASSES = {"002.Laysan_Albatross": 10, "001.Black_footed_Albatross": 15, "010.Red_winged_Blackbird": 7}
@@ -59,7 +59,7 @@ def test_targets_are_the_boxes_in_halves_of_each_images_sides(cub: Path) -> None
     for number, target in enumerate(targets.tolist()):
         (x, y, w, h), (width, height) = box(number), sides(number)
         assert target == pytest.approx([2 * x / width - 1, 2 * y / height - 1, 2 * w / width, 2 * h / height])
-    assert isinstance(data.task, Localisation)
+    assert isinstance(data.task, BoxLocalisation)
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -10,7 +10,7 @@ from parity.data.digits import DigitsDataModule
 from parity.data.mnist import MNISTDataModule
 from parity.errors import ParityError
 from parity.experiments.DigitBoxes.small.experiment_parameters import MEAN_BOX
-from parity.tasks import Localisation
+from parity.tasks import BoxLocalisation
 
 
 def digit_boxes(**arguments: object) -> DigitBoxesDataModule:
@@ -143,7 +143,7 @@ def test_splits_are_those_of_the_source(mnist: Path) -> None:
 def test_groups_are_canvases_between_0_and_1_with_their_boxes() -> None:
     data = digit_boxes(k=3, batch_size=5, canvas=32)
     assert data.query_shape == (1, 32, 32)
-    assert isinstance(data.task, Localisation)
+    assert isinstance(data.task, BoxLocalisation)
     canvases, targets = data.load(train=True)
     batch = next(data.loader("val").batches())
     assert batch.queries.shape == (5, 3, 1, 32, 32)

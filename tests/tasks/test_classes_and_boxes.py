@@ -8,7 +8,7 @@ from torch import Tensor
 
 from parity import settings
 from parity.data.cub import read_boxes
-from parity.tasks import Classification, Localisation, box_iou, ranks, to_box
+from parity.tasks import BoxLocalisation, Classification, box_iou, ranks, to_box
 from tests.conftest import need
 
 NAN, INF = math.nan, math.inf
@@ -134,7 +134,7 @@ def test_targets_are_the_box_in_halves_of_the_image() -> None:
 
 
 def test_localisation_measures_the_iou_and_whether_it_is_enough() -> None:
-    task = Localisation()
+    task = BoxLocalisation()
     assert (task.prediction_shape, task.measures) == ((4,), ("iou", "iou75"))
     unit = torch.tensor([0.0, 0.0, 1.0, 1.0])
     said = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 0.75], [0, 0, 1, 0.7], [0.5, 0, 1, 1], [0, 0, -1, 1], [NAN, 0, 1, 1]])
@@ -146,7 +146,7 @@ def test_localisation_measures_the_iou_and_whether_it_is_enough() -> None:
 
 
 def test_localisation_takes_the_base_models_box_as_target_and_the_mean_box_by_default() -> None:
-    task = Localisation()
+    task = BoxLocalisation()
     targets = torch.tensor([[-1.0, -0.5, 0.5, 1.0], [0.0, 0.5, 0.25, 0.5]])
     assert task.as_targets(targets) is targets
     assert task.default_prediction(targets).tolist() == [-0.5, 0.0, 0.375, 0.75]
@@ -160,6 +160,6 @@ def test_the_published_boxes_of_the_originals_base_model() -> None:
     base_ids, base = read_boxes(need(folder / "base_bounding-boxes.txt", message))
     assert torch.equal(ids, torch.arange(1, 11_789))
     assert torch.equal(base_ids, ids)
-    iou, share = Localisation().measure(base, true).mean(0).tolist()
+    iou, share = BoxLocalisation().measure(base, true).mean(0).tolist()
     assert round(iou, 4) == 0.9157
     assert round(share, 4) == 0.9467

@@ -11,10 +11,10 @@ from torchmetrics.regression import MeanSquaredError, R2Score
 from parity.errors import ParityError
 from parity.metrics import MeanMeasures
 from parity.tasks import (
+    BoxLocalisation,
     Classification,
     DensePrediction,
     Embeddings,
-    Localisation,
     MultiLabel,
     Regression,
     Task,
@@ -161,7 +161,7 @@ def test_where_there_is_doubt_the_task_is_asked_for(shape: tuple[int, ...], targ
 def test_every_task_has_words_for_its_first_measure() -> None:
     for task in (
         Classification(3),
-        Localisation(),
+        BoxLocalisation(),
         Regression(),
         MultiLabel(2),
         DensePrediction(2, (3,)),

@@ -117,6 +117,34 @@ class BinaryCrossEntropy(nn.Module):
         return f"temperature={self.temperature:g}"
 
 
+class UniformOffLabels(nn.Module):
+    """Binary cross-entropy of each class with 1 for the true one and 1 / C for the C - 1 others; the mean over classes.
+
+    The loss of B-cos networks for single classes (Böhle et al., TPAMI 2024; the code of B-cos-v2), as
+    the loss of a base model wrapped in ``MeanOver``.
+
+    Args:
+        off_label: the target of the other classes; by default 1 / C.
+    """
+
+    def __init__(self, off_label: float | None = None) -> None:
+        super().__init__()
+        self.off_label = off_label
+
+    def forward(self, rebuilt: Tensor, reference: Tensor) -> Tensor:
+        """Compare: logits (B, C), logits (B, C) or classes (B,) -> (B,)."""
+        if reference.is_floating_point():
+            targets = reference.sigmoid()
+        else:
+            off_label = 1 / rebuilt.shape[1] if self.off_label is None else self.off_label
+            targets = _one_hot(reference, rebuilt).clamp(min=off_label)
+        entropies = functional.binary_cross_entropy_with_logits(rebuilt, targets, reduction="none")
+        return _mean_of_each(entropies)
+
+    def extra_repr(self) -> str:
+        return f"off_label={self.off_label}"
+
+
 def _one_hot(classes: Tensor, rebuilt: Tensor) -> Tensor:
     """Return classes (B, *S) as (B, C, *S); zeros where one is negative, which stands for none."""
     numbered = functional.one_hot(classes.clamp(min=0), rebuilt.shape[1]).movedim(-1, 1)

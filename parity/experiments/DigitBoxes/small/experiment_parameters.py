@@ -1,4 +1,4 @@
-"""Localisation of MNIST's digits on canvases of 48 x 48 pixels, with a small convolutional network.
+"""Boxes of MNIST's digits on canvases of 48 x 48 pixels, with a small convolutional network.
 
     python train.py --dataset DigitBoxes --experiment_name 'convnet_*'
     python train.py --dataset DigitBoxes --experiment_name convnet_k2_add --print_config

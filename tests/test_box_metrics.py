@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from parity.metrics import BaseAccuracy, MeanMeasures, ReconstructionAccuracy
-from parity.tasks import Localisation
+from parity.tasks import BoxLocalisation
 
 UNIT = torch.tensor([0.0, 0.0, 1.0, 1.0])
 
@@ -13,7 +13,7 @@ def lower(share: float) -> torch.Tensor:
 
 
 def test_means_over_positions_and_for_each() -> None:
-    metric = MeanMeasures(Localisation(), positions=2)
+    metric = MeanMeasures(BoxLocalisation(), positions=2)
     predictions = torch.stack([torch.stack([lower(1.0), lower(0.5)]), torch.stack([lower(0.75), lower(0.25)])])
     metric.update(predictions[:1], UNIT.expand(1, 2, 4))
     metric.update(predictions[1:], UNIT.expand(1, 2, 4))
@@ -24,14 +24,14 @@ def test_means_over_positions_and_for_each() -> None:
 
 
 def test_batches_of_other_sizes_weigh_by_their_groups() -> None:
-    metric = MeanMeasures(Localisation(), positions=1)
+    metric = MeanMeasures(BoxLocalisation(), positions=1)
     metric.update(UNIT.expand(3, 1, 4), UNIT.expand(3, 1, 4))
     metric.update(lower(0.5).expand(1, 1, 4), UNIT.expand(1, 1, 4))
     assert metric.compute()["iou"].item() == pytest.approx(0.875)
 
 
 def test_a_base_model_is_measured_against_true_boxes() -> None:
-    accuracy = BaseAccuracy(Localisation())
+    accuracy = BaseAccuracy(BoxLocalisation())
     assert (accuracy.monitor, accuracy.shown) == ("iou", {"IoU": "iou"})
     accuracy.update(torch.stack([lower(1.0), lower(0.5)]), UNIT.expand(2, 4))
     assert {name: value.item() for name, value in accuracy.compute().items()} == {"iou": 0.75, "iou75": 0.5}
@@ -41,7 +41,7 @@ def test_a_base_model_is_measured_against_true_boxes() -> None:
 
 
 def test_what_is_rebuilt_is_measured_against_true_boxes_and_against_the_base_model() -> None:
-    accuracy = ReconstructionAccuracy(Localisation(), k=2)
+    accuracy = ReconstructionAccuracy(BoxLocalisation(), k=2)
     assert accuracy.monitor == "reconstruction_iou"
     assert accuracy.shown == {"IoU": "overall_iou"}
     rebuilt = torch.stack([lower(0.5), lower(0.8)]).unsqueeze(0)
@@ -63,7 +63,7 @@ def test_what_is_rebuilt_is_measured_against_true_boxes_and_against_the_base_mod
 
 
 def test_a_box_that_is_no_number_or_empty_counts_as_a_miss() -> None:
-    metric = MeanMeasures(Localisation(), positions=1)
+    metric = MeanMeasures(BoxLocalisation(), positions=1)
     boxes = torch.stack([UNIT, UNIT * torch.nan, UNIT * torch.tensor([1.0, 1.0, -1.0, -1.0]), lower(0.0)]).unsqueeze(1)
     metric.update(boxes, UNIT.expand(4, 1, 4))
     assert metric.compute()["iou"] == 0.25
