@@ -98,9 +98,9 @@ def gradient_boosting() -> Case:
 
 def unet() -> Case:
     """A small U-Net that finds the pixels of discs and squares."""
-    images, classes = shapes(2000)
-    network = trained(UNet(), images[:1600], classes[:1600], nn.functional.cross_entropy, epochs=8)
-    return Case(network, (images[:1600], classes[:1600]), (images[1600:], classes[1600:]), 12)
+    images, classes = shapes(1000)
+    network = trained(UNet(), images[:800], classes[:800], nn.functional.cross_entropy, epochs=6)
+    return Case(network, (images[:800], classes[:800]), (images[800:], classes[800:]), 8)
 
 
 def curves() -> Case:

@@ -1,5 +1,6 @@
-"""The network that a parity model of a black box is by default: as large as it may be, and no larger than the box."""
+"""The network that a parity model is by default, where it is not a copy: as large as it may be at the base's cost."""
 
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from parity.models import MLP
 
 Shape = tuple[int, ...]
 
-_WIDTHS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+_NARROWEST, _WIDEST = 2, 512
 _TIMED = 64
 _LEAST_SIDE = 4
 
@@ -45,52 +46,100 @@ class Convolutions(nn.Module):
         return self.last(self.layers(queries).flatten(2).mean(2)).view(queries.shape[0], *self.prediction_shape)
 
 
-def default_factory(box: BlackBox, queries: Tensor) -> Callable[[Shape, Shape], nn.Module]:
-    """Return what makes networks that cost at most what the box does; of a smaller query, its share of that.
-
-    Multiply-adds are compared where those of the box can be counted, and measured times elsewhere.
+class Perceptron(MLP):
+    """Two hidden linear layers, the second of half the width.
 
     Args:
-        box: the base model.
+        query_shape, prediction_shape: any Q and P.
+        width: of the first.
+    """
+
+    def __init__(self, query_shape: Shape, prediction_shape: Shape, width: int) -> None:
+        super().__init__(query_shape, prediction_shape, (width, width // 2))
+
+
+class DefaultNetworks:
+    """Makes networks that cost at most what another does.
+
+    They are convolutions for queries with axes to move along, and linear layers for others, where convolutions cost too
+    much, and in place of a network that begins with a linear layer itself.
+    Multiply-adds are compared where those of the network can be counted, and measured times elsewhere.
+
+    Args:
+        network: a base model, (B, *Q) -> (B, *P).
         queries: some that it takes, (B, *Q).
     """
-    whole = math.prod(queries.shape[1:])
-    counted = not math.isnan(box.multiply_adds)
-    most = box.multiply_adds if counted else box.seconds_per_query(queries[:_TIMED])
-    cost = _multiply_adds if counted else _seconds_per_query
 
-    def make(query_shape: Shape, prediction_shape: Shape) -> nn.Module:
-        share = most * min(1.0, math.prod(query_shape) / whole)  # stacked queries are larger
-        example, made = torch.zeros(len(queries[:_TIMED]), *query_shape), None
-        for width in _WIDTHS:  # upwards, for one that is far too large would take long to measure
-            networks = _candidates(tuple(query_shape), tuple(prediction_shape), width)
-            fitting = [network for network in networks if cost(network, example) <= share]
-            if not fitting:
-                break
-            made = fitting[-1]
-        if made is not None:
-            return made
-        unit = "multiply-adds" if counted else "seconds"
+    def __init__(self, network: nn.Module, queries: Tensor) -> None:
+        self.network, self.queries = network, queries
+
+    def __call__(self, query_shape: Shape, prediction_shape: Shape, copies: int = 1) -> nn.Module:
+        """Make the widest network that may be.
+
+        Args:
+            query_shape: of its queries.
+            prediction_shape: of its predictions.
+            copies: queries that it predicts for in place of one of the base model's; they share the cost.
+
+        Raises:
+            ParityError: even the narrowest costs more.
+        """
+        most, unit, cost = self._most
+        example = torch.zeros(len(self.queries[:_TIMED]), *query_shape)
+        for kind in (Convolutions, Perceptron):
+            if kind is Convolutions and (not _has_axes(query_shape) or _begins_linear(self.network)):
+                continue
+            make = functools.partial(kind, tuple(query_shape), tuple(prediction_shape))
+            width = _widest(lambda width, make=make: copies * cost(make(width), example) <= most)  # type: ignore[misc]
+            if width is not None:
+                return make(width)
         raise ParityError(
-            f"{box.name} takes {most:.3g} {unit} for a query, which no default parity model does with: give a network "
-            "of your own, factory=lambda query_shape, prediction_shape: ..."
+            f"{_name(self.network)} takes {most:.3g} {unit} for a query, which no default parity model does with: "
+            "give a network of your own, factory=lambda query_shape, prediction_shape: ..."
         )
 
-    return make
+    @functools.cached_property
+    def _most(self) -> tuple[float, str, Callable[[nn.Module, Tensor], float]]:
+        """The most that a network may cost, the unit, and what measures it."""
+        if not isinstance(self.network, BlackBox):
+            return _multiply_adds(self.network, self.queries), "multiply-adds", _multiply_adds
+        if not math.isnan(self.network.multiply_adds):
+            return self.network.multiply_adds, "multiply-adds", _multiply_adds
+        return self.network.seconds_per_query(self.queries[:_TIMED]), "seconds", _seconds_per_query
 
 
-def _candidates(query_shape: Shape, prediction_shape: Shape, width: int) -> list[nn.Module]:
-    """Return networks of a width: convolutions where there are axes to move along, else linear layers."""
-    if 2 <= len(query_shape) <= 4 and min(query_shape[1:]) >= _LEAST_SIDE:
-        return [Convolutions(query_shape, prediction_shape, width)]
-    return [MLP(query_shape, prediction_shape, hidden) for hidden in ((width,), (width, width))]
+def _name(network: nn.Module) -> str:
+    return network.name if isinstance(network, BlackBox) else type(network).__name__
+
+
+def _has_axes(query_shape: Shape) -> bool:
+    return 2 <= len(query_shape) <= 4 and min(query_shape[1:]) >= _LEAST_SIDE
+
+
+def _begins_linear(network: nn.Module) -> bool:
+    return isinstance(next((each for each in network.modules() if [*each.parameters(recurse=False)]), None), nn.Linear)
+
+
+def _widest(fits: Callable[[int], bool]) -> int | None:
+    """Return the greatest width that fits, found upwards, for one that is far too large takes long to try."""
+    if not fits(_NARROWEST):
+        return None
+    width, step = _NARROWEST, 1
+    while width + step <= _WIDEST and fits(width + step):
+        width, step = width + step, 2 * step
+    while step > 0:
+        if width + step <= _WIDEST and fits(width + step):
+            width += step
+        step //= 2
+    return width
 
 
 @torch.no_grad()
 def _multiply_adds(network: nn.Module, queries: Tensor) -> float:
+    was_training = network.training
     with FlopCounterMode(display=False) as counter:
         network.eval()(queries[:1])
-    network.train()
+    network.train(was_training)
     return counter.get_total_flops() // 2
 
 

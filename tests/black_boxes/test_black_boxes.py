@@ -15,7 +15,7 @@ from sklearn.neural_network import MLPClassifier
 from torch import Tensor, nn
 
 import parity
-from parity.black_boxes import BlackBox, default_factory, opened
+from parity.black_boxes import BlackBox, DefaultNetworks, opened
 from parity.black_boxes.onnx_costs import multiply_adds_of_onnx
 from parity.errors import ParityError
 from parity.models import MLP
@@ -107,18 +107,18 @@ def test_an_estimator_is_protected_towards_its_probabilities() -> None:
 def test_a_default_network_costs_no_more_than_the_box() -> None:
     estimator = MLPClassifier((24,), max_iter=5, random_state=0).fit(ROWS.numpy(), CLASSES.numpy())
     box = BlackBox(opened(estimator))
-    made = default_factory(box, ROWS[:8])((12,), (2, 3))
+    made = DefaultNetworks(box, ROWS[:8])((12,), (2, 3))
     weights = sum(layer.weight.numel() for layer in made.modules() if isinstance(layer, nn.Linear))
     assert 0.5 * 24 * 15 < weights <= 24 * 15
     with pytest.raises(ParityError, match="no default parity model does with"):
-        default_factory(box, ROWS[:8])((12,), (200, 3))
+        DefaultNetworks(box, ROWS[:8])((12,), (200, 3))
 
 
 def test_a_box_without_countable_multiply_adds_is_bounded_by_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     box = BlackBox(opened(Counting(small())))
     for seconds, most in ((1.0, 512), (1e-12, 0)):
         monkeypatch.setattr(BlackBox, "seconds_per_query", lambda self, queries, seconds=seconds: seconds)
-        make = default_factory(box, ROWS[:8])
+        make = DefaultNetworks(box, ROWS[:8])
         if most:
             assert (
                 max(layer.out_features for layer in make((12,), (3,)).modules() if isinstance(layer, nn.Linear)) == most
