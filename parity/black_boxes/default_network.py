@@ -1,6 +1,7 @@
 """The network that a parity model is by default, where it is not a copy: as large as it may be at the base's cost."""
 
 import functools
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -18,24 +19,31 @@ Shape = tuple[int, ...]
 _NARROWEST, _WIDEST = 2, 512
 _TIMED = 64
 _LEAST_SIDE = 4
+_MOST_STRIDED = 6
 
 
 class Convolutions(nn.Module):
-    """Three convolutions along all axes but the first, two of them of stride 2, their mean, and a linear layer.
+    """Convolutions along all axes but the first, their mean, and a linear layer.
+
+    All but the first have stride 2: two of them, or more where queries are long, so that the last see most of a query.
 
     Args:
-        query_shape: (C, *S), of one, two or three axes S.
+        query_shape: (C, *S), of one, two or three axes S; or a signal (L,).
         prediction_shape: P.
         width: channels of the first convolution; the others have twice as many.
     """
 
     def __init__(self, query_shape: Shape, prediction_shape: Shape, width: int) -> None:
         super().__init__()
-        axes = len(query_shape) - 1
+        self.query_shape = query_shape if len(query_shape) > 1 else (1, *query_shape)
+        axes = len(self.query_shape) - 1
         convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1]
         normalisation = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[axes - 1]
         layers: list[nn.Module] = []
-        for made, taken, stride in ((width, query_shape[0], 1), (2 * width, width, 2), (2 * width, 2 * width, 2)):
+        strided = min(_MOST_STRIDED, max(2, int(math.log2(min(self.query_shape[1:]))) - 2))
+        widths = [self.query_shape[0], width, *[2 * width] * strided]
+        for index, (taken, made) in enumerate(itertools.pairwise(widths)):
+            stride = 2 if index else 1
             layers += [convolution(taken, made, 3, stride, padding=1, bias=False), normalisation(made), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
         self.last = nn.Linear(2 * width, math.prod(prediction_shape))
@@ -43,6 +51,7 @@ class Convolutions(nn.Module):
 
     def forward(self, queries: Tensor) -> Tensor:
         """Predict: (B, *Q) -> (B, *P)."""
+        queries = queries.view(queries.shape[0], *self.query_shape)
         return self.last(self.layers(queries).flatten(2).mean(2)).view(queries.shape[0], *self.prediction_shape)
 
 
@@ -87,7 +96,7 @@ class DefaultNetworks:
         most, unit, cost = self._most
         example = torch.zeros(len(self.queries[:_TIMED]), *query_shape)
         for kind in (Convolutions, Perceptron):
-            if kind is Convolutions and (not _has_axes(query_shape) or _begins_linear(self.network)):
+            if kind is Convolutions and not self._has_axes(query_shape):
                 continue
             make = functools.partial(kind, tuple(query_shape), tuple(prediction_shape))
             width = _widest(lambda width, make=make: copies * cost(make(width), example) <= most)  # type: ignore[misc]
@@ -97,6 +106,12 @@ class DefaultNetworks:
             f"{_name(self.network)} takes {most:.3g} {unit} for a query, which no default parity model does with: "
             "give a network of your own, factory=lambda query_shape, prediction_shape: ..."
         )
+
+    def _has_axes(self, query_shape: Shape) -> bool:
+        """Return whether there is something for convolutions to move along: not in the rows that a black box takes."""
+        if begins_linear(self.network) or (len(query_shape) == 1 and isinstance(self.network, BlackBox)):
+            return False
+        return len(query_shape) <= 4 and min(query_shape[1:] or query_shape) >= _LEAST_SIDE
 
     @functools.cached_property
     def _most(self) -> tuple[float, str, Callable[[nn.Module, Tensor], float]]:
@@ -112,11 +127,8 @@ def _name(network: nn.Module) -> str:
     return network.name if isinstance(network, BlackBox) else type(network).__name__
 
 
-def _has_axes(query_shape: Shape) -> bool:
-    return 2 <= len(query_shape) <= 4 and min(query_shape[1:]) >= _LEAST_SIDE
-
-
-def _begins_linear(network: nn.Module) -> bool:
+def begins_linear(network: nn.Module) -> bool:
+    """Return whether a network's first layer with weights is a linear one, as in a perceptron."""
     return isinstance(next((each for each in network.modules() if [*each.parameters(recurse=False)]), None), nn.Linear)
 
 

@@ -1,7 +1,6 @@
 """Which code a network is protected by: chosen by the shape of its queries and by what it can do, or by hand."""
 
 import logging
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,7 +8,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from parity.black_boxes import BlackBox, DefaultNetworks
+from parity.black_boxes import BlackBox, DefaultNetworks, begins_linear
 from parity.coded_model import CodedModel
 from parity.coders import (
     ConcatenationEncoder,
@@ -117,13 +116,7 @@ class Protectable:
     @property
     def is_of_features(self) -> bool:
         """Whether queries are rows whose features have no neighbours: all go into a linear layer, or a black box."""
-        return len(self.query_shape) == 1 and (self.cannot_be_copied is not None or self.is_linear_in_numbers)
-
-    @property
-    def is_linear_in_numbers(self) -> bool:
-        """Whether the network's first layer is a linear one of all numbers of a query, as in a perceptron."""
-        first = next((module for module in self.network.modules() if [*module.parameters(recurse=False)]), None)
-        return isinstance(first, nn.Linear) and first.in_features == math.prod(self.query_shape)
+        return len(self.query_shape) == 1 and (self.cannot_be_copied is not None or begins_linear(self.network))
 
     def made(self, query_shape: tuple[int, ...], prediction_shape: tuple[int, ...], copies: int = 1) -> nn.Module:
         """Make an untrained network: of the factory, or else by default.
@@ -211,9 +204,7 @@ def _in_order(of: Protectable) -> tuple["_Way", ...]:
         return (_tokens,)
     if of.is_of_features:
         return _packed, _projection, _stack, _sum
-    if of.is_linear_in_numbers:
-        return _cells, _cells_by_default, _head_on_grid, _packed, _head_on_keyed, _sum
-    return _cells, _head_on_grid, _cells_by_default, _packed, _head_on_keyed, _sum
+    return _cells, _cells_by_default, _packed, _head_on_grid, _head_on_keyed, _sum
 
 
 def _wrong_kind(code: str, dtype: Any) -> str:

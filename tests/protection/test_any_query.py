@@ -57,7 +57,7 @@ def perceptron(*shape: int) -> nn.Module:
 
 def fixed_convolutions() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv1d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(96, 3)).eval()
+    return nn.Sequential(nn.Conv1d(1, 16, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(384, 3)).eval()
 
 
 @torch.no_grad()
@@ -101,17 +101,26 @@ def test_stacked_rows_go_into_a_copy_with_a_wider_first_layer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "shape", "name"),
+    ("network", "shape", "kind"),
     [
-        (perceptron(1, 8, 8), (1, 8, 8), "cells"),  # a grid is too much for it, a default network for cells is not
-        (fixed_convolutions(), (1, 24), "grid"),
-        (nn.Sequential(nn.Conv1d(1, 3, 24), nn.Flatten()), (1, 24), "cells"),  # no last linear layer: not addition
+        (perceptron(1, 8, 8), (1, 8, 8), nn.Linear),
+        (fixed_convolutions(), (1, 24), nn.Conv1d),
+        (nn.Sequential(nn.Unflatten(1, (1, 24)), fixed_convolutions()), (24,), nn.Conv1d),  # a signal, not a row
+        (nn.Sequential(nn.Conv1d(1, 3, 24), nn.Flatten()), (1, 24), nn.Linear),  # convolutions would cost more
     ],
 )
-def test_networks_of_one_size_are_not_added_up(network: nn.Module, shape: tuple[int, ...], name: str) -> None:
-    choice = choose("auto", protectable(network.eval(), *shape, k=2))
-    assert choice.name == name
+def test_networks_of_one_size_get_a_default_network_for_cells(
+    network: nn.Module, shape: tuple[int, ...], kind: type[nn.Module]
+) -> None:
+    of = protectable(network.eval(), *shape, k=2)
+    choice = choose("auto", of)  # by what was measured: docs/choosing.md
+    assert choice.name == "cells"
+    assert "a default network of no higher cost predicts cells" in choice.why
     assert "the network cannot take cells of" in choice.why  # what was tried before is stated
+    model = coded_model(choice, of)
+    first = next(module for module in model.parity_models[0].modules() if [*module.parameters(recurse=False)])
+    assert isinstance(first, kind)
+    assert parity_model_costs(model, of.queries[:1]).multiply_adds <= 1
 
 
 def test_what_costs_too_little_for_a_default_network_is_added_up() -> None:
