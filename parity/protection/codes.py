@@ -132,6 +132,8 @@ class Protectable:
             return _made(self.factory, query_shape, prediction_shape)
         if self.default is None:
             raise ParityError("there is no factory=...")
+        if len(self.prediction_shape) == len(self.query_shape) > 1:
+            raise ParityError("there is no factory=..., and no default network makes dense predictions")
         return self.default(query_shape, prediction_shape, copies)
 
     @property
@@ -312,16 +314,15 @@ def _of_cells(
 
 
 def _packed(of: Protectable) -> Choice | str:
-    if of.factory is not None or of.default is None:
+    if of.factory is not None:
         return "networks for whole queries at a k-th of the cost are not made by a factory=..., but by default"
-    default = partial(of.default, copies=of.k)
     try:
-        default(of.query_shape, of.prediction_shape)
+        of.made(of.query_shape, of.prediction_shape, of.k)
     except ParityError as error:
         return str(error).rstrip(".")
-    shape = (of.k, *of.prediction_shape)
+    shape, student = (of.k, *of.prediction_shape), partial(of.made, copies=of.k)
     why = "a narrow network predicts for each of k whole queries, together at no higher cost than the network"
-    return _choice("packed", why, lambda: PackedStudents((of.k, *of.query_shape), shape, default))
+    return _choice("packed", why, lambda: PackedStudents((of.k, *of.query_shape), shape, student))
 
 
 def _made(factory: Factory | None, query_shape: tuple[int, ...], prediction_shape: tuple[int, ...]) -> nn.Module:
@@ -416,8 +417,11 @@ def _with_head(name: str, of: Protectable) -> Choice | str:
 
 def _with_positions(name: str, of: Protectable) -> Choice | str:
     """Answer with a copy that predicts k times, or with an untrained network that does."""
-    made = _with_head(name, of)
-    return _made_for(name, of, of.query_shape, f"makes k predictions, for {made}") if isinstance(made, str) else made
+    copied = _with_head(name, of)
+    if not isinstance(copied, str):
+        return copied
+    made = _made_for(name, of, of.query_shape, f"makes k predictions, for {copied}")
+    return f"{copied}, and {made}" if isinstance(made, str) else made
 
 
 def _made_for(name: str, of: Protectable, query_shape: tuple[int, ...], does: str) -> Choice | str:
@@ -430,15 +434,19 @@ def _made_for(name: str, of: Protectable, query_shape: tuple[int, ...], does: st
     return _choice(name, f"{of.maker} {does}", lambda: of.made(query_shape, shape))
 
 
-def _copied(name: str, of: Protectable) -> Choice:
+def _copied(name: str, of: Protectable) -> Choice | str:
     if of.cannot_be_copied:
+        try:
+            of.made(of.query_shape, of.prediction_shape)
+        except ParityError as error:
+            return str(error).rstrip(".")
         why = f"{of.maker} predicts the sum of predictions, for {of.cannot_be_copied}"
         return _choice(name, why, lambda: of.made(of.query_shape, of.prediction_shape))
     why = "a copy of the network, started from its weights, predicts the sum of its predictions"
     return _choice(name, why, lambda: copied_network(of.network))
 
 
-def _sum(of: Protectable) -> Choice:
+def _sum(of: Protectable) -> Choice | str:
     return _copied("add", of)
 
 
