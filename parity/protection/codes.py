@@ -114,6 +114,11 @@ class Protectable:
         return tuple(self.predictions.shape[1:])
 
     @property
+    def is_dense(self) -> bool:
+        """Whether predictions have as many axes as queries, two or more."""
+        return len(self.prediction_shape) == len(self.query_shape) > 1
+
+    @property
     def is_of_features(self) -> bool:
         """Whether queries are rows whose features have no neighbours: all go into a linear layer, or a black box."""
         return len(self.query_shape) == 1 and (self.cannot_be_copied is not None or begins_linear(self.network))
@@ -132,7 +137,7 @@ class Protectable:
             return _made(self.factory, query_shape, prediction_shape)
         if self.default is None:
             raise ParityError("there is no factory=...")
-        if len(self.prediction_shape) == len(self.query_shape) > 1:
+        if self.is_dense:
             raise ParityError("there is no factory=..., and no default network makes dense predictions")
         return self.default(query_shape, prediction_shape, copies)
 
@@ -191,6 +196,7 @@ def choose(code: str | Mapping[str, Any], of: Protectable) -> Choice:
         raise ParityError(f"there is no code '{code}': {did_you_mean(str(code), ['auto', *CODES])}")
     if code != "auto" and (code in _OF_IDS) != (of.ids is not None):
         raise ParityError(_wrong_kind(code, of.queries.dtype))
+    _check_black_box(of)
     reasons: list[str] = []
     for way in _in_order(of) if code == "auto" else _WAYS[code]:
         made = way(of)
@@ -198,6 +204,21 @@ def choose(code: str | Mapping[str, Any], of: Protectable) -> Choice:
             return replace(made, why="; ".join([made.why, *reasons]))
         reasons.append(made)
     raise ParityError(f"the code '{code}' is not one for this network: {'; '.join(reasons)}.")
+
+
+def _check_black_box(of: Protectable) -> None:
+    """Refuse a program that no default network can stand in for, where no factory is given."""
+    if of.factory is None and isinstance(of.network, BlackBox):
+        if of.ids is not None:
+            raise ParityError(
+                f"{of.network.name} is asked for integers, ids of tokens, which no default parity model takes: give "
+                "factory=lambda query_shape, prediction_shape: ..., or hand over queries.float() if they are numbers."
+            )
+        if of.is_dense:
+            raise ParityError(
+                f"{of.network.name} makes dense predictions, of shape {of.prediction_shape}, which no default parity "
+                "model makes: give factory=lambda query_shape, prediction_shape: ..."
+            )
 
 
 def _in_order(of: Protectable) -> tuple["_Way", ...]:

@@ -207,6 +207,28 @@ def test_what_cannot_be_protected_is_refused_in_one_sentence(program: Any, sente
     assert not list((tmp_path / "kept").glob("*.ckpt"))
 
 
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (
+            (torch.arange(60).view(20, 3), torch.arange(20) % 3),
+            r"ids of tokens, which no default parity model takes: give ",
+        ),
+        (
+            (torch.rand(20, 1, 8, 8), torch.arange(1280).view(20, 8, 8) % 3),
+            r"makes dense predictions, of shape \(3, 8, 8\)",
+        ),
+    ],
+)
+def test_what_no_default_network_stands_in_for_needs_a_factory(data: tuple[Tensor, Tensor], sentence: str) -> None:
+    def threefold(queries: np.ndarray) -> np.ndarray:
+        return np.float32(queries) if queries.ndim == 2 else np.repeat(queries, 3, 1)
+
+    with pytest.raises(ParityError, match=sentence) as refused:
+        parity.protect(threefold, data, **QUIET)
+    assert "\n" not in str(refused.value)
+
+
 def test_one_of_several_arrays_is_chosen() -> None:
     result = parity.protect(two, (ROWS, CLASSES), output=0, factory=mlp, **QUIET)
     torch.testing.assert_close(result.coded_model.base_model(ROWS[:3]), ROWS[:3, :3])
