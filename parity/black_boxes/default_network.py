@@ -93,19 +93,34 @@ class DefaultNetworks:
         Raises:
             ParityError: even the narrowest costs more.
         """
-        most, unit, cost = self._most
-        example = torch.zeros(len(self.queries[:_TIMED]), *query_shape)
-        for kind in (Convolutions, Perceptron):
-            if kind is Convolutions and not self._has_axes(query_shape):
-                continue
-            make = functools.partial(kind, tuple(query_shape), tuple(prediction_shape))
-            width = _widest(lambda width, make=make: copies * cost(make(width), example) <= most)  # type: ignore[misc]
-            if width is not None:
-                return make(width)
+        kinds: list[type[nn.Module]] = [Convolutions, Perceptron] if self._has_axes(query_shape) else [Perceptron]
+        for kind in kinds:
+            if (made := self._widest(kind, tuple(query_shape), tuple(prediction_shape), copies)) is not None:
+                return made
+        most, unit, _ = self._most
         raise ParityError(
             f"{_name(self.network)} takes {most:.3g} {unit} for a query, which no default parity model does with: "
             "give a network of your own, factory=lambda query_shape, prediction_shape: ..."
         )
+
+    def _widest(self, kind: type[nn.Module], query: Shape, prediction: Shape, copies: int) -> nn.Module | None:
+        """Return the widest network of a kind; it is found upwards, for one that is far too large takes long to try."""
+        most, _, cost = self._most
+        example = torch.zeros(len(self.queries[:_TIMED]), *query)
+
+        def fits(width: int) -> bool:
+            return width <= _WIDEST and copies * cost(kind(query, prediction, width), example) <= most
+
+        if not fits(_NARROWEST):
+            return None
+        width, step = _NARROWEST, 1
+        while fits(width + step):
+            width, step = width + step, 2 * step
+        while step > 0:
+            if fits(width + step):
+                width += step
+            step //= 2
+        return kind(query, prediction, width)
 
     def _has_axes(self, query_shape: Shape) -> bool:
         """Return whether there is something for convolutions to move along: not in the rows that a black box takes."""
@@ -130,20 +145,6 @@ def _name(network: nn.Module) -> str:
 def begins_linear(network: nn.Module) -> bool:
     """Return whether a network's first layer with weights is a linear one, as in a perceptron."""
     return isinstance(next((each for each in network.modules() if [*each.parameters(recurse=False)]), None), nn.Linear)
-
-
-def _widest(fits: Callable[[int], bool]) -> int | None:
-    """Return the greatest width that fits, found upwards, for one that is far too large takes long to try."""
-    if not fits(_NARROWEST):
-        return None
-    width, step = _NARROWEST, 1
-    while width + step <= _WIDEST and fits(width + step):
-        width, step = width + step, 2 * step
-    while step > 0:
-        if width + step <= _WIDEST and fits(width + step):
-            width += step
-        step //= 2
-    return width
 
 
 @torch.no_grad()

@@ -73,7 +73,7 @@ class ModelCode:
         return torch.stack(found)[None] if found else torch.zeros(1, 0, *shape)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def blank_query(model: CodedModel) -> Tensor:
     """Return the query (*Q) that stands where there is none: zeros; of ids, ones, for 0 is often padding alone.
 

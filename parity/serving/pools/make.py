@@ -112,7 +112,7 @@ def make_pool(
     )
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _warm_up(coded_model: CodedModel) -> list[Tensor]:
     """Return what each pool's workers are asked first: a blank, or a parity query of blanks."""
     blank = blank_query(coded_model)
