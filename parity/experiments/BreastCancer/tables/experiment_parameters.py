@@ -1,6 +1,6 @@
 """Codes for rows of a table, scikit-learn's breast cancer data: 30 features, 455 rows to train with, 114 to test.
 
-    python train.py --dataset BreastCancer --experiment_name 'mlp_*'      10 s each on 1 core
+    python train.py --dataset BreastCancer --experiment_name 'mlp_*'      15 s each on 1 core
     python train.py --dataset BreastCancer --experiment_name mlp_k4_packed_kl --print_config
 
 A narrow network for each row that is packed whole, and one for each cell of a learned projection; addition beside them.

@@ -1,6 +1,6 @@
 """Codes for sequences of ids: the language of a message by its characters, with a small transformer.
 
-    python train.py --dataset Languages --experiment_name 'transformer_*'      a minute each on 1 core
+    python train.py --dataset Languages --experiment_name 'transformer_*'      not run yet
     python train.py --dataset Languages --experiment_name transformer_k2_tokens --print_config
 
 The messages come with the package sphinx, of the extra 'docs'. A parity query is k shortened sequences, and a copy of
