@@ -328,6 +328,16 @@ def tables_codes() -> str:
     return markdown(head, lines)
 
 
+def one_size() -> str:
+    """Return what codes lose for networks that take queries of one size, the least first."""
+    lines = []
+    for row in sorted(store.rows("one_size"), key=lambda row: (row["network"], row["loss"])):
+        name = measure_name(row["measure"])
+        lost = f"{name.scale * row['loss']:.{name.digits}f} {name.unit}"
+        lines.append([row["network"], f"`{row['code']}`", lost, f"{row['multiply_adds']:.2f}"])
+    return markdown(("network", "code, k = 4", "what is lost", "parity model's multiply-adds"), lines)
+
+
 def provenance() -> str:
     """Return where every result comes from."""
     lines = []
@@ -402,6 +412,7 @@ TABLES: dict[str, Callable[[], str]] = {
     ),
     "provenance": provenance,
     "tables_codes": tables_codes,
+    "one_size": one_size,
     "encoding_costs": Plain("encoding_costs", {"data": "data", "k": "k", "of one query's pass": "{share:.2f}"}),
     "original_recipe": original_recipe,
     "real_data": Plain(

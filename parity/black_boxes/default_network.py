@@ -1,5 +1,7 @@
-"""The network that a parity model of a black box is by default: as large as it may be, and no larger than the box."""
+"""The network that a parity model is by default, where it is not a copy: as large as it may be at the base's cost."""
 
+import functools
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -14,27 +16,34 @@ from parity.models import MLP
 
 Shape = tuple[int, ...]
 
-_WIDTHS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+_NARROWEST, _WIDEST = 2, 512
 _TIMED = 64
 _LEAST_SIDE = 4
+_MOST_STRIDED = 6
 
 
 class Convolutions(nn.Module):
-    """Three convolutions along all axes but the first, two of them of stride 2, their mean, and a linear layer.
+    """Convolutions along all axes but the first, their mean, and a linear layer.
+
+    All but the first have stride 2: two of them, or more where queries are long, so that the last see most of a query.
 
     Args:
-        query_shape: (C, *S), of one, two or three axes S.
+        query_shape: (C, *S), of one, two or three axes S; or a signal (L,).
         prediction_shape: P.
         width: channels of the first convolution; the others have twice as many.
     """
 
     def __init__(self, query_shape: Shape, prediction_shape: Shape, width: int) -> None:
         super().__init__()
-        axes = len(query_shape) - 1
+        self.query_shape = query_shape if len(query_shape) > 1 else (1, *query_shape)
+        axes = len(self.query_shape) - 1
         convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1]
         normalisation = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[axes - 1]
         layers: list[nn.Module] = []
-        for made, taken, stride in ((width, query_shape[0], 1), (2 * width, width, 2), (2 * width, 2 * width, 2)):
+        strided = min(_MOST_STRIDED, max(2, int(math.log2(min(self.query_shape[1:]))) - 2))
+        widths = [self.query_shape[0], width, *[2 * width] * strided]
+        for index, (taken, made) in enumerate(itertools.pairwise(widths)):
+            stride = 2 if index else 1
             layers += [convolution(taken, made, 3, stride, padding=1, bias=False), normalisation(made), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
         self.last = nn.Linear(2 * width, math.prod(prediction_shape))
@@ -42,55 +51,108 @@ class Convolutions(nn.Module):
 
     def forward(self, queries: Tensor) -> Tensor:
         """Predict: (B, *Q) -> (B, *P)."""
+        queries = queries.view(queries.shape[0], *self.query_shape)
         return self.last(self.layers(queries).flatten(2).mean(2)).view(queries.shape[0], *self.prediction_shape)
 
 
-def default_factory(box: BlackBox, queries: Tensor) -> Callable[[Shape, Shape], nn.Module]:
-    """Return what makes networks that cost at most what the box does; of a smaller query, its share of that.
-
-    Multiply-adds are compared where those of the box can be counted, and measured times elsewhere.
+class Perceptron(MLP):
+    """Two hidden linear layers, the second of half the width.
 
     Args:
-        box: the base model.
+        query_shape, prediction_shape: any Q and P.
+        width: of the first.
+    """
+
+    def __init__(self, query_shape: Shape, prediction_shape: Shape, width: int) -> None:
+        super().__init__(query_shape, prediction_shape, (width, width // 2))
+
+
+class DefaultNetworks:
+    """Makes networks that cost at most what another does.
+
+    They are convolutions for queries with axes to move along, and linear layers for others, where convolutions cost too
+    much, and in place of a network that begins with a linear layer itself.
+    Multiply-adds are compared where those of the network can be counted, and measured times elsewhere.
+
+    Args:
+        network: a base model, (B, *Q) -> (B, *P).
         queries: some that it takes, (B, *Q).
     """
-    whole = math.prod(queries.shape[1:])
-    counted = not math.isnan(box.multiply_adds)
-    most = box.multiply_adds if counted else box.seconds_per_query(queries[:_TIMED])
-    cost = _multiply_adds if counted else _seconds_per_query
 
-    def make(query_shape: Shape, prediction_shape: Shape) -> nn.Module:
-        share = most * min(1.0, math.prod(query_shape) / whole)  # stacked queries are larger
-        example, made = torch.zeros(len(queries[:_TIMED]), *query_shape), None
-        for width in _WIDTHS:  # upwards, for one that is far too large would take long to measure
-            networks = _candidates(tuple(query_shape), tuple(prediction_shape), width)
-            fitting = [network for network in networks if cost(network, example) <= share]
-            if not fitting:
-                break
-            made = fitting[-1]
-        if made is not None:
-            return made
-        unit = "multiply-adds" if counted else "seconds"
+    def __init__(self, network: nn.Module, queries: Tensor) -> None:
+        self.network, self.queries = network, queries
+
+    def __call__(self, query_shape: Shape, prediction_shape: Shape, copies: int = 1) -> nn.Module:
+        """Make the widest network that may be.
+
+        Args:
+            query_shape: of its queries.
+            prediction_shape: of its predictions.
+            copies: queries that it predicts for in place of one of the base model's; they share the cost.
+
+        Raises:
+            ParityError: even the narrowest costs more.
+        """
+        kinds: list[type[nn.Module]] = [Convolutions, Perceptron] if self._has_axes(query_shape) else [Perceptron]
+        for kind in kinds:
+            if (made := self._widest(kind, tuple(query_shape), tuple(prediction_shape), copies)) is not None:
+                return made
+        most, unit, _ = self._most
         raise ParityError(
-            f"{box.name} takes {most:.3g} {unit} for a query, which no default parity model does with: give a network "
-            "of your own, factory=lambda query_shape, prediction_shape: ..."
+            f"{_name(self.network)} takes {most:.3g} {unit} for a query, which no default parity model does with: "
+            "give a network of your own, factory=lambda query_shape, prediction_shape: ..."
         )
 
-    return make
+    def _widest(self, kind: type[nn.Module], query: Shape, prediction: Shape, copies: int) -> nn.Module | None:
+        """Return the widest network of a kind; it is found upwards, for one that is far too large takes long to try."""
+        most, _, cost = self._most
+        example = torch.zeros(len(self.queries[:_TIMED]), *query)
+
+        def fits(width: int) -> bool:
+            return width <= _WIDEST and copies * cost(kind(query, prediction, width), example) <= most
+
+        if not fits(_NARROWEST):
+            return None
+        width, step = _NARROWEST, 1
+        while fits(width + step):
+            width, step = width + step, 2 * step
+        while step > 0:
+            if fits(width + step):
+                width += step
+            step //= 2
+        return kind(query, prediction, width)
+
+    def _has_axes(self, query_shape: Shape) -> bool:
+        """Return whether there is something for convolutions to move along: not in the rows that a black box takes."""
+        if begins_linear(self.network) or (len(query_shape) == 1 and isinstance(self.network, BlackBox)):
+            return False
+        return len(query_shape) <= 4 and min(query_shape[1:] or query_shape) >= _LEAST_SIDE
+
+    @functools.cached_property
+    def _most(self) -> tuple[float, str, Callable[[nn.Module, Tensor], float]]:
+        """The most that a network may cost, the unit, and what measures it."""
+        if not isinstance(self.network, BlackBox):
+            return _multiply_adds(self.network, self.queries), "multiply-adds", _multiply_adds
+        if not math.isnan(self.network.multiply_adds):
+            return self.network.multiply_adds, "multiply-adds", _multiply_adds
+        return self.network.seconds_per_query(self.queries[:_TIMED]), "seconds", _seconds_per_query
 
 
-def _candidates(query_shape: Shape, prediction_shape: Shape, width: int) -> list[nn.Module]:
-    """Return networks of a width: convolutions where there are axes to move along, else linear layers."""
-    if 2 <= len(query_shape) <= 4 and min(query_shape[1:]) >= _LEAST_SIDE:
-        return [Convolutions(query_shape, prediction_shape, width)]
-    return [MLP(query_shape, prediction_shape, hidden) for hidden in ((width,), (width, width))]
+def _name(network: nn.Module) -> str:
+    return network.name if isinstance(network, BlackBox) else type(network).__name__
+
+
+def begins_linear(network: nn.Module) -> bool:
+    """Return whether a network's first layer with weights is a linear one, as in a perceptron."""
+    return isinstance(next((each for each in network.modules() if [*each.parameters(recurse=False)]), None), nn.Linear)
 
 
 @torch.no_grad()
 def _multiply_adds(network: nn.Module, queries: Tensor) -> float:
+    was_training = network.training
     with FlopCounterMode(display=False) as counter:
         network.eval()(queries[:1])
-    network.train()
+    network.train(was_training)
     return counter.get_total_flops() // 2
 
 

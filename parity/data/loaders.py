@@ -49,7 +49,15 @@ class Scaling(nn.Module):
 
 
 class Ids(nn.Module):
-    """In place of a scaling: leaves ids of tokens what they are, as int64."""
+    """In place of a scaling: leaves ids of tokens what they are, as int64.
+
+    Args:
+        vocabulary: ids are below it; None where that is not known.
+    """
+
+    def __init__(self, vocabulary: int | None = None) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
 
     def forward(self, stored: Tensor) -> Tensor:
         """Return ids (B, *Q), of any type that holds whole numbers, as int64."""

@@ -26,7 +26,7 @@ class TokensDataModule(TensorDataModule):
 
     def scaling(self, stored: torch.dtype = torch.int64) -> nn.Module:
         """Return what turns stored ids into int64."""
-        return Ids()
+        return Ids(self.VOCABULARY)
 
     def _checked(self, loaded: tuple[Tensor, Tensor], where: str) -> tuple[Tensor, Tensor]:
         queries, targets = super()._checked(loaded, where)

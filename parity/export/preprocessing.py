@@ -71,13 +71,15 @@ class Preprocessing(nn.Module):
                 mean, std = (_shares(buffer, divisor) for buffer in (self.scaling.mean, self.scaling.std))
                 steps += [f"subtract {_listed(mean)}", f"divide by {_listed(std)}, a number for each channel"]
         elif isinstance(self.scaling, Ids):
-            steps = [f"take {dtype} ids of shape {self.query_shape}", "convert them to int64"]
+            below = "" if self.scaling.vocabulary is None else f" below {self.scaling.vocabulary}"
+            steps = [f"take {dtype} ids{below} of shape {self.query_shape}", "convert them to int64"]
         elif self.scaling is not None:
             steps.append(f"apply {type(self.scaling).__name__}")
         return {
             "dtype": dtype,
             "shape": list(self.query_shape),
             "divisor": divisor,
+            "ids_below": self.scaling.vocabulary if isinstance(self.scaling, Ids) else None,
             "mean": mean,
             "std": std,
             "channels": self.channels,

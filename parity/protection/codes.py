@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from parity.black_boxes import BlackBox
+from parity.black_boxes import BlackBox, DefaultNetworks, begins_linear
 from parity.coded_model import CodedModel
 from parity.coders import (
     ConcatenationEncoder,
@@ -17,16 +17,19 @@ from parity.coders import (
     Encoder,
     FeatureOrder,
     KeyedSumEncoder,
+    Learned,
     LearnedGridEncoder,
     LinearDecoder,
     LinearEncoder,
+    Orthogonal,
+    PackedEncoder,
     PositionalDecoder,
     StackingEncoder,
     TokenCellsEncoder,
 )
 from parity.errors import ParityError, cause, did_you_mean
 from parity.grids import Grid
-from parity.models import PerCell, Resized
+from parity.models import PackedStudents, PerCell, Resized
 from parity.models.split import split_after
 from parity.protection.networks import copied_network, takes, wide_first_layer, with_head_for
 from parity.signatures import takes as can_be_called
@@ -45,6 +48,8 @@ CODES: Mapping[str, tuple[Callable[..., Encoder], Callable[..., Decoder]]] = {
     "keyed": (KeyedSumEncoder, PositionalDecoder),
     "add": (LinearEncoder, LinearDecoder),
     "concat": (ConcatenationEncoder, LinearDecoder),
+    "packed": (PackedEncoder, PositionalDecoder),
+    "projection": (partial(LearnedGridEncoder, resampling=Learned(Orthogonal())), PositionalDecoder),
     "stack": (StackingEncoder, PositionalDecoder),
     "tokens": (TokenCellsEncoder, PositionalDecoder),
 }
@@ -71,6 +76,8 @@ class Protectable:
         factory: makes the same architecture; None where nobody gave one.
         encode_after: the name of the module after which queries are encoded; None for queries as they are.
         axes: of queries, along which cells lie; None for those that grids choose.
+        default: makes networks of at most the network's cost, where neither a copy nor the factory will do; None where
+            none is to be made.
     """
 
     network: nn.Module
@@ -81,6 +88,7 @@ class Protectable:
     factory: Factory | None = None
     encode_after: str | None = None
     axes: tuple[int, ...] | None = None
+    default: DefaultNetworks | None = None
 
     @property
     def cannot_be_copied(self) -> str | None:
@@ -104,6 +112,39 @@ class Protectable:
     def prediction_shape(self) -> tuple[int, ...]:
         """Shape P of a prediction."""
         return tuple(self.predictions.shape[1:])
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether predictions have as many axes as queries, two or more."""
+        return len(self.prediction_shape) == len(self.query_shape) > 1
+
+    @property
+    def is_of_features(self) -> bool:
+        """Whether queries are rows whose features have no neighbours: all go into a linear layer, or a black box."""
+        return len(self.query_shape) == 1 and (self.cannot_be_copied is not None or begins_linear(self.network))
+
+    def made(self, query_shape: tuple[int, ...], prediction_shape: tuple[int, ...], copies: int = 1) -> nn.Module:
+        """Make an untrained network: of the factory, or else by default.
+
+        Args:
+            query_shape, prediction_shape: of its queries.
+            copies: how many of its queries a parity query holds, where it is a default one.
+
+        Raises:
+            ParityError: there is no way to.
+        """
+        if self.factory is not None:
+            return _made(self.factory, query_shape, prediction_shape)
+        if self.default is None:
+            raise ParityError("there is no factory=...")
+        if self.is_dense:
+            raise ParityError("there is no factory=..., and no default network makes dense predictions")
+        return self.default(query_shape, prediction_shape, copies)
+
+    @property
+    def maker(self) -> str:
+        """What ``made`` makes, in words."""
+        return "a network of the factory" if self.factory is not None else "a default network of no higher cost"
 
     @property
     def ids(self) -> Tensor | None:
@@ -155,20 +196,38 @@ def choose(code: str | Mapping[str, Any], of: Protectable) -> Choice:
         raise ParityError(f"there is no code '{code}': {did_you_mean(str(code), ['auto', *CODES])}")
     if code != "auto" and (code in _OF_IDS) != (of.ids is not None):
         raise ParityError(_wrong_kind(code, of.queries.dtype))
+    _check_black_box(of)
     reasons: list[str] = []
-    for name in _in_order(of) if code == "auto" else (code,):
-        made = _MAKERS[name](of)
+    for way in _in_order(of) if code == "auto" else _WAYS[code]:
+        made = way(of)
         if isinstance(made, Choice):
             return replace(made, why="; ".join([made.why, *reasons]))
-        reasons.append(f"not {name}, for {made}")
-    raise ParityError(f"the code '{code}' is not one for this network: {reasons[-1].partition(', for ')[2]}.")
+        reasons.append(made)
+    raise ParityError(f"the code '{code}' is not one for this network: {'; '.join(reasons)}.")
 
 
-def _in_order(of: Protectable) -> tuple[str, ...]:
-    """Return the codes to try, what loses least first: docs/codes.md has what was measured."""
+def _check_black_box(of: Protectable) -> None:
+    """Refuse a program that no default network can stand in for, where no factory is given."""
+    if of.factory is None and isinstance(of.network, BlackBox):
+        if of.ids is not None:
+            raise ParityError(
+                f"{of.network.name} is asked for integers, ids of tokens, which no default parity model takes: give "
+                "factory=lambda query_shape, prediction_shape: ..., or hand over queries.float() if they are numbers."
+            )
+        if of.is_dense:
+            raise ParityError(
+                f"{of.network.name} makes dense predictions, of shape {of.prediction_shape}, which no default parity "
+                "model makes: give factory=lambda query_shape, prediction_shape: ..."
+            )
+
+
+def _in_order(of: Protectable) -> tuple["_Way", ...]:
+    """Return the ways to try, what loses least first: docs/choosing.md has what was measured."""
     if of.ids is not None:
-        return _OF_IDS
-    return ("stack", "add") if len(of.query_shape) == 1 else ("cells", "grid", "keyed", "add")
+        return (_tokens,)
+    if of.is_of_features:
+        return _packed, _projection, _stack, _sum
+    return _cells, _cells_by_default, _packed, _head_on_grid, _head_on_keyed, _sum
 
 
 def _wrong_kind(code: str, dtype: Any) -> str:
@@ -187,7 +246,8 @@ def _embedded(code: str | Mapping[str, Any], of: Protectable, name: str) -> Choi
     embedded = first(of.queries).detach()
     tokens = of.ids is not None and embedded.dim() == 3
     inner = choose(
-        code, replace(of, network=second, queries=embedded, encode_after=None, axes=(0,) if tokens else None)
+        code,
+        replace(of, network=second, queries=embedded, encode_after=None, axes=(0,) if tokens else None, default=None),
     )
     shape = tuple(embedded.shape[1:])
     encoder = partial(EmbeddedEncoder, embed=copied_network(first), shape=shape, inner=inner.encoder)
@@ -196,6 +256,16 @@ def _embedded(code: str | Mapping[str, Any], of: Protectable, name: str) -> Choi
 
 def _cells(of: Protectable) -> Choice | str:
     return _in_cells("cells", of, _grid_encoder(of), of.axes)
+
+
+def _cells_by_default(of: Protectable) -> Choice | str:
+    return _made_in_cells("cells", of, _grid_encoder(of), of.axes)
+
+
+def _projection(of: Protectable) -> Choice | str:
+    if len(of.query_shape) != 1:
+        return "a projection is one of rows of features, (L,)"
+    return _made_in_cells("projection", of, CODES["projection"][0], None)
 
 
 def _grid_encoder(of: Protectable) -> Callable[..., Encoder]:
@@ -214,29 +284,66 @@ def _tokens(of: Protectable) -> Choice | str:
 def _in_cells(
     name: str, of: Protectable, encoder: Callable[..., Encoder], axes: tuple[int, ...] | None
 ) -> Choice | str:
-    shape = (of.k, *of.prediction_shape)
+    """Predict for cells by a copy of the network, or by a network of the factory."""
     try:
         cell = Grid(of.k, of.query_shape, axes).cell_shape
     except ParityError as error:
         return str(error).rstrip(".")
     refusal = of.cannot_be_copied or takes(of.network, cell, of.prediction_shape, of.ids)
+    for network, how in ((of.network, ""), (of.resized, ", in fewer pixels, which are resampled")):
+        if (
+            network is not None
+            and not of.cannot_be_copied
+            and takes(network, cell, of.prediction_shape, of.ids) is None
+        ):
+            why = f"the network itself predicts cells of {cell}{how}, and a copy of it starts from its weights"
+            return _of_cells(name, why, of, encoder, axes, partial(_copy_of, network))
+    if of.factory is None:
+        return f"the network cannot take cells of {cell} ({refusal}), and there is no factory=..."
+    made = _made_in_cells(name, of, encoder, axes)
+    return made if isinstance(made, str) else replace(made, why=f"{made.why}, which the network cannot ({refusal})")
 
-    def per_cell(make: Callable[..., nn.Module]) -> nn.Module:
-        return PerCell(of.query_shape, shape, make, axes)
 
-    if refusal is None:
-        why = f"the network itself predicts cells of {cell}, and a copy of it starts from its weights"
-        return Choice(name, why, lambda: per_cell(lambda *_: copied_network(of.network)), encoder, CODES[name][1])
-    if (resized := of.resized) is not None and takes(resized, cell, of.prediction_shape, of.ids) is None:
-        why = f"the network itself predicts cells of {cell}, in fewer pixels, which are resampled"
-        return Choice(name, why, lambda: per_cell(lambda *_: copied_network(resized)), encoder, CODES[name][1])
+def _copy_of(network: nn.Module, *shapes: object) -> nn.Module:
+    return copied_network(network)
+
+
+def _made_in_cells(
+    name: str, of: Protectable, encoder: Callable[..., Encoder], axes: tuple[int, ...] | None
+) -> Choice | str:
+    """Predict for cells by an untrained network."""
+    try:
+        cell = Grid(of.k, of.query_shape, axes).cell_shape
+        tried = of.made(cell, of.prediction_shape, of.k)
+    except ParityError as error:
+        return str(error).rstrip(".")
+    if (refusal := takes(tried, cell, of.prediction_shape, of.ids)) is not None:
+        return f"{of.maker} does not take cells of {cell} ({refusal})"
+    return _of_cells(name, f"{of.maker} predicts cells of {cell}", of, encoder, axes, partial(of.made, copies=of.k))
+
+
+def _of_cells(
+    name: str,
+    why: str,
+    of: Protectable,
+    encoder: Callable[..., Encoder],
+    axes: tuple[int, ...] | None,
+    network: Callable[..., nn.Module],
+) -> Choice:
+    shape = (of.k, *of.prediction_shape)
+    return Choice(name, why, lambda: PerCell(of.query_shape, shape, network, axes), encoder, CODES[name][1])
+
+
+def _packed(of: Protectable) -> Choice | str:
     if of.factory is not None:
-        made = per_cell(partial(_made, of.factory))
-        if (refused := takes(made, of.query_shape, shape, of.ids)) is None:
-            why = f"a network of the factory predicts cells of {cell}, which the network itself cannot ({refusal})"
-            return Choice(name, why, lambda: per_cell(partial(_made, of.factory)), encoder, CODES[name][1])
-        return f"neither the network nor the factory's takes cells of {cell} ({refused})"
-    return f"the network cannot take cells of {cell} ({refusal}), and there is no factory=..."
+        return "networks for whole queries at a k-th of the cost are not made by a factory=..., but by default"
+    try:
+        of.made(of.query_shape, of.prediction_shape, of.k)
+    except ParityError as error:
+        return str(error).rstrip(".")
+    shape, student = (of.k, *of.prediction_shape), partial(of.made, copies=of.k)
+    why = "a narrow network predicts for each of k whole queries, together at no higher cost than the network"
+    return _choice("packed", why, lambda: PackedStudents((of.k, *of.query_shape), shape, student))
 
 
 def _made(factory: Factory | None, query_shape: tuple[int, ...], prediction_shape: tuple[int, ...]) -> nn.Module:
@@ -257,24 +364,37 @@ def _made(factory: Factory | None, query_shape: tuple[int, ...], prediction_shap
     return made
 
 
-def _grid(of: Protectable) -> Choice | str:
+def _head_on_grid(of: Protectable) -> Choice | str:
+    return _on_grid(of, _with_head("grid", of))
+
+
+def _grid_made(of: Protectable) -> Choice | str:
+    return _on_grid(of, _with_positions("grid", of))
+
+
+def _on_grid(of: Protectable, made: Choice | str) -> Choice | str:
     try:
         Grid(of.k, of.query_shape, of.axes)
     except ParityError as error:
         return str(error).rstrip(".")
-    made = _with_positions("grid", of)
     return made if isinstance(made, str) else replace(made, encoder=_grid_encoder(of))
 
 
-def _keyed(of: Protectable) -> Choice | str:
-    made = _with_positions("keyed", of)
+def _head_on_keyed(of: Protectable) -> Choice | str:
+    return _with_keys(of, _with_head("keyed", of))
+
+
+def _keyed_made(of: Protectable) -> Choice | str:
+    return _with_keys(of, _with_positions("keyed", of))
+
+
+def _with_keys(of: Protectable, made: Choice | str) -> Choice | str:
     if isinstance(made, str) or of.axes is None:
         return made
     return replace(made, encoder=partial(KeyedSumEncoder, key=FeatureOrder()))  # tokens stay where they are
 
 
 def _stack(of: Protectable) -> Choice | str:
-    shape = (of.k, *of.prediction_shape)
     if _widened(of) is not None:
 
         def widened() -> nn.Module:
@@ -284,57 +404,92 @@ def _stack(of: Protectable) -> Choice | str:
 
         why = "a copy of the network has a first layer for k queries and a last one for k predictions"
         return _choice("stack", why, widened)
-    if of.factory is not None:
-        stacked = (of.k * of.query_shape[0], *of.query_shape[1:])
-        why = "a network of the factory takes k queries behind one another and makes k predictions"
-        return _choice("stack", why, lambda: _made(of.factory, stacked, shape))
-    return "its first layer is not a linear one, and there is no factory=..."
+    return "its first layer is not a linear one"
+
+
+def _stack_made(of: Protectable) -> Choice | str:
+    stacked = (of.k * of.query_shape[0], *of.query_shape[1:])
+    return _made_for("stack", of, stacked, "takes k queries behind one another and makes k predictions")
 
 
 def _widened(of: Protectable) -> nn.Module | None:
+    if of.cannot_be_copied:
+        return None
     made = with_head_for(of.network, of.k, of.queries, of.predictions)
     return None if made is None else wide_first_layer(made, of.k, of.queries)
 
 
+def _with_head(name: str, of: Protectable) -> Choice | str:
+    """Answer with a copy that predicts k times."""
+    if of.cannot_be_copied or with_head_for(of.network, of.k, of.queries, of.predictions) is None:
+        return of.cannot_be_copied or "its predictions are not those of a last linear layer"
+
+    def copy_with_head() -> nn.Module:
+        made = with_head_for(of.network, of.k, of.queries, of.predictions)
+        assert made is not None, "it was tried"
+        return made
+
+    return _choice(
+        name,
+        "a copy of the network, started from its weights, has a last linear layer for k predictions",
+        copy_with_head,
+    )
+
+
 def _with_positions(name: str, of: Protectable) -> Choice | str:
-    """Answer with a copy that predicts k times, or with a network of the factory that does."""
-    if with_head_for(of.network, of.k, of.queries, of.predictions) is not None:
-        why = "a copy of the network, started from its weights, has a last linear layer for k predictions"
-
-        def copy_with_head() -> nn.Module:
-            made = with_head_for(of.network, of.k, of.queries, of.predictions)
-            assert made is not None, "it was tried"
-            return made
-
-        return _choice(name, why, copy_with_head)
-    if of.factory is not None:
-        shape = (of.k, *of.prediction_shape)
-        why = "a network of the factory makes k predictions, for the last linear layer of the network was not found"
-        return _choice(name, why, lambda: _made(of.factory, of.query_shape, shape))
-    return "its predictions are not those of a last linear layer, and there is no factory=..."
+    """Answer with a copy that predicts k times, or with an untrained network that does."""
+    copied = _with_head(name, of)
+    if not isinstance(copied, str):
+        return copied
+    made = _made_for(name, of, of.query_shape, f"makes k predictions, for {copied}")
+    return f"{copied}, and {made}" if isinstance(made, str) else made
 
 
-def _copied(name: str, of: Protectable) -> Choice:
+def _made_for(name: str, of: Protectable, query_shape: tuple[int, ...], does: str) -> Choice | str:
+    """Answer with an untrained network that makes k predictions."""
+    shape = (of.k, *of.prediction_shape)
+    try:
+        of.made(query_shape, shape)
+    except ParityError as error:
+        return str(error).rstrip(".")
+    return _choice(name, f"{of.maker} {does}", lambda: of.made(query_shape, shape))
+
+
+def _copied(name: str, of: Protectable) -> Choice | str:
     if of.cannot_be_copied:
-        why = f"a network of the factory predicts the sum of predictions, for {of.cannot_be_copied}"
-        return _choice(name, why, lambda: _made(of.factory, of.query_shape, of.prediction_shape))
+        try:
+            of.made(of.query_shape, of.prediction_shape)
+        except ParityError as error:
+            return str(error).rstrip(".")
+        why = f"{of.maker} predicts the sum of predictions, for {of.cannot_be_copied}"
+        return _choice(name, why, lambda: of.made(of.query_shape, of.prediction_shape))
     why = "a copy of the network, started from its weights, predicts the sum of its predictions"
     return _choice(name, why, lambda: copied_network(of.network))
+
+
+def _sum(of: Protectable) -> Choice | str:
+    return _copied("add", of)
 
 
 def _choice(name: str, why: str, parity_model: Callable[[], nn.Module]) -> Choice:
     return Choice(name, why, parity_model, *CODES[name])
 
 
-_MAKERS: Mapping[str, Callable[[Protectable], Choice | str]] = {
-    "cells": _cells,
-    "grid": _grid,
-    "keyed": _keyed,
-    "add": partial(_copied, "add"),
-    "concat": partial(_copied, "concat"),
-    "stack": _stack,
-    "tokens": _tokens,
+_Way = Callable[[Protectable], Choice | str]
+"""Returns a code, or why it is not one for this network."""
+
+_WAYS: Mapping[str, tuple[_Way, ...]] = {
+    "cells": (_cells, _cells_by_default),
+    "grid": (_grid_made,),
+    "keyed": (_keyed_made,),
+    "add": (_sum,),
+    "concat": (partial(_copied, "concat"),),
+    "packed": (_packed,),
+    "projection": (_projection,),
+    "stack": (_stack, _stack_made),
+    "tokens": (_tokens,),
 }
+"""The ways to make a code by its name, in the order in which they are tried."""
 
 
 def _by_hand(code: Mapping[str, Any], of: Protectable) -> Choice:

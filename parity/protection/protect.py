@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from parity.black_boxes import BlackBox, default_factory, is_black_box
+from parity.black_boxes import BlackBox, DefaultNetworks, is_black_box
 from parity.data import GroupDataModule, groups_of
 from parity.data.containers import seeded
 from parity.data.datamodule import Augmentation
@@ -79,11 +79,10 @@ def protect(
         r: parity queries made of a group.
         checkpoints_path: where the training is kept; None keeps nothing, and the last weights are taken.
         output: which part of what the network returns is the prediction: a key or attribute, an index, a function.
-        code: 'auto' chooses; 'cells', 'grid', 'keyed', 'add', 'concat', 'stack' or 'tokens'; or ``dict(encoder=...,
-            decoder=..., parity_model=..., loss=...)``, each called with shapes as in a config.
+        code: 'auto' chooses; 'cells', 'packed', 'grid', 'projection', 'keyed', 'stack', 'add', 'concat' or 'tokens'; or
+            ``dict(encoder=..., decoder=..., parity_model=..., loss=...)``, each called with shapes as in a config.
         factory: makes the same architecture, untrained, called with the shapes of a query and of a prediction; used
-            where the network cannot take smaller queries. For a program it is by default one of at most its
-            multiply-adds.
+            where the network cannot take smaller queries. By default networks of no higher cost are made.
         encode_after: the name of one of the network's modules: what it puts out is encoded, and not the queries; for
             sums of embeddings of tokens, for example.
         towards: what is trained on: 'labels', the default where there are any, or 'network', its predictions.
@@ -127,8 +126,10 @@ def protect(
     if isinstance(base, BlackBox):
         base.check(few)
         augmentation = None if augmentation == "auto" else augmentation
-        factory = factory or default_factory(base, few)
-    of = Protectable(base, few[:2], first_predictions(base, few[:2]), k, r, factory, encode_after)
+    of = Protectable(
+        base, few[:2], first_predictions(base, few[:2]), k, r, factory, encode_after,
+        default=DefaultNetworks(base, few),
+    )  # fmt: skip
     if isinstance(data.task, Classification):
         check_logits(of.predictions)
     if towards is None:

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from parity.coded_model import CodedModel
-from parity.data import GroupDataModule, TensorDataModule
+from parity.data import GroupDataModule, Ids, TensorDataModule
 from parity.errors import DamagedFileError, ParityError
 from parity.experiments.experiment import Experiment
 from parity.export import load
@@ -34,13 +34,15 @@ def load_servable(
         raise ParityError(f"{experiment.experiment_name} is a base model, and has no code to serve: name one that has.")
     datamodule = experiment.get_datamodule()
     stored = _stored(datamodule)
+    scaling = datamodule.scaling(stored)
     return Servable(
         model,
-        datamodule.scaling(stored),
+        scaling,
         stored,
         name=f"{experiment.dataset} {experiment.run_name}",
         version=fingerprint(model),
         default=None if default_class is None else _one_hot(default_class, model.decoder.prediction_shape),
+        ids_below=scaling.vocabulary if isinstance(scaling, Ids) else None,
     )
 
 
@@ -66,6 +68,7 @@ def load_artefact(folder: Path, *, default_class: int | None = None) -> Servable
         name=artefact.manifest["name"],
         version=sha256((folder / FILE).read_bytes()),
         default=None if default_class is None else _one_hot(default_class, model.decoder.prediction_shape),
+        ids_below=artefact.manifest["preprocessing"].get("ids_below"),
     )
 
 

@@ -72,6 +72,11 @@ class Generation:
         self._blank: asyncio.Future[Tensor | None] | None = None
 
     @property
+    def takes_ids(self) -> bool:
+        """Whether queries are ids, int64."""
+        return not self._code.blank.is_floating_point()
+
+    @property
     def waiting(self) -> int:
         """Queries that wait for an answer."""
         return len(self._replies)

@@ -21,6 +21,7 @@ class Servable:
         name: of the run or artefact.
         version: of the weights, as a hash.
         default: the prediction (*P) where there is no other, if the service is to have one.
+        ids_below: of queries that are ids of tokens, the size of the vocabulary; None for other queries.
     """
 
     model: CodedModel
@@ -29,6 +30,7 @@ class Servable:
     name: str
     version: str
     default: Tensor | None = None
+    ids_below: int | None = None
 
     @property
     def query_shape(self) -> tuple[int, ...]:
@@ -45,6 +47,11 @@ class Servable:
             raise ParityError(f"a query has shape {list(self.query_shape)}, and this one has {list(query.shape)}.")
         if not torch.isfinite(query).all():
             raise ParityError("a query has finite numbers only, but this one has NaN or infinity in it.")
+        if self.ids_below is not None and not _are_below(query, self.ids_below):
+            raise ParityError(
+                f"a query has ids of tokens, whole numbers from 0 to {self.ids_below - 1}, but this one has others: "
+                "post what the tokenizer that the network was trained with makes."
+            )
         return self.preprocess(self._stored(query)[None])[0]
 
     def _stored(self, query: Tensor) -> Tensor:
@@ -61,3 +68,8 @@ class Servable:
                 "others: post it before preprocessing, which the service does itself."
             )
         return query.round().to(self.stored) if query.is_floating_point() else query.to(self.stored, copy=True)
+
+
+def _are_below(query: Tensor, most: int) -> bool:
+    whole = not query.is_floating_point() or bool((query == query.round()).all())
+    return whole and bool(((query >= 0) & (query < most)).all())

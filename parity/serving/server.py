@@ -95,7 +95,8 @@ class CodedServer:
         """Return the prediction for a query. A caller that is cancelled drops it; the others of its group are unharmed.
 
         Args:
-            query: (*Q), finite floating-point numbers on the CPU, preprocessed as the base model expects it.
+            query: (*Q), finite floating-point numbers on the CPU, preprocessed as the base model expects it; or ids of
+                tokens, int64.
             deadline: seconds from now; by default the policy's.
             accept: the worst source of the prediction. With ``own`` its own is waited for until the deadline.
 
@@ -200,10 +201,16 @@ class CodedServer:
                 f"{self.query_shape}: start a service of its own for it."
             )
 
+    @staticmethod
+    def _has_type(query: Tensor, ids: bool) -> bool:
+        return query.dtype == torch.int64 if ids else query.is_floating_point()
+
     def _check(self, query: Tensor, deadline: float | None) -> None:
-        if not isinstance(query, Tensor) or not query.is_floating_point() or query.shape != self.query_shape:
+        ids = self._now.takes_ids
+        if not isinstance(query, Tensor) or query.shape != self.query_shape or not self._has_type(query, ids):
             got = f"{query.dtype} {tuple(query.shape)}" if isinstance(query, Tensor) else type(query).__name__
-            raise ParityError(f"a query is a floating-point tensor of shape {self.query_shape}, not {got}.")
+            kind = "tensor of ids, int64," if ids else "floating-point tensor"
+            raise ParityError(f"a query is a {kind} of shape {self.query_shape}, not {got}.")
         if not torch.isfinite(query).all():
             raise ParityError("a query has finite numbers only, but this one has NaN or infinity in it.")
         if deadline is not None and not (deadline > 0 and math.isfinite(deadline)):

@@ -64,7 +64,9 @@ def read_inputs(
     if isinstance(data, pl.LightningDataModule):
         data, val_data = _loaders(data, val_data, trainer)
     form = BatchForm(
-        k, next((value.dtype for value in model.parameters() if value.dtype.is_floating_point), torch.float32)
+        k,
+        next((value.dtype for value in model.parameters() if value.dtype.is_floating_point), torch.float32),
+        ids=isinstance(model, CodedModel) and model.encoder.takes_ids,
     )
     sources = {"train": ("the train data", data)} | ({} if val_data is None else {"val": ("val_data", val_data)})
     drawn = {split: first_batch(source, name) for split, (name, source) in sources.items()}

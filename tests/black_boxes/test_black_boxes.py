@@ -15,7 +15,7 @@ from sklearn.neural_network import MLPClassifier
 from torch import Tensor, nn
 
 import parity
-from parity.black_boxes import BlackBox, default_factory, opened
+from parity.black_boxes import BlackBox, DefaultNetworks, opened
 from parity.black_boxes.onnx_costs import multiply_adds_of_onnx
 from parity.errors import ParityError
 from parity.models import MLP
@@ -107,18 +107,18 @@ def test_an_estimator_is_protected_towards_its_probabilities() -> None:
 def test_a_default_network_costs_no_more_than_the_box() -> None:
     estimator = MLPClassifier((24,), max_iter=5, random_state=0).fit(ROWS.numpy(), CLASSES.numpy())
     box = BlackBox(opened(estimator))
-    made = default_factory(box, ROWS[:8])((12,), (2, 3))
+    made = DefaultNetworks(box, ROWS[:8])((12,), (2, 3))
     weights = sum(layer.weight.numel() for layer in made.modules() if isinstance(layer, nn.Linear))
     assert 0.5 * 24 * 15 < weights <= 24 * 15
     with pytest.raises(ParityError, match="no default parity model does with"):
-        default_factory(box, ROWS[:8])((12,), (200, 3))
+        DefaultNetworks(box, ROWS[:8])((12,), (200, 3))
 
 
 def test_a_box_without_countable_multiply_adds_is_bounded_by_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     box = BlackBox(opened(Counting(small())))
     for seconds, most in ((1.0, 512), (1e-12, 0)):
         monkeypatch.setattr(BlackBox, "seconds_per_query", lambda self, queries, seconds=seconds: seconds)
-        make = default_factory(box, ROWS[:8])
+        make = DefaultNetworks(box, ROWS[:8])
         if most:
             assert (
                 max(layer.out_features for layer in make((12,), (3,)).modules() if isinstance(layer, nn.Linear)) == most
@@ -205,6 +205,28 @@ def test_what_cannot_be_protected_is_refused_in_one_sentence(program: Any, sente
         parity.protect(program, (ROWS, CLASSES), checkpoints_path=tmp_path / "kept", **QUIET)
     assert "\n" not in str(refused.value)
     assert not list((tmp_path / "kept").glob("*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (
+            (torch.arange(60).view(20, 3), torch.arange(20) % 3),
+            r"ids of tokens, which no default parity model takes: give ",
+        ),
+        (
+            (torch.rand(20, 1, 8, 8), torch.arange(1280).view(20, 8, 8) % 3),
+            r"makes dense predictions, of shape \(3, 8, 8\)",
+        ),
+    ],
+)
+def test_what_no_default_network_stands_in_for_needs_a_factory(data: tuple[Tensor, Tensor], sentence: str) -> None:
+    def threefold(queries: np.ndarray) -> np.ndarray:
+        return np.float32(queries) if queries.ndim == 2 else np.repeat(queries, 3, 1)
+
+    with pytest.raises(ParityError, match=sentence) as refused:
+        parity.protect(threefold, data, **QUIET)
+    assert "\n" not in str(refused.value)
 
 
 def test_one_of_several_arrays_is_chosen() -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from parity.coded_model import CodedModel
-from parity.data import GroupDataModule, TensorLoader
+from parity.data import GroupDataModule, TensorLoader, TokensDataModule
 from parity.experiments import Experiment, catalogue
 from parity.models.weights import fingerprint
 from parity.runs.training import RunOptions, lit_module
@@ -68,14 +68,21 @@ class Synthetic(GroupDataModule):
         return torch.arange(2 * self.k)
 
     def loader(self, split: str) -> TensorLoader:
-        queries = torch.randint(0, 256, (2 * self.k, *self.like.query_shape), dtype=torch.uint8)
+        queries = self.queries(2 * self.k)
         shape = self.task.prediction_shape
         targets = (
             torch.randint(shape[0], (2 * self.k,))
             if isinstance(self.task, Classification)
             else torch.rand(2 * self.k, *shape)
         )
-        return TensorLoader(queries, targets, self.sampler(split), self.scaling(), split)
+        scaling = self.like.scaling() if isinstance(self.like, TokensDataModule) else self.scaling()
+        return TensorLoader(queries, targets, self.sampler(split), scaling, split)
+
+    def queries(self, number: int) -> Tensor:
+        """Return stored queries (number, *Q)."""
+        if isinstance(self.like, TokensDataModule):
+            return torch.randint(0, self.like.VOCABULARY, (number, *self.like.query_shape))
+        return torch.randint(0, 256, (number, *self.like.query_shape), dtype=torch.uint8)
 
 
 def test_every_row_of_the_originals_table_is_there() -> None:
@@ -98,7 +105,8 @@ def test_one_training_and_one_validation_step(entry: catalogue.Entry, tmp_path: 
     assert not list(tmp_path.iterdir())
 
     changed = {name for name, module in model.named_children() if fingerprint(module) != before[name]}
-    queries = torch.rand(3, data.k, *data.like.query_shape)
+    queries = data.queries(3 * data.k).unflatten(0, (3, data.k))
+    queries = queries if isinstance(data.like, TokensDataModule) else queries / 255
     if isinstance(model, CodedModel):
         check_name(entry.name, model)
         available = torch.ones(3, model.n, dtype=torch.bool)

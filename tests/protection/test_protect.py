@@ -14,6 +14,7 @@ import parity
 from parity.coders import LinearDecoder, LinearEncoder
 from parity.data.digits import DigitsDataModule
 from parity.errors import ParityError
+from parity.protection.codes import Protectable, choose
 from parity.protection.networks import prepared
 from tests.protection.conftest import OwnDigits, small_cnn
 
@@ -164,9 +165,9 @@ def test_a_datamodule_of_ours_brings_its_own_splits(cnn: nn.Module) -> None:
 
 
 def test_a_network_of_one_size_answers_a_grid_with_a_head_for_k(digits: OwnDigits, mlp: nn.Module) -> None:
-    result = parity.protect(mlp, digits.train, digits.val, k=4, max_epochs=1, **QUIET)
+    result = parity.protect(mlp, digits.train, digits.val, k=4, code="grid", max_epochs=1, **QUIET)
     assert result.code == "grid"
-    assert "not cells" in result.why
+    assert "a last linear layer for k predictions" in result.why
     assert result.coded_model.parity_models[0](torch.rand(2, 1, 8, 8)).shape == (2, 4, 10)
 
 
@@ -196,10 +197,17 @@ class Other(nn.Module):
         return (queries.flatten(1) @ self.weights).tanh()
 
 
-def test_a_network_without_a_last_linear_layer_is_protected_by_addition(digits: OwnDigits) -> None:
+def test_a_network_without_a_last_linear_layer_gets_a_default_one_for_cells(digits: OwnDigits) -> None:
     result = parity.protect(Other(), digits.train, digits.val, k=2, max_epochs=1, **QUIET)
-    assert result.code == "add"
-    assert "not grid" in result.why
+    assert result.code == "cells"
+    assert "a default network of no higher cost" in result.why
+    with pytest.raises(ParityError, match="its predictions are not those of a last linear layer"):
+        choose("grid", protectable(Other(), digits.train[0][:2]))
+
+
+@torch.no_grad()
+def protectable(network: nn.Module, queries: Tensor) -> Protectable:
+    return Protectable(network, queries, network(queries), k=2, r=1)
 
 
 @dataclass

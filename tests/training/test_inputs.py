@@ -1,5 +1,6 @@
 """train_model's data and objects: taken where their meaning is plain, else one sentence before any work."""
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,10 +12,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from parity.coded_model import CodedModel
-from parity.coders import LinearDecoder, LinearEncoder
+from parity.coders import LinearDecoder, LinearEncoder, PositionalDecoder, TokenCellsEncoder
 from parity.data.digits import DigitsDataModule
 from parity.errors import ParityError
-from parity.models import MLP
+from parity.models import MLP, PerCell, TextTransformer
 from parity.training import train_model
 
 SHAPES = (1, 8, 8), (10,)
@@ -365,3 +366,26 @@ def test_masked_values_are_refused_for_their_mask_would_be_ignored(kind: str) ->
         with pytest.raises(ParityError, match=r"some of the (queries|targets) are masked: remove .* or replace"):
             quiet(model, data, val_data=val_data)
     quiet(base(), [(np.ma.array(queries().numpy()), targets())])
+
+
+def ids_and_classes() -> list[tuple[Tensor, Tensor]]:
+    ids = torch.randint(1, 20, (6, 2, 8), generator=torch.Generator().manual_seed(0))
+    return [(ids, ids[..., 0] % 3)] * 2
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_ids_of_tokens_from_a_plain_loader_train_a_code_that_takes_them(dtype: torch.dtype) -> None:
+    base = TextTransformer((8,), (3,), vocabulary=20, width=8, blocks=1, heads=2)
+    cells = PerCell((8,), (2, 3), lambda *_: copy.deepcopy(base))
+    model = CodedModel(base, TokenCellsEncoder(2, 1, (8,)), [cells], PositionalDecoder(2, 1, (3,)))
+    before = copy.deepcopy(cells.state_dict())
+    quiet(model, [(ids.to(dtype), classes) for ids, classes in ids_and_classes()])
+    assert not torch.equal(cells.network.head.weight, before["network.head.weight"])
+
+
+def test_ids_of_tokens_are_refused_by_a_code_that_sums_in_a_sentence_that_names_the_way() -> None:
+    base = nn.Sequential(nn.Linear(8, 3))
+    model = CodedModel(base, LinearEncoder(2, 1, (8,)), [copy.deepcopy(base)], LinearDecoder(2, 1, (3,)))
+    with pytest.raises(ParityError, match="for ids of tokens a code of TokenCellsEncoder or EmbeddedEncoder") as error:
+        quiet(model, ids_and_classes())
+    assert "\n" not in str(error.value)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from parity.coded_model import CodedModel
 from parity.errors import ParityError, did_you_mean
-from parity.serving.model_code import pool_sizes
+from parity.serving.model_code import blank_query, pool_sizes
 from parity.serving.pools.engine import Engine
 from parity.serving.pools.pool import Pool
 from parity.serving.pools.processes import ProcessEngine
@@ -105,11 +105,19 @@ def make_pool(
     return Pool(
         _engine(engine, works, sizes, address, threads),
         sizes,
-        warm_up=torch.zeros(coded_model.encoder.query_shape),
+        warm_up=_warm_up(coded_model),
         outputs=TensorOutputs([prediction_shape, *[parity_shape] * (len(sizes) - 1)]),
         batching=batching,
         supervision=supervision,
     )
+
+
+@torch.no_grad()
+def _warm_up(coded_model: CodedModel) -> list[Tensor]:
+    """Return what each pool's workers are asked first: a blank, or a parity query of blanks."""
+    blank = blank_query(coded_model)
+    parity_queries = coded_model.encoder.dispatch(blank.expand(1, coded_model.k, *blank.shape))[1]
+    return [blank, *parity_queries[0].clone()]
 
 
 def _engine(

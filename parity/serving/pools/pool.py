@@ -59,7 +59,7 @@ class Pool(Generic[Q, P]):
     Args:
         engine: starts the workers.
         workers: how many there are in each pool.
-        warm_up: a payload that every worker answers before it is idle.
+        warm_up: of each pool, a payload that every worker answers before it is idle.
         outputs: what is an output; what is not is a failure.
         batching: how many tasks a worker takes at once.
         supervision: when a worker is given up.
@@ -72,7 +72,7 @@ class Pool(Generic[Q, P]):
         self,
         engine: Engine[Q, P],
         workers: Sequence[int],
-        warm_up: Q,
+        warm_up: Sequence[Q],
         outputs: Outputs[P],
         batching: Batching = Batching(),
         supervision: Supervision = Supervision(),
@@ -186,7 +186,7 @@ class Pool(Generic[Q, P]):
     def _ask_warm_up(self, worker: _Worker[Q]) -> None:
         assert worker.handle is not None
         worker.since = _now()
-        worker.handle.give([self._warm_up], 1.0)
+        worker.handle.give([self._warm_up[worker.pool]], 1.0)
 
     def _dispatch(self, pool: int) -> None:
         """Give idle workers what is due."""
@@ -309,7 +309,7 @@ class Pool(Generic[Q, P]):
                 return self._bury(worker, f"it has not answered for {age:.1f} s")
             case WorkerState.IDLE if age > supervision.probe_after and not self._draining:
                 self._idle[worker.pool].remove(worker)
-                self._give(worker, [self._warm_up])
+                self._give(worker, [self._warm_up[worker.pool]])
         return []
 
 

@@ -25,12 +25,14 @@ class BatchForm:
         dtype: of the model's parameters.
         task: what targets are of; None leaves them unchecked.
         least: queries or groups that a batch of training data has at least.
+        ids: with k, whether queries may be ids of tokens, integers.
     """
 
     k: int | None = None
     dtype: torch.dtype = torch.float32
     task: Task | None = None
     least: int = 1
+    ids: bool = False
 
     def groups(self, batch: Any, where: str, device: torch.device | str = "cpu") -> GroupBatch:
         """Make coding groups of a batch (queries, targets).
@@ -60,10 +62,15 @@ class BatchForm:
         check_counts(queries, targets, where)
         if not queries.numel() or not targets.numel():
             raise ParityError(f"{where}: the batch is empty, its queries have the shape {tuple(queries.shape)}.")
-        if queries.dtype in (torch.uint8, torch.bool) or (self.k and not queries.is_floating_point()):
+        if queries.dtype in (torch.uint8, torch.bool):
             raise ParityError(
                 f"{where}: queries are {_name(queries)}, and networks take float32: hand over queries.float() / 255 "
                 "for pixels."
+            )
+        if self.k and not (queries.is_floating_point() or self.ids):
+            raise ParityError(
+                f"{where}: queries are {_name(queries)}, which this code would add up or resample: hand over "
+                "queries.float() for numbers, or for ids of tokens a code of TokenCellsEncoder or EmbeddedEncoder."
             )
         if self.k is not None and not queries.shape[1:2] == targets.shape[1:2] == (self.k,):
             raise ParityError(

@@ -45,7 +45,7 @@ def make_engine(request: pytest.FixtureRequest) -> Callable[..., Engine]:
 @pytest.fixture(scope="module")
 def shared(make_engine: Callable[..., Engine]) -> Iterator[Serving]:
     """Two workers and one in a second pool, which take up to three tasks at once, for all tests of the module."""
-    with Serving(Pool(make_engine([double, double]), [2, 1], 0, Outputs(), Batching(3), PATIENT)) as serving:
+    with Serving(Pool(make_engine([double, double]), [2, 1], [0, 0], Outputs(), Batching(3), PATIENT)) as serving:
         yield serving
 
 

@@ -113,7 +113,7 @@ def test_the_death_of_a_worker_without_a_task_is_noticed(serving: Serving) -> No
 
 def test_a_worker_that_is_silent_is_replaced_and_its_task_fails(make_engine: MakeEngine) -> None:
     supervision = Supervision(silent_after=0.2, replace_after=0.5, start_timeout=SOON, probe_after=SOON)
-    with Serving(Pool(make_engine([double]), [1], 0, Outputs(), supervision=supervision)) as serving:
+    with Serving(Pool(make_engine([double]), [1], [0], Outputs(), supervision=supervision)) as serving:
         serving.wait_for_full_strength()
         serving.pool.faults.stall(0)
         serving.pool.submit(0, 0, 1, group=0)
@@ -125,7 +125,7 @@ def test_a_worker_that_is_silent_is_replaced_and_its_task_fails(make_engine: Mak
 
 
 def test_draining_finishes_what_is_queued(make_engine: MakeEngine) -> None:
-    with Serving(Pool(make_engine([double]), [1], 0, Outputs(), supervision=PATIENT)) as serving:
+    with Serving(Pool(make_engine([double]), [1], [0], Outputs(), supervision=PATIENT)) as serving:
         for task in range(5):
             serving.pool.submit(task, 0, task, group=task)
     assert [serving.heard.next() for _ in range(5)] == [(task, (2 * task, (task,))) for task in range(5)]
@@ -142,7 +142,7 @@ class Unloadable:
 
 
 def test_a_worker_that_cannot_load_its_network_reports_why(make_engine: MakeEngine) -> None:
-    with Serving(Pool(make_engine([Unloadable()]), [1], 0, Outputs(), supervision=PATIENT)) as serving:
+    with Serving(Pool(make_engine([Unloadable()]), [1], [0], Outputs(), supervision=PATIENT)) as serving:
         serving.wait_for(lambda: serving.health(0).state is WorkerState.DEAD)
         assert re.search("warm-up query.*network.is.not.here", serving.health(0).error)
 
@@ -191,7 +191,7 @@ def by_hand() -> Iterator[Callable[..., tuple[ByHand, Serving]]]:
 
     def make(workers: int = 1, **options: object) -> tuple[ByHand, Serving]:
         engine = ByHand()
-        pools.append(Pool(engine, [workers], 7, Outputs(), **{"supervision": PATIENT, **options}))
+        pools.append(Pool(engine, [workers], [7], Outputs(), **{"supervision": PATIENT, **options}))
         return engine, Serving(pools[-1])
 
     yield make
@@ -244,7 +244,7 @@ def test_a_network_that_is_slow_by_nature_is_not_silent() -> None:
         return [(2 * number, tuple(numbers)) for number in numbers]
 
     supervision = Supervision(silent_after=0.001, replace_after=0.001)
-    with Serving(Pool(ThreadEngine([work]), [1], 0, Outputs(), supervision=supervision)) as serving:
+    with Serving(Pool(ThreadEngine([work]), [1], [0], Outputs(), supervision=supervision)) as serving:
         serving.pool.submit(0, 0, 1, group=0)
         assert serving.heard.next() == (0, (2, (1,)))
 
@@ -274,7 +274,7 @@ def test_a_drain_that_takes_too_long_kills_and_fails_what_is_left(by_hand: MakeB
 
 def test_a_pool_without_workers_is_refused() -> None:
     with pytest.raises(ParityError, match="at least 1"):
-        Pool(ThreadEngine([double]), [0], 0, Outputs())
+        Pool(ThreadEngine([double]), [0], [0], Outputs())
 
 
 def node(numbers: Sequence[int]) -> list[str]:
@@ -286,7 +286,7 @@ def node(numbers: Sequence[int]) -> list[str]:
 
 def test_ray_workers_are_spread_over_the_nodes_of_a_cluster_that_outlives_them(cluster: str) -> None:
     engine: Engine = RayEngine([node], workers=2, address=cluster)
-    with Serving(Pool(engine, [2], 0, Outputs(), supervision=PATIENT)) as serving:
+    with Serving(Pool(engine, [2], [0], Outputs(), supervision=PATIENT)) as serving:
         serving.wait_for_full_strength()
         for task in range(2):  # the longest idle worker is the next
             serving.pool.submit(task, 0, task, group=task)

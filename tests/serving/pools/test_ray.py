@@ -52,7 +52,7 @@ def local_ray() -> Iterator[None]:
 
 @pytest.mark.usefixtures("local_ray")
 def test_everything_binds_to_this_machine_alone_and_workers_are_as_nice_as_the_frontend() -> None:
-    with Serving(Pool(RayEngine([place], workers=1), [1], 0, Outputs(), supervision=PATIENT)) as serving:
+    with Serving(Pool(RayEngine([place], workers=1), [1], [0], Outputs(), supervision=PATIENT)) as serving:
         serving.pool.submit(0, 0, 1, group=0)
         process, niceness = serving.heard.next()[1]
         assert niceness == os.nice(0)
