@@ -65,7 +65,7 @@ def parse_overrides(texts: list[str]) -> dict[str, str]:
     Raises:
         ParityError: a text without '=', or a key twice.
     """
-    overrides = {}
+    overrides: dict[str, str] = {}
     for text in texts:
         path, equals, value = text.partition("=")
         if not equals or not path:
