@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 
 MOST = 100
-"""Of k and of r: a decoder keeps a matrix (k, n) for each output that may be missing, 8 GB where k is 1,000."""
+"""The most queries, and the most parity workers, of a code.
+
+A decoder keeps a matrix (k, n) for each output that may be missing, 8 GB where k is 1,000.
+"""
 
 
 def patterns(n: int, erased: int) -> Tensor:
