@@ -241,9 +241,9 @@ def find_weights(network: nn.Module, state: Mapping[str, Tensor], source: str | 
 
     All of the network's names must be there, and no others under that prefix; which prefix was taken is logged. The
     marks of ``nn.DataParallel``, ``torch.compile``, FSDP and activation checkpointing are removed from names, wherever
-    they are. In names that the network does not know,
-    dotted components are renamed by its ``RENAMED_KEYS``, if it has any. The batch counters of batch normalisation may
-    be missing, as they are in files from before PyTorch 0.4.1, torchvision's among them.
+    they are. In names that the network does not know, dotted components are renamed by its ``RENAMED_KEYS``, if it has
+    any. The batch counters of batch normalisation may be missing, as they are in files from before PyTorch 0.4.1,
+    torchvision's among them.
 
     Args:
         network: whose weights.
