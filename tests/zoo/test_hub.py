@@ -12,7 +12,6 @@ import pytest
 
 from parity import zoo
 from parity.errors import ParityError
-from parity.export import manifest as manifests
 from parity.export.manifest import FILE, FORMAT, VERSION, hashes
 
 TOKEN = "hf_write"
@@ -118,9 +117,15 @@ def artefact(tmp_path: Path) -> Path:
     (folder / "model_card.md").write_text("# A code\n")
     (folder / "base.pt2").write_bytes(b"a program")
     (folder / "weights.safetensors").write_bytes(b"weights")
-    fields = {name: (kind if isinstance(kind, type) else kind[0])() for name, kind in manifests._FIELDS.items()}
-    code = {name: kind() for name, kind in manifests._OF_CODE.items()}
-    content = {**fields, "code": code, "format": FORMAT, "version": VERSION, "files": hashes(folder)}
+    code = {
+        "encoder": "LinearEncoder", "decoder": "LinearDecoder", "k": 2, "r": 1, "n": 3, "tolerance": 1, "copies": 1,
+        "systematic": True, "parity_workers": 1,
+    }  # fmt: skip
+    shapes = {"query_shape": [4], "prediction_shape": [3], "parity_shape": [3]}
+    fields = {"name": "code", "class_names": [], "preprocessing": {"dtype": "float32"}}
+    fields |= {"accuracies": {}, "programs": {}}
+    written = {"format": FORMAT, "version": VERSION, "versions": {}, "files": hashes(folder)}
+    content = {**fields, **shapes, **written, "code": code}
     (folder / FILE).write_text(json.dumps(content))
     return folder
 

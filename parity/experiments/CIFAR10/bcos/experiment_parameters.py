@@ -27,11 +27,9 @@ from parity.training import (
     parities_alone,
 )
 
-SCALED = dict(mean=CIFAR10DataModule.MEAN, std=CIFAR10DataModule.STD)
-
 DEFAULTS = dict(
     data=dict(batch_size=64, num_validation=5000),
-    model=dict(network=BcosResNet, **SCALED),
+    model=dict(network=BcosResNet, mean=CIFAR10DataModule.MEAN, std=CIFAR10DataModule.STD),
     parity_init=None,
     parity_start=FromBaseModel(),
     code=dict(k=2, r=1, encoder=LinearEncoder, decoder=LinearDecoder),

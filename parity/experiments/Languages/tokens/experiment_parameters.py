@@ -17,12 +17,12 @@ from parity.experiments.recipes import base_config, parity_configs, towards_base
 from parity.models import FromBaseModel, PerCell, TextTransformer
 from parity.training import AdamW, CrossEntropy, LabelReconstructionLoss, OneCycle, parities_alone
 
-TRANSFORMER = dict(vocabulary=LanguagesDataModule.VOCABULARY, width=32, blocks=1)
-
 DEFAULTS = dict(
     data=dict(batch_size=32),
     base="transformer_base",
-    model=dict(network=PerCell, cell_network=TextTransformer, **TRANSFORMER),
+    model=dict(
+        network=PerCell, cell_network=TextTransformer, vocabulary=LanguagesDataModule.VOCABULARY, width=32, blocks=1
+    ),
     parity_start=FromBaseModel(),
     code=dict(k=2, r=1, encoder=TokenCellsEncoder, decoder=PositionalDecoder),
     loss=LabelReconstructionLoss(CrossEntropy(), parities_alone),
@@ -31,15 +31,19 @@ DEFAULTS = dict(
     trainer=dict(max_epochs=6),
 )
 
-BASE = update_config(DEFAULTS, dict(loss=nn.CrossEntropyLoss()))
+BASE = update_config(
+    DEFAULTS,
+    dict(
+        loss=nn.CrossEntropyLoss(),
+        model=dict(network=TextTransformer, vocabulary=LanguagesDataModule.VOCABULARY, width=32, blocks=1),
+    ),
+)
 
 CODES = dict(tokens=(TokenCellsEncoder, (2, 4)))
 CODES_KL = dict(tokens_kl=CODES["tokens"])
 
 CONFIGS = {
-    "transformer_base": base_config(
-        {**BASE, "model": dict(network=TextTransformer, **TRANSFORMER)}, dict(data=dict(batch_size=64))
-    ),
+    "transformer_base": base_config(BASE, dict(data=dict(batch_size=64))),
     **parity_configs("transformer", DEFAULTS, CODES),
     **parity_configs("transformer", update_config(DEFAULTS, towards_base_model(temperature=2.0)), CODES_KL),
 }
