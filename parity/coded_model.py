@@ -1,5 +1,6 @@
 """CodedModel: a base model made resilient by an encoder, parity models and a decoder."""
 
+import contextlib
 from collections.abc import Iterable
 
 import torch
@@ -110,6 +111,20 @@ class CodedModel(nn.Module):
         if copies > 1:
             outputs = torch.cat([outputs] * copies, dim=1)
         return outputs, self.parity_outputs(parity_queries)
+
+    @torch.no_grad()
+    def blank_query(self) -> Tensor:
+        """Return a query (*Q) that stands where there is none: zeros; of ids, ones, for 0 is often padding alone.
+
+        Queries are ids where the code may take them and the base model does. The model is in eval mode, on the CPU.
+        """
+        shape = tuple(self.encoder.query_shape)
+        if self.encoder.takes_ids:
+            ids = torch.ones(shape, dtype=torch.int64)
+            with contextlib.suppress(Exception):  # of a network that takes floats
+                self.base_model(ids[None])
+                return ids
+        return torch.zeros(shape)
 
     def forward(self, queries: Tensor, available: Tensor, detector: Detector | None = None) -> Tensor:
         """Answer as a resilient server would.

@@ -363,10 +363,9 @@ def _announce(run: _Run) -> None:
     )  # fmt: skip
     if isinstance(model, CodedModel):
         if model.parity_models:
-            query = torch.zeros(1, *run.datamodule.query_shape)
             log.info(
                 "a parity model has %.2f x the base model's multiply-adds and %.2f x its parameters; encoding: %.2f x",
-                *parity_model_costs(model, query),
+                *parity_model_costs(model, model.blank_query().unsqueeze(0)),
             )  # fmt: skip
         _measure_base_model(model.base_model.to(run.datamodule.device), run.datamodule)
 

@@ -1,6 +1,5 @@
 """A ``CodedModel`` taken apart for serving: its code for the core, the sizes of its pools."""
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
@@ -18,7 +17,8 @@ _MOST_KNOWN = 1 << 12
 class ModelCode:
     """Encodes and decodes single groups with a coded model's encoder and decoder, on the CPU.
 
-    Queries are tensors (*Q), outputs (*P) of the base model and (*P') of parity models. The blank is ``blank_query``.
+    Queries are tensors (*Q), outputs (*P) of the base model and (*P') of parity models. The blank is the
+    model's ``blank_query``.
 
     Args:
         model: which is not to be trained meanwhile.
@@ -27,7 +27,7 @@ class ModelCode:
     def __init__(self, model: CodedModel) -> None:
         self.k, self.n = model.k, model.n
         self.systematic = model.encoder.systematic
-        self.blank = blank_query(model)
+        self.blank = model.blank_query()
         self._encoder, self._decoder = model.encoder, model.decoder
         self._base_workers = model.n - len(model.parity_models)
         self._known: dict[tuple[bool, ...], frozenset[int]] = {}
@@ -71,24 +71,6 @@ class ModelCode:
         missing = torch.zeros(tuple(shape))
         found = [outputs.get(worker, missing) for worker in workers]
         return torch.stack(found)[None] if found else torch.zeros(1, 0, *shape)
-
-
-@torch.no_grad()
-def blank_query(model: CodedModel) -> Tensor:
-    """Return the query (*Q) that stands where there is none: zeros; of ids, ones, for 0 is often padding alone.
-
-    Queries are ids where the code may take them and the base model does.
-
-    Args:
-        model: in eval mode, on the CPU.
-    """
-    shape = tuple(model.encoder.query_shape)
-    if model.encoder.takes_ids:
-        ids = torch.ones(shape, dtype=torch.int64)
-        with contextlib.suppress(Exception):  # of a network that takes floats
-            model.base_model(ids[None])
-            return ids
-    return torch.zeros(shape)
 
 
 def pool_sizes(model: CodedModel, workers: int) -> list[int]:

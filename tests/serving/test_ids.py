@@ -30,7 +30,6 @@ from parity.models import MLP, PackedStudents, PerCell, TextTransformer, split_a
 from parity.serving import CodedServer, Policy, Servable, Service, Source, Supervision, make_pool
 from parity.serving.app import make_app
 from parity.serving.bodies import JSON, NPY, SAFETENSORS
-from parity.serving.model_code import blank_query
 from tests.serving.test_app import npy, run
 
 LENGTH, VOCABULARY, SOON = 8, 20, 60.0
@@ -65,7 +64,7 @@ def larger_code(kind: str) -> CodedModel:
 
 
 def queries_of(model: CodedModel) -> torch.Tensor:
-    if blank_query(model).is_floating_point():
+    if model.blank_query().is_floating_point():
         return torch.randn(2, 6)
     return torch.tensor([[3, 4, 5, 6, 7, 0, 0, 0], [19, 2, 3, 4, 5, 6, 7, 8]])
 
@@ -95,9 +94,9 @@ def test_predictions_of_a_stalled_worker_are_rebuilt(make: Callable[[], CodedMod
 
 def test_blanks_are_ids_where_queries_are() -> None:
     for kind in ("tokens", "embedded", "replication"):
-        assert blank_query(text_code(kind)).dtype == torch.int64, kind
+        assert text_code(kind).blank_query().dtype == torch.int64, kind
     floats = CodedModel(MLP((6,), (3,)), ReplicationEncoder(2, 2, (6,)), [], ReplicationDecoder(2, 2, (3,)))
-    assert torch.equal(blank_query(floats), torch.zeros(6))
+    assert torch.equal(floats.blank_query(), torch.zeros(6))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from parity.coded_model import CodedModel
 from parity.errors import ParityError, did_you_mean
-from parity.serving.model_code import blank_query, pool_sizes
+from parity.serving.model_code import pool_sizes
 from parity.serving.pools.engine import Engine
 from parity.serving.pools.pool import Pool
 from parity.serving.pools.processes import ProcessEngine
@@ -115,7 +115,7 @@ def make_pool(
 @torch.no_grad()
 def _warm_up(coded_model: CodedModel) -> list[Tensor]:
     """Return what each pool's workers are asked first: a blank, or a parity query of blanks."""
-    blank = blank_query(coded_model)
+    blank = coded_model.blank_query()
     parity_queries = coded_model.encoder.dispatch(blank.expand(1, coded_model.k, *blank.shape))[1]
     return [blank, *parity_queries[0].clone()]
 
