@@ -1,10 +1,12 @@
 """Codes for rows of a table, scikit-learn's breast cancer data: 30 features, 455 rows to train with, 114 to test.
 
-    python train.py --dataset BreastCancer --experiment_name 'mlp_*'      15 s each on 1 core
+    python train.py --dataset BreastCancer --experiment_name 'mlp_*'      4 s each on 1 core
     python train.py --dataset BreastCancer --experiment_name mlp_k4_packed_kl --print_config
 
 A narrow network for each row that is packed whole, and one for each cell of a learned projection; addition beside them.
-Parity models have at most 1.10 x the base model's multiply-adds. docs/codes.md has what these codes lose on tables.
+Parity models have at most 1.10 x the base model's multiply-adds. A_a is 0.956; at k = 4, A_d is 0.938 with ``add``,
+0.955 with ``packed_kl`` and 0.964 with ``projection_kl`` (one seed; an interval is 3 points wide to either side).
+docs/codes.md has what these codes lose on tables, over three seeds.
 """
 
 from functools import partial

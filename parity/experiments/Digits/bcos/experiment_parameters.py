@@ -1,11 +1,12 @@
 """B-cos networks on the embedded digits, and codes for them: predictions that show what they were made of.
 
-    python train.py --dataset Digits --experiment_name 'bcos_*'
+    python train.py --dataset Digits --experiment_name 'bcos_*'      half a minute each on 1 core
     python train.py --dataset Digits --experiment_name bcos_k2_add --print_config
     python -m parity.analyses.localisation --dataset Digits --experiment_name bcos_base --analysis_config 20_3x3
 
 A small form of three blocks. They need the extra ``parity[explain]``. ``resnet_*`` is an ordinary network of the same
-shape and recipe, for its explanations to be compared with.
+shape and recipe, for its explanations to be compared with. A_a is 0.983; A_d is 0.894 / 0.661 with ``add`` and 0.978 /
+0.883 with ``concat`` at k = 2 / 4 (one seed).
 """
 
 from torch import nn

