@@ -4,18 +4,17 @@
 
 8 base workers and 4 parity workers that sleep for 100 ms, a (2, 1) code, 40 queries a second at random (half of what
 the base workers can do), one engine after another, repeated. Reported for each: median and p99, the ratio of the median
-to that of threads in the same repeat, and the CPU time of the frontend's process.
+to that of threads in the same repeat, and the CPU time of the frontend's process. Writes
+benchmarks/results/serving_engines.json.
 """
 
 import argparse
 import asyncio
-import json
 import random
 import statistics
 import time
-from pathlib import Path
-from typing import Any
 
+import store
 import torch
 from torch import Tensor, nn
 
@@ -70,14 +69,14 @@ def main(args: argparse.Namespace) -> None:
             row = asyncio.run(measure(engine, args.seconds, seed=repeat))
             rows[engine].append(row)
             row["p50_ratio"] = row["p50_ms"] / rows["threads"][repeat]["p50_ms"]
-    medians: dict[str, Any] = {
-        engine: {name: round(statistics.median(row[name] for row in found), 3) for name in found[0]}
+    medians = [
+        {"engine": engine, **{name: round(statistics.median(row[name] for row in found), 3) for name in found[0]}}
         for engine, found in rows.items()
-    }
-    text = json.dumps(medians, indent=2)
-    print(text)
-    if args.results:
-        args.results.write_text(text + "\n")
+    ]
+    for each in medians:
+        print(each)
+    about = "Sleeping workers of 100 ms, 8 base and 4 parity ones, 40 queries a second: medians of the repeats"
+    store.write("serving_engines", about, medians, seeds=range(args.repeats))
 
 
 if __name__ == "__main__":
@@ -85,5 +84,4 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=60.0, help="of each measurement (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), help="threads come first")
-    parser.add_argument("--results", type=Path, help="JSON file to write the medians to")
     main(parser.parse_args())
