@@ -18,8 +18,8 @@ from parity.runs.training import run_training
 
 BASES = {
     "Digits": {
-        "bcos_base": ("Ours", "GradCAM"),
-        "resnet_base": ("GradCAM", "InputXGradient"),
+        "bcos_base": ("Ours", "GradCAM", "IntegratedGradients"),
+        "resnet_base": ("GradCAM", "IntegratedGradients", "InputXGradient", "Saliency"),
     }
 }
 """Explainers, by data set and base model."""
