@@ -304,13 +304,13 @@ def suits() -> str:
     return markdown(("network", "code", "suits"), lines)
 
 
-def protect_digits() -> str:
-    """Return what ``protect`` loses on Digits."""
+def protected(name: str) -> str:
+    """Return what ``protect`` loses: a result's name under ``results/``."""
     lines = []
-    for row in store.rows("protect_digits"):
+    for row in store.rows(name):
         lost, low, high = (f"{100 * row[key]:.1f}".replace("-", "−") for key in LOST)
-        line = [row["network"], str(row["k"]), f"`{row['code']}`", f"{row['A_a']:.3f}", f"{row['A_d']:.3f}"]
-        lines.append([*line, f"{lost} points ({low} to {high})"])
+        line = [row["network"], str(row["k"]), f"`{row['code']}`", f"{row['A_a']:.3f}"]
+        lines.append([*line, f"{row['A_a'] - row['loss']:.3f}", f"{lost} points ({low} to {high})"])
     return markdown(("network", "k", "code", "A_a", "A_d", "what is lost, 95 %, paired"), lines)
 
 
@@ -464,7 +464,8 @@ TABLES: dict[str, Callable[[], str]] = {
         {"engine": "engine", "p50, ms": "{p50_ms:.1f}", "p99, ms": "{p99_ms:.1f}",
          "frontend, cores": "{frontend_cores:.2f}"},
     ),
-    "protect_digits": protect_digits,
+    "protect_cifar": functools.partial(protected, "protect_cifar"),
+    "protect_digits": functools.partial(protected, "protect_digits"),
     **serving_results.TABLES,
     "chaos": Plain("chaos", {"": "what", "count": "value"}),
     "published_addition": Plain("published/addition", _KLOST),
