@@ -341,7 +341,7 @@ def test_of_many_processes_one_at_a_time_has_it(tmp_path: Path) -> None:
         racer.stdin.write("\n")
         racer.stdin.flush()
     assert [racer.wait(timeout=300) for racer in racers] == [0] * 8, "3: two had it at a time"
-    assert len((tmp_path / "log").read_bytes()) > 50, "they hardly raced"
+    assert len((tmp_path / "log").read_bytes()) > 2 * len(racers), "they hardly raced"
     assert_does_not_block(folder)
 
 
