@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parity import terminal
-from parity.command_line import add_experiment_arguments, run_command
+from parity.command_line import add_experiment_arguments, parsed, run_command
 from parity.errors import ParityError
 
 if TYPE_CHECKING:
@@ -139,4 +139,4 @@ def analyse(
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main, get_parser().parse_args()))
+    sys.exit(run_command(main, parsed(get_parser())))

@@ -332,7 +332,7 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
 def test_of_many_processes_one_at_a_time_has_it(tmp_path: Path) -> None:
     """Eight processes that take the lock over and over, and mostly die with it: then all find a dead one's at once."""
     folder = tmp_path / "run"
-    racers = [start(RACE, folder, 60) for _ in range(8)]
+    racers = [start(RACE, folder, 150) for _ in range(8)]  # on a busy machine one attempt in ten has it
     for racer in racers:
         assert racer.stdout is not None
         assert racer.stdout.readline() == "ready\n"
@@ -341,7 +341,7 @@ def test_of_many_processes_one_at_a_time_has_it(tmp_path: Path) -> None:
         racer.stdin.write("\n")
         racer.stdin.flush()
     assert [racer.wait(timeout=300) for racer in racers] == [0] * 8, "3: two had it at a time"
-    assert len((tmp_path / "log").read_bytes()) > 2 * len(racers), "they hardly raced"
+    assert len((tmp_path / "log").read_bytes()) > 50, "they hardly raced"
     assert_does_not_block(folder)
 
 
