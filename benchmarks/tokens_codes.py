@@ -22,7 +22,8 @@ from parity.coders import Encoder, Head, Important, Strided, Tail, TokenCellsEnc
 from parity.data.languages import LanguagesDataModule
 from parity.evaluation.costs import parity_model_costs
 from parity.models import TextTransformer
-from parity.protection.codes import Choice, Protectable, choose, coded_model, loss_for
+from parity.protection.codes import Choice, choose, coded_model, loss_for
+from parity.protection.protectable import Protectable
 from parity.tasks import Classification
 
 QUERIES, LEARNING_RATE = 64, 2e-3

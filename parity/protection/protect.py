@@ -19,8 +19,9 @@ from parity.data.queries import QueriesDataModule, regrouped
 from parity.errors import ParityError, cause, did_you_mean
 from parity.evaluation.evaluate import evaluate
 from parity.protection.black_box import asked
-from parity.protection.codes import Factory, Protectable, choose, coded_model, loss_for
+from parity.protection.codes import choose, coded_model, loss_for
 from parity.protection.networks import Output, check_logits, first_predictions, prepared
+from parity.protection.protectable import Factory, Protectable
 from parity.protection.recipe import Recipe, augmentation_for
 from parity.protection.result import Protected
 from parity.settings import user_path

@@ -12,7 +12,8 @@ from parity.black_boxes import DefaultNetworks
 from parity.errors import ParityError
 from parity.evaluation.costs import parity_model_costs
 from parity.models import TextTransformer
-from parity.protection.codes import Protectable, choose, coded_model
+from parity.protection.codes import choose, coded_model
+from parity.protection.protectable import Protectable
 
 QUIET = dict(progress=False, accelerator="cpu", augmentation=None, max_epochs=1)
 

@@ -14,8 +14,9 @@ import parity
 from parity.coders import LinearDecoder, LinearEncoder
 from parity.data.digits import DigitsDataModule
 from parity.errors import ParityError
-from parity.protection.codes import Protectable, choose
+from parity.protection.codes import choose
 from parity.protection.networks import prepared
+from parity.protection.protectable import Protectable
 from tests.protection.conftest import OwnDigits, small_cnn
 
 QUIET = dict(progress=False, accelerator="cpu")
