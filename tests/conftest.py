@@ -13,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 
 from parity import settings
 from parity.command_line import run_command
+from parity.experiments import catalogue
 
 ROOT = Path(__file__).parents[1]
 HOW_TO_GET_MNIST = "MNIST is not under DATA_ROOT: ../shared/prepare_data.sh data, or run train.py --dataset MNIST once"
@@ -32,6 +33,7 @@ def _fixed_seed() -> None:
 def _in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run every test in an empty folder, with the data where it was."""
     monkeypatch.setattr(settings, "DATA_ROOT", (ROOT / settings.DATA_ROOT).resolve())
+    monkeypatch.setattr(catalogue, "_added_paths", list(catalogue._added_paths))  # what a test adds is its own
     monkeypatch.chdir(tmp_path)
 
 

@@ -343,11 +343,9 @@ CONFIGS = dict(pair=network(Pair), breaks=network(Breaks), loss=update_config(ne
 
 @pytest.mark.parametrize("name", ["pair", "breaks", "loss"])
 def test_a_users_own_object_that_fails_in_the_first_step_ends_in_one_sentence(
-    train: Command, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    train: Command, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from parity.experiments import catalogue
 
-    monkeypatch.setattr(catalogue, "_added_paths", [])
     folder = Path("own/Digits/failing")
     folder.mkdir(parents=True)
     (folder / "experiment_parameters.py").write_text(OWN_EXPERIMENTS)

@@ -5,15 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from parity.experiments import Experiment, catalogue
+from parity.experiments import Experiment
 
 DOCS = Path(__file__).parents[1] / "docs"
 FILES = sorted((DOCS / "extending").glob("*/*/experiment_parameters.py"))
-
-
-@pytest.fixture(autouse=True)
-def _no_paths_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "_added_paths", [])
 
 
 def test_the_page_shows_complete_files_of_under_40_lines() -> None:

@@ -29,7 +29,7 @@ from parity.coded_model import CodedModel
 from parity.coders import LinearDecoder, LinearEncoder
 from parity.command_line import MOST, run_command
 from parity.errors import ParityError
-from parity.experiments import catalogue, imports
+from parity.experiments import imports
 from parity.models import MLP
 from parity.training import train_model
 from tests.conftest import _script
@@ -235,7 +235,6 @@ def _root_logger_as_it_was() -> Any:
 
 @pytest.fixture
 def _paths_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "_added_paths", [])
     monkeypatch.setattr(imports, "_folders", [])
     monkeypatch.setattr(sys, "path", list(sys.path))
 

@@ -137,8 +137,7 @@ def test_an_artefact_is_served_with_its_own_preprocessing_and_without_its_run() 
         torch.testing.assert_close(asyncio.run(test()), artefact.coded_model.base_model(expected)[0])
 
 
-def test_workers_in_other_processes_run_networks_of_a_users_own_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "_added_paths", [])
+def test_workers_in_other_processes_run_networks_of_a_users_own_files() -> None:
     catalogue.add_experiments_path(ROOT / "docs" / "extending")
     model = Experiment("Digits", "convnet_k2_add").get_model().eval()
     assert isinstance(model, CodedModel)

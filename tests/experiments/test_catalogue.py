@@ -65,9 +65,8 @@ CONFIGS = {
 
 
 def test_own_network_and_data_live_outside_the_package(
-    tmp_path: Path, train: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, train: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(catalogue, "_added_paths", [])
     own = tmp_path / "own"
     (own / "Dice" / "mine").mkdir(parents=True)
     (own / "my_network.py").write_text(NETWORK)
@@ -84,8 +83,7 @@ def test_own_network_and_data_live_outside_the_package(
     assert listed == {"tiny_base", "tiny_k2_add"}
 
 
-def test_a_collection_may_make_its_networks_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "_added_paths", [])
+def test_a_collection_may_make_its_networks_itself(tmp_path: Path) -> None:
     folder = tmp_path / "own2" / "Digits" / "by_model_file"
     folder.mkdir(parents=True)
     (folder / "experiment_parameters.py").write_text("CONFIGS = {'flat_base': dict(model=dict(width=7))}")
@@ -99,10 +97,7 @@ def test_a_collection_may_make_its_networks_itself(tmp_path: Path, monkeypatch: 
     assert Experiment("Digits", "flat_base").get_model()(torch.rand(2, 1, 8, 8)).shape == (2, 10)
 
 
-def test_a_key_that_a_collections_own_get_model_never_reads_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(catalogue, "_added_paths", [])
+def test_a_key_that_a_collections_own_get_model_never_reads_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "own4" / "Digits" / "misspelled"
     write(folder, "CONFIGS = {'a': dict(model=dict(widht=7)), 'b': dict(model=dict(width=7, deep=1))}")
     model = (
@@ -120,10 +115,7 @@ def test_a_key_that_a_collections_own_get_model_never_reads_is_refused(
 
 
 @pytest.mark.parametrize("configs", ["{'x': None}", "{1: {}}", "{None: {}}", "{'x': [1]}"])
-def test_what_is_no_config_by_name_is_refused_with_its_file(
-    configs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(catalogue, "_added_paths", [])
+def test_what_is_no_config_by_name_is_refused_with_its_file(configs: str, tmp_path: Path) -> None:
     root = tmp_path / f"own{abs(hash(configs))}"
     file = write(root / "Digits" / "odd", f"CONFIGS = {configs}")
     catalogue.add_experiments_path(root)
@@ -131,8 +123,7 @@ def test_what_is_no_config_by_name_is_refused_with_its_file(
         catalogue.experiments("Digits")
 
 
-def test_two_experiments_of_one_name_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "_added_paths", [])
+def test_two_experiments_of_one_name_are_an_error(tmp_path: Path) -> None:
     file = write(tmp_path / "own3" / "Digits" / "twice", "CONFIGS = {'mlp_base': {}}")
     catalogue.add_experiments_path(tmp_path / "own3")
     with pytest.raises(ParityError) as caught:
@@ -160,8 +151,7 @@ CONFIGS = {"$_base": dict(model=dict(network=Net, by_name=ByName, wrapped=Wrappe
 HELPER = "from torch import nn\nclass Net(nn.Module):\n    of = '$'\n"
 
 
-def test_two_folders_with_the_same_collection_are_both_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "_added_paths", [])
+def test_two_folders_with_the_same_collection_are_both_loaded(tmp_path: Path) -> None:
     for batch, name in enumerate(("first", "second"), 1):
         folder = tmp_path / name / "Digits" / "new"
         write(folder, COLLECTION.replace("$BATCH", str(batch)).replace("$", name))
@@ -177,10 +167,7 @@ def test_two_folders_with_the_same_collection_are_both_loaded(tmp_path: Path, mo
     assert importlib.import_module("Digits.new.helper").Net is first.config["model"]["by_name"]
 
 
-def test_a_helper_of_the_same_name_is_that_of_the_files_own_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(catalogue, "_added_paths", [])
+def test_a_helper_of_the_same_name_is_that_of_the_files_own_folder(tmp_path: Path) -> None:
     for name in ("one", "two"):  # nothing else has the same name
         write(tmp_path / name, f"OF = '{name}'", "helping.py")
         text = f"from helping import OF\nCONFIGS = {{'{name}_base': dict(model=dict(of=OF))}}"
@@ -194,8 +181,7 @@ def find(name: str) -> catalogue.Entry:
     return catalogue.find("Digits", f"{name}_base", "new")
 
 
-def test_two_datamodules_of_one_data_set_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "_added_paths", [])
+def test_two_datamodules_of_one_data_set_are_an_error(tmp_path: Path) -> None:
     text = DATAMODULE.replace("Dice", "Coins")
     files = [write(tmp_path / name / "Coins", text, "datamodule.py") for name in ("first", "second")]
     for name in ("first", "second"):
@@ -208,10 +194,7 @@ def test_two_datamodules_of_one_data_set_are_an_error(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("second", ["first/Beans/other", "second/Beans/mine"])
-def test_two_files_that_define_a_data_set_are_an_error(
-    second: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(catalogue, "_added_paths", [])
+def test_two_files_that_define_a_data_set_are_an_error(second: str, tmp_path: Path) -> None:
     text = DATAMODULE.replace("Dice", "Beans")
     files = [
         write(tmp_path / place, f"{text}\nCONFIGS = {{'{name}_base': {{}}}}")
@@ -228,7 +211,6 @@ def test_two_files_that_define_a_data_set_are_an_error(
 def test_the_command_that_trains_an_experiment_names_its_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogue, "_added_paths", [])
     named, of_environment = tmp_path / "own 6", tmp_path / "own7"
     write(named / "Digits" / "mine", "CONFIGS = {'mine_base': {}}")
     of_environment.mkdir()
@@ -243,7 +225,6 @@ def test_the_command_that_trains_an_experiment_names_its_folders(
 def test_a_folder_may_be_given_from_home(
     tmp_path: Path, train: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(catalogue, "_added_paths", [])
     monkeypatch.setenv("HOME", str(tmp_path))
     write(tmp_path / "own5" / "Digits" / "at_home", "CONFIGS = {'home_base': {}}")
     assert train("--list", "--json", "--experiments_path", "~/own5") == 0
@@ -261,10 +242,7 @@ def test_a_folder_may_be_given_from_home(
         ("x = 1", " has no CONFIGS"),
     ],
 )
-def test_a_broken_file_is_named_with_its_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
-) -> None:
-    monkeypatch.setattr(catalogue, "_added_paths", [])
+def test_a_broken_file_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     write(tmp_path / "own4" / "Digits" / "broken", text)
     write(tmp_path / "own4" / "Digits" / "broken", "x = 1\ny = 1 / 0", "helper.py")
     catalogue.add_experiments_path(tmp_path / "own4")

@@ -191,10 +191,8 @@ def test_an_unknown_key_trained_silently(
     name: str,
     tmp_path: Path,
     train: Callable[..., int],
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(catalogue, "_added_paths", [])
     file = tmp_path / "own" / "Digits" / "wrong_keys" / "experiment_parameters.py"
     file.parent.mkdir(parents=True)
     file.write_text(WRONG)

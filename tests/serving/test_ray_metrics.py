@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from parity.serving import CodedServer, Policy, make_pool, ray_metrics
+from parity.serving import CodedServer, Policy, WorkerState, make_pool, ray_metrics
 from parity.serving.load import linear_networks
 from parity.serving.pools.ray_connection import local_node
 
@@ -48,9 +48,11 @@ def test_each_counter_gets_what_was_added_and_each_gauge_its_value() -> None:
             exporter = ray_metrics.Exporter(fake_ray(counted, gauges))
             for times in (3, 0, 2):
                 await ask(server, times)
+                while any(worker.state != WorkerState.IDLE for worker in server.health()):  # the parity model's task
+                    await asyncio.sleep(0.01)
                 exporter.pass_on(server)
 
-    asyncio.run(test())
+    asyncio.run(asyncio.wait_for(test(), 60))
     assert counted["parity_latency_seconds_count", (("source", "own"),)] == 5
     assert counted["parity_latency_seconds_bucket", (("source", "own"), ("le", "+Inf"))] == 5
     assert counted["parity_tasks", (("pool", "0"),)] == 5

@@ -55,9 +55,8 @@ CONFIGS = {
 
 @pytest.mark.parametrize("name", ["own_base", "own_base_policies", "own_k2", "own_k2_policies"])
 def test_the_same_weights_as_train_py(
-    name: str, digits_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluate: Callable[..., int]
+    name: str, digits_base: Path, tmp_path: Path, evaluate: Callable[..., int]
 ) -> None:
-    monkeypatch.setattr(catalogue, "_added_paths", [])
     file = tmp_path / "configs" / "Digits" / "own" / "experiment_parameters.py"
     file.parent.mkdir(parents=True)
     file.write_text(OWN)
