@@ -99,6 +99,22 @@ def against_table(comparison: Numbers) -> Table:
     )
 
 
+def evidence_table(comparison: Numbers) -> Table:
+    """Return the share of the evidence for reconstructions that lay on the query itself."""
+    rows = [
+        [Cell(f"{code['name']} ({code['k']}, {code['r']})"), Cell(form(found["right"], ".2f")),
+         Cell(form(found["wrong"], ".2f")), Cell(f"{1 / code['k']:.2f}"), Cell(found["explainer"])]
+        for code in comparison["codes"]
+        if (found := code.get("evidence"))
+    ]  # fmt: skip
+    return Table(
+        "Share of the positive evidence for the class that was rebuilt that lies on the query itself, a mean over the "
+        "first groups: of reconstructions that are right and wrong, and where all queries count alike.",
+        ("code", "right", "wrong", "1 / k", "explainer"),
+        rows,
+    )
+
+
 def code_in_words(code: Numbers, measure: str) -> str:
     """Return what a code of a comparison loses when a worker is missing, in a sentence."""
     degraded = code["A_d"].get("1", {}).get("value")

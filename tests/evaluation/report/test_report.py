@@ -97,7 +97,25 @@ def a_code(
         "error": 0.021,
     }
     code["calibration"]["base"] = dict(code["calibration"])
-    return {**code, "mse": 3.1 / degraded, "panel": a_panel(k, 1, image)}
+    return {**code, "mse": 3.1 / degraded, "panel": a_panel(k, 1, image), "evidence": an_evidence(k, image)}
+
+
+def an_evidence(k: int, image: Callable[[int], np.ndarray]) -> dict[str, Any]:
+    """Where the evidence for a right and for a wrong reconstruction lay."""
+    queries = [image(place) for place in range(k)]
+    examples = [
+        {
+            "right": position == 0,
+            "position": position,
+            "target": "3",
+            "decoded": "3" if position == 0 else "8",
+            "queries": queries,
+            "attributions": np.random.default_rng(position).normal(size=(k, *queries[0].shape[:2])),
+            "shares": [1 / k] * k,
+        }
+        for position in (0, k - 1)
+    ]
+    return {"explainer": "InputXGradient", "groups": 32, "right": 0.75, "wrong": 0.25, "examples": examples}
 
 
 def a_comparison(image: Callable[[int], np.ndarray] = an_image) -> dict[str, Any]:
@@ -192,6 +210,7 @@ def test_every_file_is_there_and_the_second_time_it_has_the_same_bytes(tmp_path:
         "figures/confusions_01_mlp_k2_add.png",
         "figures/calibration_01_mlp_k2_add.png",
         "figures/groups_01_mlp_k2_add.png",
+        "figures/evidence_01_mlp_k2_add.png",
     } < set(names)
     assert sorted(path for path in folder.rglob("*") if path.is_file()) == sorted(written)
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
@@ -231,12 +250,13 @@ def test_the_json_is_the_comparison_without_images_and_nan(tmp_path: Path) -> No
     comparison["codes"][0]["per_class"] = np.array(comparison["codes"][0]["per_class"])
     write_report(comparison, tmp_path)
     text = (tmp_path / "results.json").read_text()
-    assert not re.search(r"NaN|Infinity|queries\": \[", text)
+    assert not re.search(r"NaN|Infinity|queries\": \[|attributions", text)
     stored = json.loads(text)
     assert stored["base"] == comparison["base"]
     assert stored["codes"][0]["A_d"] == comparison["codes"][0]["A_d"]
     assert stored["codes"][0]["mse"] is None
     assert stored["codes"][0]["panel"][0]["decoded"] == ["0", "8"]
+    assert stored["codes"][0]["evidence"]["examples"][1]["decoded"] == "8"
     assert "queries" in comparison["codes"][0]["panel"][0], "the caller's comparison was changed"
 
 
@@ -325,7 +345,7 @@ def test_names_that_hold_markup_are_shown_as_they_are(tmp_path: Path) -> None:
     assert "script" not in rendered.tags
     assert "".join(rendered.words).count(MARKUP) >= 7
     tables = shown.split("<table>")[1:]
-    assert len(tables) == 4  # accuracies, what users get, costs, times
+    assert len(tables) == 5  # accuracies, what users get, costs, times, evidence
     for table in tables:
         rows = [row.count("<td") for row in table.split("<tr>") if "<td" in row]
         assert set(rows) == {table.count("<th>") + table.count("<th ")}, "a name has split a row"
