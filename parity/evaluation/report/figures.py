@@ -396,8 +396,8 @@ def _panel(code: Code, stem: str) -> Picture:
 def _evidence(code: Code, stem: str) -> Picture:
     """For each example a row of queries, and below it attributions: red for what was rebuilt, blue against it."""
     examples = code["evidence"]["examples"]
-    columns = max(3, code["k"])
-    figure = Figure(figsize=(WIDTH, WIDTH * (2.6 * len(examples)) / columns), layout="constrained")
+    columns = max(4, code["k"])
+    figure = Figure(figsize=(WIDTH, WIDTH * 2.4 * len(examples) / columns), layout="constrained")
     grid = figure.subplots(2 * len(examples), columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
