@@ -11,6 +11,7 @@ from parity.black_boxes import BlackBox
 from parity.coded_model import CodedModel
 from parity.data import GroupDataModule, groups_of
 from parity.data.queries import regrouped
+from parity.data.tokens import check_vocabulary
 from parity.errors import ParityError
 from parity.evaluation.accuracies import evaluate_base
 from parity.evaluation.baselines import backups
@@ -69,7 +70,8 @@ def evaluate(
     first = next(iter(models.values()))
     base_model, device = first.base_model, next(first.parameters()).device
     task: Task | None = reading.pop("task", None)
-    given = _given(data, val_data, base_model, device, task, name, reading)
+    given = _given(data, val_data, first, device, task, name, reading)
+    check_vocabulary(given, split, first.vocabulary)
     made = DataInGroups(
         lambda k: regrouped(given, k, batch_size=max(1, _QUERIES_AT_ONCE // k)),
         device,
@@ -129,7 +131,7 @@ def check_shared_base_model(networks: Mapping[str, nn.Module]) -> None:
 def _given(
     data: Any,
     val_data: Any,
-    base_model: nn.Module,
+    model: CodedModel,
     device: torch.device,
     task: Task | None,
     name: str,
@@ -139,9 +141,12 @@ def _given(
         return data
 
     def predict(queries: Tensor) -> Tensor:
-        return base_model(queries.to(device))
+        return model.base_model(queries.to(device))
 
-    return groups_of(None, 1, val_data=val_data, test_data=data, network=predict, task=task, name=name, **reading)
+    return groups_of(
+        None, 1, val_data=val_data, test_data=data, network=predict, task=task, name=name,
+        vocabulary=lambda _: model.vocabulary, **reading,
+    )  # fmt: skip
 
 
 def _name(network: nn.Module) -> str:
