@@ -13,7 +13,7 @@ from torch import Tensor
 from parity.coded_model import CodedModel
 from parity.data import GroupLoader
 from parity.evaluation.accuracies import evaluate_code
-from parity.evaluation.code_evaluation import CodeEvaluation
+from parity.evaluation.code_evaluation import CORRELATION, SLOW, CodeEvaluation
 from parity.evaluation.costs import costs
 from parity.evaluation.evidence import evidence
 from parity.evaluation.intervals import paired_interval
@@ -208,7 +208,12 @@ def _accuracies(evaluation: CodeEvaluation, unavailable: Sequence[float]) -> dic
     overall = {}
     for f in unavailable:
         error = evaluation.overall_accuracy_with_error(f)[1]
-        overall[f"{f:g}"] = {**evaluation.overall_interval(f)._asdict(), "standard_error": error}
+        overall[f"{f:g}"] = {
+            **evaluation.overall_interval(f)._asdict(),
+            "standard_error": error,
+            "slow": evaluation.overall_accuracy_beside_a_slow_worker(f, SLOW),
+            "together": evaluation.overall_accuracy_together(f, CORRELATION),
+        }
     return {
         "k": evaluation.k,
         "r": evaluation.n - evaluation.k,

@@ -73,7 +73,7 @@ def evaluate(
     base_model, device = first.base_model, next(first.parameters()).device
     task: Task | None = reading.pop("task", None)
     _check_kinds(ks, unavailable, default_class, backup, task, reading.get("scaling"))
-    given = _given(data, val_data, split, first, device, task, name, reading)
+    given = _given(data, val_data, first, device, task, name, reading)
     check_vocabulary(given, split, first.vocabulary)
     _check_predictions(given, split, first, device, backup)
     made = DataInGroups(
@@ -135,7 +135,6 @@ def check_shared_base_model(networks: Mapping[str, nn.Module]) -> None:
 def _given(
     data: Any,
     val_data: Any,
-    split: str,
     model: CodedModel,
     device: torch.device,
     task: Task | None,

@@ -28,6 +28,7 @@ from parity.evaluation.report.tables import (
     flat_rows,
     form,
     overall_table,
+    stragglers_table,
     timing_table,
 )
 from parity.plain import walk
@@ -200,6 +201,7 @@ def _page(comparison: Mapping[str, Any], general: Sequence[Picture], sections: S
         reading=_reading(comparison),
         accuracies=accuracy_table(comparison),
         overall=overall_table(comparison),
+        stragglers=stragglers_table(comparison),
         costs=cost_table(comparison),
         against=against_table(comparison),
         timing=timing_table(comparison),
@@ -220,6 +222,7 @@ def _markdown(comparison: Mapping[str, Any], general: Sequence[Picture], section
     parts += ["## Accuracies", *_markdown_table(accuracy_table(comparison))]
     if comparison["unavailable"]:
         parts += _markdown_table(overall_table(comparison))
+        parts += _markdown_table(stragglers_table(comparison))
     parts += ["## Costs", *_markdown_table(cost_table(comparison))]
     parts += map(_markdown_picture, general)
     if (against := against_table(comparison)).rows:

@@ -76,8 +76,12 @@ def a_code(
     }  # fmt: skip
     lost = 0.1 if degraded is None else degraded
     code["A_o"] = {
-        str(f): {"value": (1 - f) * 0.9793 + f * lost, "standard_error": 0.0004 if k > 6 else None} for f in UNAVAILABLE
-    }
+        str(f): {
+            "value": (1 - f) * 0.9793 + f * lost, "standard_error": 0.0004 if k > 6 else None,
+            "slow": 0.9 - f, "together": 0.8 - f,
+        }
+        for f in UNAVAILABLE
+    }  # fmt: skip
     if degraded is None:
         nothing = dict.fromkeys(("extra_multiply_adds", "extra_bytes_up", "extra_bytes_down"), 0.0)
         return {**code, **nothing, "r": 0, "n": k, "extra_workers": 0.0, "extra_parameters": 0, "multiply_adds": None}
@@ -232,6 +236,7 @@ def test_the_csv_has_a_row_for_each_code_and_no_times(tmp_path: Path, written: l
     )
     assert (code["A_a_low"], code["reconstruction_1_high"]) == ("0.976300", "0.951000")
     assert (code["A_o_0.1"], code["A_o_0.1_standard_error"], code["extra_workers"]) == ("0.975870", "", "0.500000")
+    assert (code["A_o_0.1_slow"], code["A_o_0.1_together"]) == ("0.800000", "0.700000")
     assert (without["A_d_1"], without["mse"], without["multiply_adds"], without["extra_parameters"]) == (
         "",
         "",
@@ -270,7 +275,7 @@ def test_a_latex_table_has_odd_names_as_text() -> None:
     assert r"50\%\_of \#1 \& \{x\} \textasciitilde{}\textasciicircum{} \textbackslash{}" in text
     assert r"\textless{}a\textgreater{} \textbar{} \$y\$" in text
     tables = text.split(r"\end{table}")[:-1]
-    assert len(tables) == 3  # accuracies, what users get, costs
+    assert len(tables) == 4  # accuracies, what users get, also of stragglers that are not alike, costs
     for table in tables:
         head, *rows = [line.removesuffix(r" \\") for line in table.splitlines() if line.endswith(r" \\")]
         columns = len(re.findall(r"(?<!\\)&", head)) + 1
@@ -345,7 +350,7 @@ def test_names_that_hold_markup_are_shown_as_they_are(tmp_path: Path) -> None:
     assert "script" not in rendered.tags
     assert "".join(rendered.words).count(MARKUP) >= 7
     tables = shown.split("<table>")[1:]
-    assert len(tables) == 5  # accuracies, what users get, costs, times, evidence
+    assert len(tables) == 6  # accuracies, what users get, also of stragglers that are not alike, costs, times, evidence
     for table in tables:
         rows = [row.count("<td") for row in table.split("<tr>") if "<td" in row]
         assert set(rows) == {table.count("<th>") + table.count("<th ")}, "a name has split a row"
@@ -361,9 +366,9 @@ def test_what_a_code_lacks_is_an_en_dash(written: list[Path]) -> None:
     rows = (
         [cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| no_redundancy")
     )
-    accuracies, overall, costs = rows
+    accuracies, overall, stragglers, costs = rows
     assert accuracies[2:] == ["97.93 (97.63–98.19)", *["–"] * 5]
-    assert "–" not in overall
+    assert "–" not in overall + stragglers
     assert costs[4] == "–"
 
 
