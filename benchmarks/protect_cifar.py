@@ -5,8 +5,8 @@
     python benchmarks/protect_cifar.py --networks cnn --images 10000 --base_epochs 20                  half an hour
 
 CIFAR-10 lies as image files under DATA_ROOT/CIFAR10/{train,test}/<class>/. Everything but what stands in ``protected``
-is a user's own: data by torchvision, a network, a loop. Writes benchmarks/results/protect_cifar.json, a row for each
-network, k and code: what is lost, with its paired interval.
+is a user's own: data by torchvision, a network, a loop. Writes benchmarks/results/protect_cifar/<network>.json, a row
+for each k and code: what is lost, with its paired interval.
 """
 
 import argparse
@@ -92,8 +92,8 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     root = Path(os.environ.get("DATA_ROOT", "data"))
     data, test = images(root, "train", args.images), images(root, "test", None)
-    rows: list[dict[str, Any]] = []
     for name in args.networks:
+        rows: list[dict[str, Any]] = []
         torch.manual_seed(0)
         network = train(NETWORKS[name](), *data, args.base_epochs, device)
         for k in args.ks:
@@ -117,7 +117,9 @@ def main() -> None:
                     }
                 )
                 print(rows[-1], flush=True)
-                store.write("protect_cifar", "parity.protect of networks that a plain loop trained on CIFAR-10", rows)
+                store.write(
+                    f"protect_cifar/{name}", "parity.protect of a network that a plain loop trained on CIFAR-10", rows
+                )
 
 
 if __name__ == "__main__":

@@ -304,10 +304,10 @@ def suits() -> str:
     return markdown(("network", "code", "suits"), lines)
 
 
-def protected(name: str) -> str:
-    """Return what ``protect`` loses: a result's name under ``results/``."""
+def protected(*names: str) -> str:
+    """Return what ``protect`` loses: the results' names under ``results/``."""
     lines = []
-    for row in store.rows(name):
+    for row in (row for name in names for row in store.rows(name)):
         lost, low, high = (f"{100 * row[key]:.1f}".replace("-", "−") for key in LOST)
         line = [row["network"], str(row["k"]), f"`{row['code']}`", f"{row['A_a']:.3f}"]
         lines.append([*line, f"{row['A_a'] - row['loss']:.3f}", f"{lost} points ({low} to {high})"])
@@ -464,7 +464,7 @@ TABLES: dict[str, Callable[[], str]] = {
         {"engine": "engine", "p50, ms": "{p50_ms:.1f}", "p99, ms": "{p99_ms:.1f}",
          "frontend, cores": "{frontend_cores:.2f}"},
     ),
-    "protect_cifar": functools.partial(protected, "protect_cifar"),
+    "protect_cifar": functools.partial(protected, *store.names("protect_cifar")),
     "protect_digits": functools.partial(protected, "protect_digits"),
     **serving_results.TABLES,
     "chaos": Plain("chaos", {"": "what", "count": "value"}),

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from parity.coders import Decoder, Encoder
 from parity.coders.detection import Detector
 from parity.errors import ParityError
+from parity.vocabulary import check_ids, vocabulary_of
 
 
 class CodedModel(nn.Module):
@@ -62,6 +64,11 @@ class CodedModel(nn.Module):
     def n(self) -> int:
         """Outputs of a group."""
         return self.encoder.n
+
+    @cached_property
+    def vocabulary(self) -> int | None:
+        """Ids of tokens are below it, as the base model takes them; None where it takes any, or queries are not ids."""
+        return vocabulary_of(self.base_model, self.encoder.query_shape) if self.encoder.takes_ids else None
 
     def train(self, mode: bool = True) -> "CodedModel":
         super().train(mode)
@@ -139,7 +146,12 @@ class CodedModel(nn.Module):
             (G, k, *P). Predictions of a systematic code that are available are the base model's, bit for bit.
 
         Raises:
-            ParityError: the queries are not groups of k, or a pattern cannot be rebuilt.
+            ParityError: the queries are not groups of k, or have ids that are not in the vocabulary, or a pattern
+                cannot be rebuilt.
         """
+        if not queries.is_floating_point():
+            check_ids(queries, self.vocabulary, "the queries")
+        elif self.vocabulary is not None:
+            raise ParityError(f"queries are ids of tokens, integers, not {queries.dtype}: hand over queries.long().")
         predict = self.decoder if detector is None else detector.predictions
         return predict(*self.outputs(queries), available)

@@ -22,6 +22,7 @@ from parity.errors import ParityError, cause, in_one_line
 from parity.tasks import Classification, Task, task_of
 from parity.tasks.checks import check_finite, is_one_hot
 from parity.tasks.inference import NAMED
+from parity.vocabulary import check_ids
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class QueriesDataModule(GroupDataModule):
         num_workers: processes that read what is not held in memory.
         name: of the data, in reports.
         reading: how further splits are read: ``names`` and ``size`` of ``read_queries``.
+        vocabulary: queries are ids of tokens, and these are below it; None where they are not, or it is not known.
         common: of ``GroupDataModule``.
 
     Raises:
@@ -57,6 +59,7 @@ class QueriesDataModule(GroupDataModule):
         num_workers: int = 0,
         name: str = "own data",
         reading: Mapping[str, Any] = MappingProxyType({}),
+        vocabulary: int | None = None,
         **common: Unpack[GroupArguments],
     ) -> None:
         first = next(iter(splits.values()))
@@ -68,7 +71,7 @@ class QueriesDataModule(GroupDataModule):
                 f"{len(first)} queries are too few for groups of k = {k}, one to train on and one to validate on: hand "
                 "over more, or choose a smaller k."
             )
-        self._task, self._scaling, self._name = task, scaling, name
+        self._task, self._scaling, self._name, self._vocabulary = task, scaling, name, vocabulary
         self.augmentation, self.num_workers, self._reading = augmentation, num_workers, reading
         self._query_shape = tuple(network_input(first.first(), scaling, self.where(next(iter(splits)))).shape[1:])
         self.splits = {split: self._checked(queries, f"the {split} data") for split, queries in splits.items()}
@@ -108,7 +111,9 @@ class QueriesDataModule(GroupDataModule):
             data: in any form that ``groups_of`` takes.
             network: predicts the targets of data that has none.
         """
-        queries = labelled(read_queries(data, self.where(split), **self._reading), network, self._scaling, self._task)
+        queries = read_queries(data, self.where(split), **self._reading)
+        _check_vocabulary(queries, self._vocabulary, self.where(split))
+        queries = labelled(queries, network, self._scaling, self._task)
         changed = copy(self)
         changed.splits = {**self.splits, split: self._checked(queries, self.where(split))}
         return changed
@@ -130,7 +135,7 @@ class QueriesDataModule(GroupDataModule):
 
     def loader(self, split: str) -> GroupLoader:
         queries, targets, device = self._queries(split), self.targets(split), self.target_device()
-        scaling = (self._scaling or (Ids() if are_ids(queries.first()) else Scaling(1.0))).to(device)
+        scaling = (self._scaling or (Ids(self._vocabulary) if are_ids(queries.first()) else Scaling(1.0))).to(device)
         augment = None if queries.is_random or split != "train" else self.augmentation
         if isinstance(queries.stored, Tensor):
             return TensorLoader(
@@ -195,6 +200,7 @@ def groups_of(
     targets: str | None = None,
     task: Task | None = None,
     scaling: Scaling | None = None,
+    vocabulary: Callable[[tuple[int, ...]], int | None] | None = None,
     augmentation: Augmentation | None = None,
     size: int | None = None,
     name: str = "own data",
@@ -213,6 +219,8 @@ def groups_of(
         task: what predictions are measured by; by default what targets and predictions are of, see ``task_of``, or
             without ``network`` a classification of as many classes as there are.
         scaling: of stored queries, e.g. ``Scaling(255, mean, std)`` for pixels.
+        vocabulary: called with the shape of queries that are ids, returns what they are below; None where that is not
+            known.
         augmentation: of training queries in storage type, (B, *Q) -> (B, *Q).
         size: side in pixels that images of a folder are resized to.
         name: of the data, in reports; our datamodules have their own.
@@ -237,14 +245,20 @@ def groups_of(
     }
     if not splits:
         raise ParityError("there is no data: hand over arrays (X, y), a Dataset or a DataLoader.")
+    first = next(iter(splits.values()))
+    below = None
+    if vocabulary is not None and scaling is None and are_ids(ids := first.first()):
+        below = vocabulary(tuple(ids.shape[1:]))
+        for split, read in splits.items():
+            _check_vocabulary(read, below, f"the {split} data")
     if network is not None:
-        first = next(iter(splits.values()))
         predicted = network(network_input(first.first(2), scaling, "the first queries"))
         task = task or task_of(predicted, first.targets)
         splits = {split: labelled(value, network, scaling, task) for split, value in splits.items()}
     return QueriesDataModule(
-        k, splits, task or _classification(splits), scaling, augmentation, reading=reading, name=name, **options
-    )
+        k, splits, task or _classification(splits), scaling, augmentation, reading=reading, name=name,
+        vocabulary=below, **options,
+    )  # fmt: skip
 
 
 def _check_used(given: Sequence[Any], name: str | None, size: int | None) -> None:
@@ -280,6 +294,12 @@ def labelled(queries: Queries, network: Callable[[Tensor], Tensor], scaling: Sca
         stored = _between(queries, start, min(start + 256, len(queries)))
         predicted.append(task.as_targets(network(network_input(stored, scaling, "the data"))).cpu())
     return replace(queries, targets=torch.cat(predicted), predicted=True)
+
+
+def _check_vocabulary(queries: Queries, vocabulary: int | None, where: str) -> None:
+    """Refuse ids that are not below the vocabulary; those that are not held in memory are read for it."""
+    for start in range(0, len(queries), 256) if vocabulary is not None else ():
+        check_ids(_between(queries, start, min(start + 256, len(queries))), vocabulary, where)
 
 
 def _between(queries: Queries, start: int, stop: int) -> Tensor:

@@ -5,9 +5,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from parity.data.datamodule import TensorDataModule
+from parity.data.datamodule import GroupDataModule, TensorDataModule
 from parity.data.loaders import Ids
 from parity.errors import ParityError
+from parity.vocabulary import check_ids
 
 
 class TokensDataModule(TensorDataModule):
@@ -32,10 +33,26 @@ class TokensDataModule(TensorDataModule):
         queries, targets = super()._checked(loaded, where)
         if queries.is_floating_point():
             raise ParityError(f"{where}: ids of tokens are integers, not {str(queries.dtype).removeprefix('torch.')}.")
-        least, greatest = int(queries.min()), int(queries.max())
-        if least < 0 or greatest >= self.VOCABULARY:
-            raise ParityError(
-                f"{where}: ids run from {least} to {greatest}, and {self.VOCABULARY} of them are numbered 0 to "
-                f"{self.VOCABULARY - 1}."
-            )
+        check_ids(queries, self.VOCABULARY, where)
         return queries, targets
+
+
+def check_vocabulary(data: GroupDataModule, split: str, vocabulary: int | None) -> None:
+    """Refuse ids of a split that a network does not take, before any work.
+
+    Args:
+        data: of any kind; queries that are not ids are not looked at.
+        split: 'train', 'val' or 'test'.
+        vocabulary: the network's; None where it is not known.
+
+    Raises:
+        ParityError: see ``check_ids``.
+    """
+    loader = data.loader(split)
+    scaling = loader.scaling
+    if vocabulary is None or not isinstance(scaling, Ids):
+        return
+    if scaling.vocabulary is not None and scaling.vocabulary <= vocabulary:  # checked when the data was read
+        return
+    for _, queries, _ in loader.every_query():
+        check_ids(queries, vocabulary, data.where(split))

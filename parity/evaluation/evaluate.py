@@ -13,6 +13,7 @@ from parity.coded_model import CodedModel
 from parity.data import GroupDataModule, groups_of
 from parity.data.loaders import Scaling
 from parity.data.queries import regrouped
+from parity.data.tokens import check_vocabulary
 from parity.errors import ParityError, cause
 from parity.evaluation.accuracies import evaluate_base
 from parity.evaluation.baselines import backups
@@ -72,7 +73,8 @@ def evaluate(
     base_model, device = first.base_model, next(first.parameters()).device
     task: Task | None = reading.pop("task", None)
     _check_kinds(ks, unavailable, default_class, backup, task, reading.get("scaling"))
-    given = _given(data, val_data, split, base_model, device, task, name, reading)
+    given = _given(data, val_data, first, device, task, name, reading)
+    check_vocabulary(given, split, first.vocabulary)
     _check_predictions(given, split, first, device, backup)
     made = DataInGroups(
         lambda k: regrouped(given, k, batch_size=max(1, _QUERIES_AT_ONCE // k)),
@@ -133,8 +135,7 @@ def check_shared_base_model(networks: Mapping[str, nn.Module]) -> None:
 def _given(
     data: Any,
     val_data: Any,
-    split: str,
-    base_model: nn.Module,
+    model: CodedModel,
     device: torch.device,
     task: Task | None,
     name: str,
@@ -144,9 +145,12 @@ def _given(
         return data
 
     def predict(queries: Tensor) -> Tensor:
-        return _predicted(base_model, queries.to(device), "the base model")
+        return _predicted(model.base_model, queries.to(device), "the base model")
 
-    return groups_of(None, 1, val_data=val_data, test_data=data, network=predict, task=task, name=name, **reading)
+    return groups_of(
+        None, 1, val_data=val_data, test_data=data, network=predict, task=task, name=name,
+        vocabulary=lambda _: model.vocabulary, **reading,
+    )  # fmt: skip
 
 
 def _check_predictions(

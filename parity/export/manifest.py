@@ -29,7 +29,9 @@ _SCHEMA: Schema = {
     "prediction_shape": _SHAPE,
     "parity_shape": _SHAPE,
     "class_names": Field((list,), values=_TEXT),
-    "preprocessing": Field((dict,), fields={"dtype": _TEXT}),
+    "preprocessing": Field(
+        (dict,), fields={"dtype": _TEXT, "ids_below": Field((int, type(None)), 1, 2**31, needed=False)}
+    ),
     "accuracies": Field((dict,)),
     "programs": Field((dict,)),
     "versions": Field((dict,)),

@@ -234,6 +234,8 @@ def load(folder: str | Path, sha256: str | None = None, base_model: Any = None) 
             ),
         )
         preprocessing = program(programs["preprocessing"])
+        if (vocabulary := manifest["preprocessing"].get("ids_below")) is not None:
+            model.vocabulary = vocabulary
     except (KeyError, TypeError) as error:
         raise DamagedFileError(f"{folder / FILE} is damaged: it does not name the programs.") from error
     return LoadedArtefact(model.eval(), preprocessing, manifest)

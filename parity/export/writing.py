@@ -157,6 +157,8 @@ def _manifest(
     model: CodedModel, preprocessing: Preprocessing, card: CardFacts, programs: dict[str, Any]
 ) -> dict[str, Any]:
     encoder, decoder = model.encoder, model.decoder
+    described = preprocessing.describe()
+    described["ids_below"] = described["ids_below"] or model.vocabulary
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -178,7 +180,7 @@ def _manifest(
         "parity_shape": list(decoder.parity_shape(decoder.prediction_shape)),
         "class_names": list(card.class_names),
         "input_range": None if card.input_range is None else list(card.input_range),
-        "preprocessing": preprocessing.describe(),
+        "preprocessing": described,
         "data": card.data,
         "accuracies": dict(card.accuracies),
         "weights": {"base": _size(model.base_model), "parity": [_size(network) for network in model.parity_models]},

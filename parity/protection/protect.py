@@ -16,6 +16,7 @@ from parity.data.containers import seeded
 from parity.data.datamodule import Augmentation
 from parity.data.loaders import Scaling
 from parity.data.queries import QueriesDataModule, regrouped
+from parity.data.tokens import check_vocabulary
 from parity.errors import ParityError, cause, did_you_mean
 from parity.evaluation.evaluate import evaluate
 from parity.protection.black_box import asked
@@ -28,6 +29,7 @@ from parity.settings import user_path
 from parity.tasks import Classification, Task
 from parity.training import Hardware, load_trained, train_model
 from parity.training.loop.hardware import make_trainer
+from parity.vocabulary import vocabulary_of
 
 log = logging.getLogger(__name__)
 
@@ -123,8 +125,12 @@ def protect(
     data = groups_of(
         train_data, k, val_data=val_data, network=partial(first_predictions, base), queries=queries, targets=targets,
         task=task, scaling=scaling, size=size, name=name, num_validation=num_validation,
+        vocabulary=partial(vocabulary_of, base),
     )  # fmt: skip
     few = _few_queries(data)
+    if not isinstance(data, QueriesDataModule) and not few.is_floating_point():  # else it was checked as it was read
+        for split in ("train", "val"):
+            check_vocabulary(data, split, vocabulary_of(base, few.shape[1:]))
     if isinstance(base, BlackBox):
         base.check(few)
         augmentation = None if augmentation == "auto" else augmentation

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from parity.coded_model import CodedModel
 from parity.errors import ParityError
+from parity.vocabulary import check_ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +48,7 @@ class Servable:
             raise ParityError(f"a query has shape {list(self.query_shape)}, and this one has {list(query.shape)}.")
         if not torch.isfinite(query).all():
             raise ParityError("a query has finite numbers only, but this one has NaN or infinity in it.")
-        if self.ids_below is not None and not _are_below(query, self.ids_below):
-            raise ParityError(
-                f"a query has ids of tokens, whole numbers from 0 to {self.ids_below - 1}, but this one has others: "
-                "post what the tokenizer that the network was trained with makes."
-            )
+        check_ids(query, self.ids_below, "a query")
         return self.preprocess(self._stored(query)[None])[0]
 
     def _stored(self, query: Tensor) -> Tensor:
@@ -68,8 +65,3 @@ class Servable:
                 "others: post it before preprocessing, which the service does itself."
             )
         return query.round().to(self.stored) if query.is_floating_point() else query.to(self.stored, copy=True)
-
-
-def _are_below(query: Tensor, most: int) -> bool:
-    whole = not query.is_floating_point() or bool((query == query.round()).all())
-    return whole and bool(((query >= 0) & (query < most)).all())

@@ -26,7 +26,7 @@ def test_ids_stay_integers_in_every_split() -> None:
 
 def test_ids_beyond_the_vocabulary_are_refused() -> None:
     few = type("_FewWords", (_Words,), {"VOCABULARY": 100, "load": lambda self, train: _Words.load(_Words(), train)})
-    with pytest.raises(ParityError, match="ids run from 0 to 143, and 100 of them are numbered 0 to 99"):
+    with pytest.raises(ParityError, match="whole numbers from 0 to 99, and these run from 0 to 143"):
         few(k=2).check("train")
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from parity.coded_model import CodedModel
 from parity.coders import EmbeddedEncoder, LearnedGridEncoder, PositionalDecoder, TokenCellsEncoder
 from parity.data import Ids
+from parity.errors import ParityError
 from parity.export import Preprocessing, load, save
 from parity.models import PerCell, TextTransformer, split_after
 from tests.export.codes import CARD
@@ -40,6 +41,13 @@ def test_a_code_for_ids_is_saved_and_loaded(kind: str, tmp_path: Path) -> None:
     model = coded(kind)
     save(tmp_path / "code", model, Preprocessing((LENGTH,), torch.int64, Ids()), CARD, onnx=False)
     loaded = load(tmp_path / "code")
+    assert loaded.manifest["preprocessing"]["ids_below"] == 20
     ids = torch.randint(0, 20, (3, 2, LENGTH))
     available = torch.tensor([[True, False, True]]).expand(3, -1)
     assert torch.allclose(loaded(ids, available), model(ids, available), atol=1e-5)
+    ids[1, 1, 3] = 20
+    for asked in (loaded, model):
+        with pytest.raises(ParityError, match="whole numbers from 0 to 19, and these run from 0 to 20"):
+            asked(ids, available)
+        with pytest.raises(ParityError, match="ids of tokens, integers, not torch"):
+            asked(ids.float(), available)

@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 import parity
 from parity.black_boxes import DefaultNetworks
+from parity.data import TokensDataModule
 from parity.errors import ParityError
 from parity.evaluation.costs import parity_model_costs
 from parity.models import TextTransformer
@@ -153,6 +155,35 @@ def test_sequences_of_ids_are_protected_by_shorter_ones() -> None:
         assert torch.equal(model(queries, available)[0, 0], model.base_outputs(queries)[0, 0])
     frame = result.evaluate(data, baselines=True).frame
     assert set(frame["name"]) == {"tokens", "no redundancy", "replication x2"}  # the others compute with queries
+
+
+def test_ids_never_leave_the_vocabulary() -> None:
+    ids, classes = sentences()
+    result, beyond = parity.protect(text(), (ids, classes), k=2, **QUIET), ids.clone()
+    beyond[40, 3] = 30
+    refused = pytest.raises(ParityError, match=r"data: ids of tokens are whole numbers from 0 to 29, and .* to 30")
+    for data in ((beyond, classes), beyond, TensorDataset(beyond, classes)):
+        with refused:
+            parity.protect(text(), data, k=2, **QUIET)
+        with refused:
+            result.evaluate(data)
+        with refused:
+            parity.evaluate(result.coded_model, data)
+
+
+def test_a_datamodules_vocabulary_is_compared_with_the_networks() -> None:
+    class _Sentences(TokensDataModule):
+        QUERY_SHAPE, NUM_CLASSES, NUM_VALIDATION, VOCABULARY = (12,), 3, 8, 40
+
+        def load(self, train: bool) -> tuple[Tensor, Tensor]:
+            ids, classes = sentences()
+            return ids + (0 if train else 1), classes
+
+    result = parity.protect(text(), _Sentences(k=2), k=2, **QUIET)  # no id above 29, whatever it declares
+    with pytest.raises(
+        ParityError, match=r"the test data of .*Sentences: ids of tokens are whole numbers from 0 to 29"
+    ):
+        result.evaluate()
 
 
 @pytest.mark.parametrize("code", ["auto", "keyed", "add"])
