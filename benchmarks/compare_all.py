@@ -7,14 +7,16 @@
 Each (data, code, seed) is trained and compared on test data, and is a file under ``results/equal_cost``: costs of a
 group, accuracies with paired intervals, likelihoods. A run that was cut off is resumed, and the same command again
 fills the gaps. Addition, ``cells_kl``, ``packed_kl`` from both starts, MIMO and RevMUX come first, then the rest, then
-further seeds. The base model is the published one on MNIST, elsewhere the data set's own. All of it takes a day of one
-core, Digits half an hour. ``benchmarks/tables.py`` makes the tables of docs/equal_cost.md, ``pareto.py`` the pictures.
+further seeds. The base model is the published one on MNIST, elsewhere the data set's own. All of it takes some days of
+one core, Digits half an hour. ``benchmarks/tables.py`` makes the tables of docs/equal_cost.md, ``pareto.py`` the
+pictures.
 """
 
 import argparse
 import logging
+import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +30,13 @@ from parity.coded_model import CodedModel
 from parity.command_line import run_command
 from parity.errors import ParityError
 from parity.evaluation.comparison import Candidate, compare
-from parity.experiments import Experiment
+from parity.experiments import Experiment, catalogue
 from parity.runs.training import RunOptions, run_training
 from parity.training import Hardware
 
 _log = logging.getLogger("parity")
 
-NETWORKS = {"Digits": "mlp", "MNIST": "mlp", "CIFAR10": "small_resnet"}
+NETWORKS = {"Digits": "mlp", "MNIST": "mlp", "CIFAR10": "small_resnet", "FSDD": "lenet"}
 """Of each data set, and the order in which they are measured."""
 
 OVERRIDES: dict[str, dict[str, Any]] = {"CIFAR10": {"trainer.precision": "bf16-mixed"}}
@@ -67,9 +69,11 @@ class Run:
 
 def runs(args: argparse.Namespace) -> Iterator[Run]:
     """Yield all runs, those first that tell most: one seed of everything that matters, then its other seeds."""
+    there = {dataset: {entry.name for entry in catalogue.experiments(dataset)} for dataset in args.dataset}
     for codes, seeds in ((FIRST, args.seeds[:1]), (REST, args.seeds[:1]), (FIRST, args.seeds[1:])):
         for seed in seeds:
-            yield from (Run(dataset, code, k, seed) for dataset in args.dataset for k in args.k for code in codes)
+            found = (Run(dataset, code, k, seed) for dataset in args.dataset for k in args.k for code in codes)
+            yield from (run for run in found if run.name in there[run.dataset])
 
 
 def experiment_of(run: Run, args: argparse.Namespace) -> Experiment:
@@ -107,6 +111,13 @@ def measure(run: Run, args: argparse.Namespace) -> None:
     )  # fmt: skip
 
 
+def time_left(missing: Sequence[Run], spent: Mapping[str, Sequence[float]]) -> str:
+    """Return how long runs would take, by the median of what those of a data set have taken, in seconds."""
+    known = sum(statistics.median(spent[run.dataset]) for run in missing if run.dataset in spent)
+    never = sorted({run.dataset for run in missing if run.dataset not in spent})
+    return f"about {known / 60:.0f} min left" + (f", and {', '.join(never)}, not timed yet" if never else "")
+
+
 def main(args: argparse.Namespace) -> None:
     """Measure what is missing, or list it."""
     _log.setLevel(logging.INFO)
@@ -115,15 +126,16 @@ def main(args: argparse.Namespace) -> None:
         if run.result in there and store.read(run.result)["config"] != config_hash(experiment_of(run, args)):
             raise ParityError(f"{run.result}.json is of another config than now: delete it, and train it again.")
     missing = [run for run in runs(args) if run.result not in there]
-    if args.list:
-        print(f"{len(there)} results are there; missing, in this order: {', '.join(run.result for run in missing)}")
-        return
     spent: dict[str, list[float]] = {}
+    for row in (row for name in there for row in store.rows(name)):
+        spent.setdefault(row["dataset"], []).append(row["seconds"])
+    if args.list:
+        print(f"{len(there)} results are there; missing, in this order, {time_left(missing, spent)}:")
+        print("\n".join(run.result for run in missing))
+        return
     for number, run in enumerate(missing, start=1):
-        known = {dataset: sum(times) / len(times) for dataset, times in spent.items()}
-        left = [known.get(other.dataset) for other in missing[number - 1 :]]
-        about = f", about {sum(filter(None, left)) / 60:.0f} min left" if all(left) else ""
-        print(f"{number}/{len(missing)} {run.dataset} {run.name}, seed {run.seed}{about}", flush=True)
+        left = time_left(missing[number - 1 :], spent)
+        print(f"{number}/{len(missing)} {run.dataset} {run.name}, seed {run.seed}, {left}", flush=True)
         began = time.monotonic()
         measure(run, args)
         spent.setdefault(run.dataset, []).append(time.monotonic() - began)

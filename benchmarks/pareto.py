@@ -17,7 +17,7 @@ from serving_results import IMAGES, THEMES
 
 from parity.storage.files import written_whole
 
-DATASETS = ("Digits", "MNIST", "CIFAR10")
+DATASETS = ("Digits", "MNIST", "CIFAR10", "FSDD")
 _MARKERS = {2: "o", 4: "s", 8: "^"}
 _PANELS = {
     "extra multiply-adds, of the base model's for a group": "multiply_adds",

@@ -5,8 +5,8 @@
     python benchmarks/protect_cifar.py --networks cnn --images 10000 --base_epochs 20                  half an hour
 
 CIFAR-10 lies as image files under DATA_ROOT/CIFAR10/{train,test}/<class>/. Everything but what stands in ``protected``
-is a user's own: data by torchvision, a network, a loop. Writes benchmarks/results/protect_cifar/<network>.json, a row for each
-k and code: what is lost, with its paired interval.
+is a user's own: data by torchvision, a network, a loop. Writes benchmarks/results/protect_cifar/<network>.json, a row
+for each k and code: what is lost, with its paired interval.
 """
 
 import argparse
@@ -117,7 +117,9 @@ def main() -> None:
                     }
                 )
                 print(rows[-1], flush=True)
-                store.write(f"protect_cifar/{name}", "parity.protect of a network that a plain loop trained on CIFAR-10", rows)
+                store.write(
+                    f"protect_cifar/{name}", "parity.protect of a network that a plain loop trained on CIFAR-10", rows
+                )
 
 
 if __name__ == "__main__":

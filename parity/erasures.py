@@ -5,9 +5,12 @@ A pattern is a row of ``available`` (True = arrived): the m base outputs first, 
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from parity.errors import ParityError
 
 MOST = 100
 """The most queries, and the most parity workers, of a code.
@@ -33,7 +36,8 @@ class Strata:
 
     What holds on average when every worker is unavailable with probability f, independently, is the sum over s of
     C(w, s) f^s (1 - f)^(w - s) times the mean over the patterns in which s of the w workers fail. So one set of
-    patterns serves every f, exactly where every stratum holds all its patterns, as it does up to n = 12.
+    patterns serves every f, and workers that differ or fail together, exactly where every stratum holds all its
+    patterns, as it does up to n = 12.
 
     Args:
         n: outputs of a coding group.
@@ -57,31 +61,83 @@ class Strata:
                 rows.append(order >= failed)
             sizes.append(len(rows[-1]))
         arrived = torch.cat(rows)
+        self._failed = ~arrived
         self.patterns = arrived.repeat_interleave(2, dim=1)[:, :n] if paired else arrived
         """bool (E, n), those with the fewest failures first."""
         self.sizes = sizes
 
-    def weights(self, f: float) -> Tensor:
-        """Return by how much each pattern counts at probability f: float64 (E,), which sum to 1."""
+    def weights(self, f: float, correlation: float = 0.0) -> Tensor:
+        """Return by how much each pattern counts where every worker is unavailable with probability f.
+
+        Correlated workers fail by Polya's urn: each that failed makes the others likelier to fail, as they are where
+        they share what they run on. How many fail is beta-binomial; the binomial distribution where nothing correlates.
+
+        Args:
+            f: a probability.
+            correlation: of whether one worker and whether another is unavailable, from 0 to 1.
+
+        Returns:
+            float64 (E,), which sum to 1.
+
+        Raises:
+            ParityError: ``f`` or ``correlation`` is not from 0 to 1.
+        """
+        _check("f is a probability,", [f])
+        _check("the correlation is", [correlation])
         parts = []
         for failed, size in enumerate(self.sizes):
-            weight = math.comb(self.workers, failed) * f**failed * (1.0 - f) ** (self.workers - failed)
+            weight = float(math.comb(self.workers, failed))
+            for draw in range(self.workers):
+                share, before = (f, draw) if draw < failed else (1.0 - f, draw - failed)
+                if draw:
+                    share = (share * (1.0 - correlation) + before * correlation) / (1.0 + (draw - 1) * correlation)
+                weight *= share
             parts.append(torch.full((size,), weight / size, dtype=torch.float64))
         return torch.cat(parts)
 
-    def mean(self, values: Tensor, f: float) -> tuple[float, float]:
-        """Return the mean of values (E,), one for each pattern, over what happens at probability f.
+    def weights_of(self, probabilities: Sequence[float]) -> Tensor:
+        """Return by how much each pattern counts where workers are unavailable with probabilities of their own.
+
+        Args:
+            probabilities: of each worker, independent.
+
+        Returns:
+            float64 (E,), which sum to 1. In a stratum that is sampled patterns count in proportion to what they would.
+
+        Raises:
+            ParityError: there are not as many as workers, or one is not from 0 to 1.
+        """
+        if len(probabilities) != self.workers:
+            raise ParityError(f"give {self.workers} probabilities, one for each worker, not {len(probabilities)}.")
+        _check("each worker's probability is", probabilities)
+        each = torch.tensor(probabilities, dtype=torch.float64)
+        totals = torch.tensor([1.0], dtype=torch.float64)  # of 0, 1, ... failures among the workers so far
+        for probability in each:
+            zero = totals.new_zeros(1)
+            totals = torch.cat([totals, zero]) * (1 - probability) + torch.cat([zero, totals]) * probability
+        likely = torch.where(self._failed, each, 1 - each).prod(1).split(self.sizes)
+        shares = [part / part.sum() if part.sum() else torch.full_like(part, 1 / len(part)) for part in likely]
+        return torch.cat([total * share for total, share in zip(totals, shares, strict=True)])
+
+    def mean(self, values: Tensor, weights: Tensor) -> tuple[float, float]:
+        """Return the mean of values (E,), one for each pattern, where patterns count by so much, float64 (E,).
 
         Returns:
             The mean, and its standard error: 0 where every stratum is complete.
         """
-        values, weights = values.double(), self.weights(f)
-        variance = 0.0
+        values, variance = values.double(), 0.0
         parts = zip(values.split(self.sizes), weights.split(self.sizes), self.complete, strict=True)
         for part, weight, complete in parts:
-            if not complete:
-                variance += float(weight.sum()) ** 2 * float(part.var()) / len(part)
+            if not complete and (total := weight.sum()):
+                off = part - (weight * part).sum() / total
+                variance += float((weight * off).square().sum()) * len(part) / (len(part) - 1)
         return float((values * weights).sum()), math.sqrt(variance)
+
+
+def _check(what: str, values: Sequence[float]) -> None:
+    for value in values:
+        if not 0 <= value <= 1:
+            raise ParityError(f"{what} from 0 to 1, not {value}.")
 
 
 def missing_predictions(k: int, n: int, erased: int) -> Tensor:

@@ -24,6 +24,8 @@ def user_path(path: str | Path) -> Path:
     """
     if not isinstance(path, str | os.PathLike):
         raise ParityError(f"a path is a text or a Path, and not {path!r:.60}.")
+    if not os.fspath(path):
+        raise ParityError("a path cannot be empty: write '.' for the folder that this command runs in.")
     expanded = Path(os.path.expanduser(path))
     if expanded.parts and expanded.parts[0].startswith("~"):
         name = expanded.parts[0][1:]

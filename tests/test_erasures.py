@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parity import erasures
+from parity.errors import ParityError
 
 
 @pytest.mark.parametrize("n", range(1, 8))
@@ -64,11 +65,11 @@ def test_single_erasures_miss_one_prediction_each_and_no_parity_output() -> None
 def test_strata_hold_every_pattern_once_and_their_mean_is_binomial(n: int, f: float) -> None:
     strata = erasures.Strata(n)
     assert len(strata.patterns.unique(dim=0)) == len(strata.patterns) == 2**n
-    assert strata.mean(torch.ones(2**n), f) == (pytest.approx(1), 0)
-    assert strata.mean((~strata.patterns).sum(1), f) == (pytest.approx(n * f), 0)
+    assert strata.mean(torch.ones(2**n), strata.weights(f)) == (pytest.approx(1), 0)
+    assert strata.mean((~strata.patterns).sum(1), strata.weights(f)) == (pytest.approx(n * f), 0)
     first = torch.eye(2**n)[0]  # of the pattern without erasures, the first
     assert strata.patterns[0].all()
-    assert strata.mean(first, f)[0] == pytest.approx((1 - f) ** n)
+    assert strata.mean(first, strata.weights(f))[0] == pytest.approx((1 - f) ** n)
 
 
 @pytest.mark.parametrize("n", [4, 5])
@@ -77,9 +78,9 @@ def test_workers_that_fail_in_pairs(n: int) -> None:
     assert len(strata.patterns) == 2 ** -(-n // 2)
     assert torch.equal(strata.patterns[:, 0], strata.patterns[:, 1])
     assert torch.equal(strata.patterns[:, 2], strata.patterns[:, 3])
-    assert strata.mean((~strata.patterns).sum(1), 0.3)[0] == pytest.approx(0.3 * n)
+    assert strata.mean((~strata.patterns).sum(1), strata.weights(0.3))[0] == pytest.approx(0.3 * n)
     together = (~strata.patterns[:, 0] & ~strata.patterns[:, 1]).double()
-    assert strata.mean(together, 0.3)[0] == pytest.approx(0.3)
+    assert strata.mean(together, strata.weights(0.3))[0] == pytest.approx(0.3)
 
 
 def test_large_strata_are_sampled_the_same_every_time() -> None:
@@ -89,9 +90,63 @@ def test_large_strata_are_sampled_the_same_every_time() -> None:
     missing = (~strata.patterns).sum(1)
     assert missing.tolist() == [failed for failed, size in enumerate(strata.sizes) for _ in range(size)]
     values = (~strata.patterns[:, 3]).double()  # worker 3 fails: f on average
-    mean, error = strata.mean(values, 0.4)
+    mean, error = strata.mean(values, strata.weights(0.4))
     assert 0 < error < 0.05
     assert abs(mean - 0.4) < 4 * error
+
+
+@settings(max_examples=20)
+@given(n=st.integers(1, 8), f=st.floats(0, 1), paired=st.booleans())
+def test_workers_with_one_probability_are_those_of_f_and_uncorrelated_ones_are_independent(
+    n: int, f: float, paired: bool
+) -> None:
+    strata = erasures.Strata(n, paired=paired)
+    failed = (~strata.patterns)[:, :: 2 if paired else 1].sum(1).double()
+    independent = f**failed * (1 - f) ** (strata.workers - failed)
+    torch.testing.assert_close(strata.weights(f), independent)
+    torch.testing.assert_close(strata.weights_of([f] * strata.workers), independent)
+
+
+def test_one_probability_weighs_sampled_patterns_as_f_does() -> None:
+    strata = erasures.Strata(16, most=50)
+    torch.testing.assert_close(strata.weights_of([0.3] * 16), strata.weights(0.3))
+    values = (~strata.patterns[:, 3]).double()
+    mean, error = strata.mean(values, strata.weights_of([0.2] * 3 + [0.7] + [0.2] * 12))
+    assert 0 < error < 0.1
+    assert abs(mean - 0.7) < 4 * error
+
+
+@settings(max_examples=20)
+@given(each=st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_each_worker_is_unavailable_as_often_as_asked_for(each: list[float]) -> None:
+    strata = erasures.Strata(len(each))
+    weights = strata.weights_of(each)
+    missing = (~strata.patterns).double()
+    torch.testing.assert_close(weights @ missing, torch.tensor(each, dtype=torch.double))
+    torch.testing.assert_close(
+        (missing.mT * weights) @ missing,
+        torch.tensor([[p if i == j else p * q for j, q in enumerate(each)] for i, p in enumerate(each)]).double(),
+    )
+
+
+@settings(max_examples=20)
+@given(n=st.integers(2, 8), f=st.floats(0.01, 0.99), correlation=st.floats(0, 1))
+def test_any_two_workers_are_correlated_as_asked_for(n: int, f: float, correlation: float) -> None:
+    strata = erasures.Strata(n)
+    weights, missing = strata.weights(f, correlation), (~strata.patterns).double()
+    both = f**2 + correlation * f * (1 - f)
+    expected = torch.full((n, n), both, dtype=torch.double).fill_diagonal_(f)
+    torch.testing.assert_close((missing.mT * weights) @ missing, expected)
+
+
+def test_probabilities_are_one_for_each_worker_and_from_0_to_1() -> None:
+    strata = erasures.Strata(3)
+    with pytest.raises(ParityError, match="give 3 probabilities"):
+        strata.weights_of([0.1, 0.1])
+    with pytest.raises(ParityError, match="each worker's probability is from 0 to 1"):
+        strata.weights_of([0.1, 0.1, 1.5])
+    with pytest.raises(ParityError, match="the correlation is from 0 to 1"):
+        strata.weights(0.1, -0.1)
 
 
 @pytest.mark.parametrize(

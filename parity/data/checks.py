@@ -8,7 +8,7 @@ from torch import Tensor
 
 from parity.errors import ParityError
 from parity.tasks import Task
-from parity.tasks.checks import check_finite, dtype_name
+from parity.tasks.checks import check_dense, check_finite, dtype_name
 
 
 def check_queries(queries: object, shape: tuple[int, ...], where: str) -> Tensor:
@@ -85,6 +85,7 @@ def _tensor(values: object, what: str, where: str) -> Tensor:
         raise ParityError(
             f"{where}: {what} should be a tensor, not {type(values).__name__}: hand over torch.as_tensor({what})."
         )
+    check_dense(values, what, where)
     if values.ndim == 0 or len(values) == 0:
         raise ParityError(f"{where}: there are no {what}.")
     return values

@@ -20,6 +20,7 @@ from parity.data.images import ImageFiles, image_files, read_image
 from parity.data.tensors import to_tensor
 from parity.errors import ParityError, cause, in_one_line
 from parity.settings import user_path
+from parity.tasks.checks import dtype_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -233,9 +234,11 @@ def _of_arrays(batches: Iterable[Any], where: str, names: Names) -> Queries:
     parts, size = [], 0
     for batch in batches:
         queries, targets = _pair(batch, where, names)
+        _check_rows(queries, targets, where)
         parts.append(
             (_tensor(queries, "queries", where), None if targets is None else _tensor(targets, "targets", where))
         )
+        _check_types(parts[0][0], parts[-1][0], f"batch {len(parts)}", f"{where}: batch 1")
         size += parts[-1][0].nbytes
         if size > _MOST_IN_MEMORY:
             raise ParityError(
@@ -285,7 +288,10 @@ def _batched(items: Iterator[Any]) -> Iterator[Any]:
 
 def _of_items(data: Any, where: str, names: Names) -> Queries:
     """Read a data set that is asked for items by number; one that is too large, or random, is read in every epoch."""
-    count = len(data)
+    try:
+        count = len(data)
+    except Exception as error:  # of a user's own objects
+        raise ParityError(f"{where} cannot be read, for it has no length ({cause(error).rstrip('.')}).") from error
     if not count:
         raise ParityError(f"{where} is empty: hand over at least one query.")
     with _readable(where, 0):
@@ -297,10 +303,10 @@ def _of_items(data: Any, where: str, names: Names) -> Queries:
     if not _is_random(data, where, names) and count * query.nbytes <= _MOST_IN_MEMORY:
         stored, targets = torch.empty(count, *query.shape, dtype=query.dtype), []
         for index in range(count):
-            stored[index], target = reader.item(index, query.shape)
+            stored[index], target = reader.item(index, query)
             targets.append(target)
         return _checked(stored, _stacked(targets, where), where, _class_names(data))
-    targets = [reader.item(index, query.shape)[1] for index in range(count)]
+    targets = [reader.item(index, query)[1] for index in range(count)]
     labels = _stacked(targets, where)
     return Queries(reader, labels, count, _class_names(data), _is_random(data, where, names))
 
@@ -347,22 +353,51 @@ class ItemReader:
         """Read one: (*Q), in storage type."""
         return self.item(index)[0]
 
-    def item(self, index: int, shape: tuple[int, ...] | None = None) -> tuple[Tensor, Any]:
-        """Read one, and its target; of the shape that it should have.
+    def item(self, index: int, first: Tensor | None = None) -> tuple[Tensor, Any]:
+        """Read one, and its target.
 
         Raises:
-            ParityError: it cannot be read, or has another shape.
+            ParityError: it cannot be read, or is not like the first query.
         """
         with _readable(self.where, index):
             item = self.data[index]
         queries, target = _pair(item, self.where, self.names)
         query = _tensor(queries, "queries", f"{self.where}, item {index}")
-        if shape is not None and query.shape != shape:
+        if first is not None and query.shape != first.shape:
             raise ParityError(
-                f"{self.where}: query {index} has the shape {tuple(query.shape)}, and query 0 {tuple(shape)}: make all "
-                "alike, images by a Resize among the transforms."
+                f"{self.where}: query {index} has the shape {tuple(query.shape)}, and query 0 {tuple(first.shape)}: "
+                "make all alike, images by a Resize among the transforms."
             )
+        if first is not None:
+            _check_types(first, query, f"query {index}", f"{self.where}: query 0")
         return query, target
+
+
+def _check_rows(queries: Any, targets: Any, where: str) -> None:
+    """Refuse a table and a column of targets whose rows are labelled otherwise: by their order they may not match.
+
+    Raises:
+        ParityError: they are.
+    """
+    if not all(hasattr(values, "index") and hasattr(values, "to_numpy") for values in (queries, targets)):
+        return
+    if len(queries) == len(targets) and not queries.index.equals(targets.index):
+        raise ParityError(
+            f"{where}: the rows of queries and of targets have other labels: select targets.loc[queries.index], or "
+            "hand over arrays, .to_numpy(), if they are in the same order."
+        )
+
+
+def _check_types(first: Tensor, other: Tensor, name: str, name_of_first: str) -> None:
+    """Refuse queries of two types, one of which would be cut off, or scaled as the other is; floats of any width mix.
+
+    Raises:
+        ParityError: they are.
+    """
+    if first.dtype != other.dtype and not (first.is_floating_point() and other.is_floating_point()):
+        raise ParityError(
+            f"{name_of_first} is {dtype_name(first)}, and {name} {dtype_name(other)}: make all of one type."
+        )
 
 
 @contextmanager

@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from parity import settings
-from parity.data.datamodule import FIXED_SEED, GroupArguments, GroupDataModule
+from parity.data.datamodule import FIXED_SEED, GroupArguments, GroupDataModule, check_whole
 from parity.data.files import read_lines
-from parity.data.images import ImageFiles, read_image, readers
-from parity.data.loaders import WorkerLoader
+from parity.data.images import MOST_PIXELS, ImageFiles, read_image, readers
+from parity.data.loaders import WorkerLoader, check_workers
 from parity.errors import ParityError, in_one_line
 from parity.tasks import BoxLocalisation, Task, to_box
 
@@ -59,10 +59,10 @@ class CUBDataModule(GroupDataModule):
     ) -> None:
         super().__init__(k, **common)
         self.size, self.num_workers = size, readers() if num_workers is None else num_workers
-        if self.size < 1:
-            raise ParityError(f"data.size must be at least 1, not {size}.")
-        if self.num_workers < 0:
-            raise ParityError(f"data.num_workers is 0 or more, not {num_workers}.")
+        check_whole(size=self.size)
+        check_workers(self.num_workers)
+        if not 1 <= self.size <= MOST_PIXELS:
+            raise ParityError(f"data.size must be at least 1 and at most {MOST_PIXELS}, not {size}.")
 
     @property
     def task(self) -> Task:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from parity.data.checks import check_counts, check_network_inputs, check_queries, check_targets
 from parity.data.groups import GroupSampler
 from parity.data.loaders import GroupLoader, Scaling, TensorLoader, are_ids
-from parity.errors import ParityError, did_you_mean
+from parity.errors import ParityError, cause, did_you_mean
 from parity.signatures import keywords
 from parity.tasks import Classification, Task
 
@@ -65,7 +65,8 @@ class GroupDataModule(pl.LightningDataModule):
         seed: of the permutations that group the training data.
 
     Raises:
-        ParityError: k is less than 1, or a keyword is not known; the nearest one is in the message.
+        ParityError: k is less than 1, a keyword is not known (the nearest one is in the message), or what the class
+            declares makes no sense.
     """
 
     NUM_CLASSES: ClassVar[int]
@@ -91,15 +92,14 @@ class GroupDataModule(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        counts = dict(k=k, batch_size=batch_size, seed=seed)
-        optional = dict(num_validation=num_validation, steps_per_epoch=steps_per_epoch)
-        for name, value in {**counts, **optional}.items():
-            if not isinstance(value, Integral | None) or isinstance(value, bool):
-                raise ParityError(f"data.{name} is a whole number, not {value!r:.60}.")
+        self.num_validation = self.NUM_VALIDATION if num_validation is None else num_validation
+        check_whole(k=k, batch_size=batch_size, seed=seed, num_validation=self.num_validation)
+        if steps_per_epoch is not None:
+            check_whole(steps_per_epoch=steps_per_epoch)
         if k < 1:
             raise ParityError(f"a coding group has at least 1 query, not k = {k}.")
+        _check_declared(type(self))
         self.k, self.batch_size, self.steps_per_epoch, self.seed = k, batch_size, steps_per_epoch, seed
-        self.num_validation = self.NUM_VALIDATION if num_validation is None else num_validation
         self.validation_splits: tuple[str, ...] = ("val",)
         """What is evaluated after each epoch; a run that records test accuracy as it goes adds 'test'."""
         self.device = torch.device("cpu")
@@ -184,9 +184,14 @@ class GroupDataModule(pl.LightningDataModule):
     def sampler(self, split: str) -> GroupSampler:
         """Return what deals the split's queries out to this process."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        train = split == "train"
+        train, rows = split == "train", self.rows(split)
+        if split == "val" and not len(rows):
+            raise ParityError(
+                f"{self.dataset} has no validation data, with data.num_validation = {self.num_validation}: hold out at "
+                f"least one group, {self.k}."
+            )
         return GroupSampler(
-            self.rows(split), self.k, self.batch_size, self.seed if train else FIXED_SEED, shuffle=train,
+            rows, self.k, self.batch_size, self.seed if train else FIXED_SEED, shuffle=train,
             rank=rank, world_size=world_size, most_batches=self.steps_per_epoch if train else None,
         )  # fmt: skip
 
@@ -214,8 +219,22 @@ class GroupDataModule(pl.LightningDataModule):
         )
 
     def scaling(self, stored: torch.dtype = torch.uint8) -> nn.Module:
-        """Return what turns stored queries of a type into what networks see."""
-        return Scaling(self.divisor(stored), self.MEAN, self.STD).to(self.target_device())
+        """Return what turns stored queries of a type into what networks see.
+
+        Raises:
+            ParityError: ``DIVISOR``, ``MEAN`` and ``STD`` make no sense, or are not of these queries.
+        """
+        name, shape = type(self).__name__, self.query_shape
+        try:
+            scaling = Scaling(self.divisor(stored), self.MEAN, self.STD)
+        except ParityError as error:
+            raise ParityError(f"{name} cannot scale queries: {error}") from error
+        if scaling.is_shifted and (len(shape) != 3 or len(scaling.mean) not in (1, shape[0])):
+            raise ParityError(
+                f"{name} has MEAN or STD of {len(scaling.mean)} channels, and queries of shape {shape}: declare one "
+                "number for each channel of queries (C, H, W), or scale others in load."
+            )
+        return scaling.to(self.target_device())
 
     def held_out(self, total: int, split: str) -> Tensor:
         """Return the row indices of 'train' or 'val' where validation queries are held out of ``total``."""
@@ -252,9 +271,11 @@ class TensorDataModule(GroupDataModule):
         **common: Unpack[GroupArguments],
     ) -> None:
         super().__init__(k, **common)
-        if augmentation is not None and not callable(augmentation):
-            raise ParityError(f"an augmentation is called with queries, as RandomAffine() is, unlike {augmentation!r}.")
-        self.augmentation = augmentation or type(self).AUGMENTATION
+        self.augmentation = type(self).AUGMENTATION if augmentation is None else augmentation
+        if self.augmentation is not None and (isinstance(self.augmentation, type) or not callable(self.augmentation)):
+            raise ParityError(
+                f"an augmentation is called with queries, as RandomAffine() is, unlike {self.augmentation!r}."
+            )
 
     @functools.cached_property
     def _loaded(self) -> dict[bool, tuple[Tensor, Tensor]]:
@@ -281,9 +302,15 @@ class TensorDataModule(GroupDataModule):
         return TensorLoader(queries, targets, self.sampler(split), self.scaling(queries.dtype), split, augment)
 
     def _tensors(self, split: str) -> tuple[Tensor, Tensor]:
-        train = split != "test"
+        train, where = split != "test", self.where(split)
         if train not in self._loaded:
-            self._loaded[train] = self._checked(self.load(train), self.where(split))
+            try:
+                loaded = self.load(train)
+            except ParityError:
+                raise
+            except Exception as error:  # of a user's own class
+                raise ParityError(f"{where} cannot be loaded ({cause(error).rstrip('.')}).") from error
+            self._loaded[train] = self._checked(loaded, where)
         return self._loaded[train]
 
     def _checked(self, loaded: tuple[Tensor, Tensor], where: str) -> tuple[Tensor, Tensor]:
@@ -294,6 +321,29 @@ class TensorDataModule(GroupDataModule):
         check_counts(queries, targets, where)
         self.divisor(queries.dtype)
         return queries, targets
+
+
+def check_whole(**arguments: object) -> None:
+    """Refuse arguments of a datamodule that are not whole numbers.
+
+    Raises:
+        ParityError: one is not.
+    """
+    for name, value in arguments.items():
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            raise ParityError(f"data.{name} is a whole number, not {value!r:.60}.")
+
+
+def _check_declared(datamodule: type[GroupDataModule]) -> None:
+    """Refuse a class whose ``QUERY_SHAPE`` or ``NUM_CLASSES`` is not what it has to be; it may have neither."""
+    shape, classes = getattr(datamodule, "QUERY_SHAPE", ()), getattr(datamodule, "NUM_CLASSES", 1)
+    sides = shape if isinstance(shape, tuple) else (0,)
+    if not all(isinstance(side, Integral) and int(side) > 0 for side in sides):
+        raise ParityError(
+            f"{datamodule.__name__}.QUERY_SHAPE is a tuple of whole numbers, e.g. (3, 32, 32), not {shape!r:.60}."
+        )
+    if not isinstance(classes, Integral | property) or (isinstance(classes, Integral) and int(classes) < 1):
+        raise ParityError(f"{datamodule.__name__}.NUM_CLASSES is a whole number, 1 or more, not {classes!r:.60}.")
 
 
 def get_datamodule_class(dataset: str) -> type[GroupDataModule]:

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import ClassVar, Unpack
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from parity import settings
-from parity.data.datamodule import GroupArguments, GroupDataModule
-from parity.data.images import ImageFiles, class_names, image_files, read_image, readers
-from parity.data.loaders import WorkerLoader
+from parity.data.checks import check_queries
+from parity.data.datamodule import GroupArguments, GroupDataModule, check_whole
+from parity.data.groups import GroupSampler
+from parity.data.images import MOST_PIXELS, ImageFiles, class_names, image_files, read_image, readers
+from parity.data.loaders import WorkerLoader, check_workers, read_in_this_process
 from parity.errors import ParityError
+from parity.tasks.checks import dtype_name
 
 Transform = Callable[[Tensor], Tensor]
 
@@ -64,14 +67,21 @@ class ImageFolderDataModule(GroupDataModule):
     ) -> None:
         super().__init__(k, **common)
         self.size = self.QUERY_SHAPE[-1] if size is None else size
+        check_whole(size=self.size)
         self.resize = round(self.size * _RESIZE) if resize is None else resize
         self.num_workers = readers() if num_workers is None else num_workers
-        if not 1 <= self.size <= self.resize:
+        check_whole(resize=self.resize)
+        check_workers(self.num_workers)
+        if not 1 <= self.size <= self.resize <= MOST_PIXELS:
             raise ParityError(
-                f"data.size must be at least 1 and data.resize at least as large, not {self.size} and {self.resize}."
+                f"data.size must be at least 1 and data.resize at least as large, at most {MOST_PIXELS}, not "
+                f"{self.size} and {self.resize}."
             )
-        if self.num_workers < 0:
-            raise ParityError(f"data.num_workers is 0 or more, not {num_workers}.")
+        if len(self.QUERY_SHAPE) != 3 or self.QUERY_SHAPE[0] != 3 or self.QUERY_SHAPE[1] != self.QUERY_SHAPE[2]:
+            raise ParityError(
+                f"{type(self).__name__} reads square images in RGB: declare QUERY_SHAPE = (3, side, side), not "
+                f"{self.QUERY_SHAPE}."
+            )
         self._files: dict[str, ImageFiles] = {}
 
     @property
@@ -84,6 +94,8 @@ class ImageFolderDataModule(GroupDataModule):
 
     def transform(self, augmented: bool) -> Transform:
         """Return what makes queries of images, uint8 (3, any H, any W) -> uint8 (3, size, size).
+
+        One of a class's own may return floats; by default these are not divided by 255.
 
         Args:
             augmented: at random, as torch's generator of random numbers has it; else always in the same way.
@@ -103,11 +115,22 @@ class ImageFolderDataModule(GroupDataModule):
 
     def loader(self, split: str) -> WorkerLoader:
         files = self.files(split)
-        reader = ImageReader(files, self.transform(augmented=False), self.transform(augmented=True))
+        reader, sampler = ImageReader(files, self.transform(False), self.transform(True)), self.sampler(split)
         return WorkerLoader(
-            reader, files.targets.to(self.target_device()), self.sampler(split), self.scaling(), split,
+            reader, files.targets.to(self.target_device()), sampler, self._scaling_of(reader, sampler), split,
             augmented=split == "train", num_workers=self.shared_by_ranks(self.num_workers),
         )  # fmt: skip
+
+    def _scaling_of(self, reader: "ImageReader", sampler: GroupSampler) -> nn.Module:
+        """Return the scaling of what the transforms return: a class's own ones may return floats."""
+        first, where = int(sampler.rows[0]), f"the transforms of {type(self).__name__}"
+        plain, augmented = (read_in_this_process(reader, first, key) for key in (None, (self.seed, 0)))
+        for query in (plain, augmented):
+            check_queries(query.unsqueeze(0), self.query_shape, where)
+        if plain.dtype != augmented.dtype:
+            names = f"{dtype_name(plain)} and, augmented, {dtype_name(augmented)}"
+            raise ParityError(f"{where} return {names}: let both return the same type.")
+        return self.scaling(plain.dtype)
 
     @property
     def class_names(self) -> list[str]:

@@ -20,6 +20,9 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 """Of image files, in any case."""
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
+MOST_PIXELS = 1 << 14
+"""Of a side that images are resized to."""
+
 _IMAGES_PER_TASK = 256
 _MOST_READERS = 8
 

@@ -1,6 +1,7 @@
 """Loaders: the batches of coding groups that an epoch is made of, from tensors in memory or from files."""
 
 import functools
+import math
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from multiprocessing.connection import Connection
 from multiprocessing.queues import Queue
+from numbers import Integral, Real
 from typing import Any, NamedTuple, NoReturn, Protocol, Self
 
 import torch
@@ -20,6 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from parity.data.groups import GroupBatch, GroupSampler
 from parity.errors import ParityError, cause
+
+_MOST_WORKERS = 1024
 
 _LONGEST_SOCKET = 107 if sys.platform == "linux" else 103
 """Bytes of a socket's path."""
@@ -31,10 +35,14 @@ class Scaling(nn.Module):
     Args:
         divisor: e.g. 255 for pixels.
         mean, std: one for each channel, (C,) of queries (C, H, W); by default 0 and 1.
+
+    Raises:
+        ParityError: they are not such numbers, or a divisor or deviation is 0.
     """
 
     def __init__(self, divisor: float, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> None:
         super().__init__()
+        _check_scaling(divisor, mean, std)
         self.divisor, self.is_shifted = divisor, mean is not None or std is not None
         channels = len(mean or std or (0.0,))
         self.register_buffer("mean", torch.tensor(mean or (0.0,) * channels).view(-1, 1, 1) * divisor)
@@ -46,6 +54,24 @@ class Scaling(nn.Module):
         """Scale queries (B, *Q), or if they are floats already, overwrite them."""
         queries = stored.float()
         return queries.sub_(self.mean).div_(self.std) if self.is_shifted else queries.div_(self.divisor)
+
+
+def _check_scaling(divisor: object, mean: object, std: object) -> None:
+    if not _is_number(divisor) or divisor == 0:
+        raise ParityError(f"queries are divided by a number other than 0, e.g. 255 of pixels, not by {divisor!r:.60}.")
+    for name, values in (("means", mean), ("standard deviations", std)):
+        if values is None:
+            continue
+        if not isinstance(values, list | tuple) or not values or not all(map(_is_number, values)):
+            raise ParityError(f"{name} are numbers, one for each channel, (0.5, 0.5, 0.5), not {values!r:.60}.")
+        if name != "means" and 0 in values:
+            raise ParityError(f"{name} cannot be 0, as one of {values!r:.60} is: leave constant channels as they are.")
+    if isinstance(mean, list | tuple) and isinstance(std, list | tuple) and len(mean) != len(std):
+        raise ParityError(f"there are {len(mean)} means and {len(std)} standard deviations: give each channel both.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class Ids(nn.Module):
@@ -185,7 +211,20 @@ class TensorLoader(GroupLoader):
         groups = self.sampler.groups().to(self.device, non_blocking=True)
         for indices in groups.split(self.sampler.batch_sizes)[first : len(self)]:
             stored = self.queries.index_select(0, indices.flatten())
-            yield self._grouped(self.scaling(stored if self.augment is None else self.augment(stored)), indices)
+            yield self._grouped(self.scaling(stored if self.augment is None else self._augmented(stored)), indices)
+
+    def _augmented(self, stored: Tensor) -> Tensor:
+        assert self.augment is not None, "asked for"
+        shape = stored.shape
+        try:
+            augmented = self.augment(stored)
+        except Exception as error:  # of a user's own function
+            what = f"the augmentation cannot be called with {tuple(shape)} queries"
+            raise ParityError(f"{what} ({cause(error).rstrip('.')}).") from error
+        if not isinstance(augmented, Tensor) or augmented.shape != shape:
+            found = tuple(augmented.shape) if isinstance(augmented, Tensor) else f"a {type(augmented).__name__}"
+            raise ParityError(f"the augmentation makes {found} of {tuple(shape)} queries: let it keep their shape.")
+        return augmented
 
     def every_query(self, batch_size: int = 1000) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for rows in self.sampler.rows.to(self.device, non_blocking=True).split(batch_size):
@@ -241,7 +280,11 @@ class WorkerLoader(GroupLoader):
 
     @property
     def stored_dtype(self) -> torch.dtype:
-        return self.reader(int(self.sampler.rows[0]), None).dtype
+        return self._first_stored().dtype
+
+    def _first_stored(self) -> Tensor:
+        # In this process: to start others for one file takes longer than to read it.
+        return read_in_this_process(self.reader, int(self.sampler.rows[0]), None)
 
     def batches(self, first: int = 0) -> Iterator[GroupBatch]:
         parts = self.sampler.groups().split(self.sampler.batch_sizes)[first : len(self)]
@@ -256,18 +299,14 @@ class WorkerLoader(GroupLoader):
             yield rows, self.scaling(stored), self.targets.index_select(0, rows)
 
     def first_query(self) -> Tensor:
-        # In this process: to start others for one file takes longer than to read it.
-        stored = self.reader(int(self.sampler.rows[0]), None)
-        return self.scaling(stored.unsqueeze(0).to(self.device))
+        return self.scaling(self._first_stored().unsqueeze(0).to(self.device))
 
     def _read(self, parts: Sequence[Tensor], epoch_key: tuple[int, int] | None) -> Iterator[Tensor]:
         readers = self._readers or _Readers(self.reader, self.num_workers, pin_memory=self.device.type == "cuda")
         self._readers, done = None, 0
         try:
             for done, stored in enumerate(readers.read(parts, epoch_key), 1):  # noqa: B007
-                if isinstance(stored, _Unreadable):
-                    raise ParityError(stored.sentence) from stored.reason()
-                yield stored.to(self.device, non_blocking=True)
+                yield _readable(stored).to(self.device, non_blocking=True)
         except RuntimeError as error:
             if "DataLoader worker (pid" not in str(error):  # an error of the reader's own
                 raise
@@ -291,6 +330,25 @@ class _Unreadable(NamedTuple):
     def reason(self) -> RuntimeError | None:
         """Return what a traceback shows."""
         return None if self.trace is None else RuntimeError(f"in a process that reads:\n{self.trace}")
+
+
+def _readable(stored: "Tensor | _Unreadable") -> Tensor:
+    if isinstance(stored, _Unreadable):
+        raise ParityError(stored.sentence) from stored.reason()
+    return stored
+
+
+def read_in_this_process(reader: Reader, place: int, epoch_key: tuple[int, int] | None) -> Tensor:
+    """Read one query, (*Q), as the processes of a ``WorkerLoader`` do.
+
+    Args:
+        reader: how.
+        place, epoch_key: see ``Reader``.
+
+    Raises:
+        ParityError: it cannot be read.
+    """
+    return _readable(_Reading(reader).__getitems__([epoch_key, place]))[0]
 
 
 class _Parts:
@@ -363,6 +421,18 @@ def _in_worker(messages: Connection, worker: int) -> None:
 
     # By itself a queue that cannot hand a batch over prints why and drops it, and the parent waits for ever.
     Queue._on_queue_feeder_error = staticmethod(end)  # type: ignore[attr-defined]
+
+
+def check_workers(number: object) -> None:
+    """Refuse a number of processes that read which makes no sense.
+
+    Raises:
+        ParityError: it is not a number from 0 to 1024.
+    """
+    if not isinstance(number, Integral) or isinstance(number, bool) or not 0 <= int(number) <= _MOST_WORKERS:
+        raise ParityError(
+            f"data.num_workers is 0 or more, not {number!r:.60}: give a whole number, at most {_MOST_WORKERS}."
+        )
 
 
 def _check_temporary_folder() -> None:

@@ -1,9 +1,11 @@
 """Coding groups of any data: ``groups_of`` deals what users have out in groups of k."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Unpack
 
@@ -21,6 +23,8 @@ from parity.tasks import Classification, Task, task_of
 from parity.tasks.checks import check_finite, is_one_hot
 from parity.tasks.inference import NAMED
 from parity.vocabulary import check_ids
+
+log = logging.getLogger(__name__)
 
 _MOST_VALIDATION = 5000
 
@@ -179,6 +183,7 @@ class SeededReader:
         digest = hashlib.sha256(f"{epoch_key} {place}".encode()).digest()
         with seeded(int.from_bytes(digest[:7], "big")):
             query = self.read(place)
+            check_finite(query.unsqueeze(0), "queries", f"item {place} of the data, read again")
             if self.augment is not None and epoch_key is not None:
                 query = self.augment(query.unsqueeze(0)).squeeze(0)
         return query
@@ -231,6 +236,7 @@ def groups_of(
     given = {"train": data, "val": val_data, "test": test_data}
     if isinstance(data, pl.LightningDataModule):
         given = {**_loaders(data), **{split: given[split] for split in ("val", "test") if given[split] is not None}}
+    _check_used(list(given.values()), queries or targets, size)
     reading: dict[str, Any] = dict(names=Names(queries, targets), size=size)
     splits = {
         split: read_queries(value, f"the {split} data", **reading)
@@ -255,6 +261,19 @@ def groups_of(
     )  # fmt: skip
 
 
+def _check_used(given: Sequence[Any], name: str | None, size: int | None) -> None:
+    """Refuse a name or a size that nothing would use.
+
+    Raises:
+        ParityError: there is one.
+    """
+    there = [value for value in given if value is not None]
+    if size is not None and there and not any(isinstance(value, str | Path) for value in there):
+        raise ParityError(f"size = {size} is what images of a folder are resized to, and there is no folder: leave it.")
+    if name is not None and there and all(isinstance(value, tuple) for value in there):
+        raise ParityError(f"arrays (X, y) have no names, as '{name}' is one: leave out queries= and targets=.")
+
+
 def regrouped(data: GroupDataModule, k: int, **changes: Any) -> GroupDataModule:
     """Return a datamodule that deals the same data out in groups of another k, read once for both."""
     changed = copy(data)
@@ -269,6 +288,7 @@ def labelled(queries: Queries, network: Callable[[Tensor], Tensor], scaling: Sca
     """Return queries with a network's predictions as targets, where they have none."""
     if queries.targets is not None:
         return queries
+    log.warning("there are no targets: the network's predictions are taken for them, so its own accuracy is 1")
     predicted = []
     for start in range(0, len(queries), 256):
         stored = _between(queries, start, min(start + 256, len(queries)))

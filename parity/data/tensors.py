@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from parity.errors import ParityError, in_one_line
+from parity.tasks.checks import check_dense
 
 _WIDE_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
 
@@ -45,10 +46,7 @@ def to_tensor(values: Any, what: str, where: str) -> Tensor:
         raise ParityError(
             f"{where}: {what} should be a tensor or an array of numbers, not a {type(values).__name__} ({why})."
         ) from error
-    if values.layout is not torch.strided or values.is_nested or values.is_quantized or values.is_meta:
-        raise ParityError(
-            f"{where}: {what} should be a dense tensor of numbers: hand over {what}.to_dense() of a sparse one."
-        )
+    check_dense(values, what, where)
     return values.long() if values.dtype in _WIDE_UNSIGNED else values
 
 

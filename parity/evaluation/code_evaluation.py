@@ -16,6 +16,12 @@ from parity.tasks import Task
 UNAVAILABLE = (0.0, 0.01, 0.05, 0.1)
 """f at which A_o(f) is reported by default."""
 
+SLOW = 10
+"""Where one worker is slow, it is unavailable so many times as often as the others."""
+
+CORRELATION = 0.2
+"""Where workers fail together: of whether one worker and whether another is unavailable."""
+
 # Of the normal distribution: what lies within so many standard errors is 95 %.
 _WITHIN = 1.96
 
@@ -172,11 +178,26 @@ class CodeEvaluation:
         Raises:
             ParityError: f is not a probability.
         """
-        if not 0 <= f <= 1:
-            raise ParityError(f"f is a probability, from 0 to 1, not {f}.")
+        return self._overall(self.strata.weights(f))
+
+    def overall_accuracy_together(self, f: float, correlation: float) -> float:
+        """Return A_o(f) where workers tend to fail together; see ``Strata.weights``."""
+        return self._overall(self.strata.weights(f, correlation))[0]
+
+    def overall_accuracy_of(self, probabilities: Sequence[float]) -> float:
+        """Return A_o where workers, independent, are unavailable with probabilities of their own."""
+        return self._overall(self.strata.weights_of(probabilities))[0]
+
+    def overall_accuracy_beside_a_slow_worker(self, f: float, times: float) -> float:
+        """Return A_o(f) where one worker is unavailable so many times as often, mean over which one it is."""
+        workers, slow = self.strata.workers, min(times * f, 1.0)
+        each = [[slow if worker == which else f for worker in range(workers)] for which in range(workers)]
+        return sum(map(self.overall_accuracy_of, each)) / workers
+
+    def _overall(self, weights: Tensor) -> tuple[float, float]:
         instead = torch.where(self.rebuildable, self.overall[:, :, 0], self.default[:, 0])
         right = torch.where(self.rebuilt, instead, self.base[:, 0])[self.separate :]
-        return self.strata.mean(right.mean(1) / self.groups, f)
+        return self.strata.mean(right.mean(1) / self.groups, weights)
 
     def summary(self, unavailable: Sequence[float] = UNAVAILABLE) -> dict[str, Any]:
         """Return all accuracies as plain values, ready for a table or a JSON file."""

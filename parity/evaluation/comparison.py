@@ -13,15 +13,15 @@ from torch import Tensor
 from parity.coded_model import CodedModel
 from parity.data import GroupLoader
 from parity.evaluation.accuracies import evaluate_code
-from parity.evaluation.code_evaluation import CodeEvaluation
+from parity.evaluation.code_evaluation import CORRELATION, SLOW, CodeEvaluation
 from parity.evaluation.costs import costs
+from parity.evaluation.evidence import evidence
 from parity.evaluation.intervals import paired_interval
+from parity.evaluation.panel import are_images, panel
 from parity.tasks import Classification, Task
 
 _BINS = 10
-_PANEL_GROUPS = 3
 _TIMED_GROUPS = (1, 256)
-_MOST_PIXELS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -167,10 +167,20 @@ def compare(
                 **costs(model, groups),
                 **_details(observers, evaluation),
                 "against": against,
-                "panel": _panel(model, groups, task, classes),
+                **_shown(model, groups, task, classes),
             }
         )
     return results
+
+
+def _shown(model: CodedModel, groups: GroupLoader, task: Task, classes: Sequence[str] | None) -> dict[str, Any]:
+    if not are_images(model.encoder.query_shape):
+        return {"panel": [], "evidence": None}
+    batch = next(groups.batches())
+    found = None
+    if isinstance(task, Classification):
+        found = evidence(model, batch.queries, batch.targets, task, classes)
+    return {"panel": panel(model, batch.queries, batch.targets, task, classes), "evidence": found}
 
 
 def _against(
@@ -198,7 +208,12 @@ def _accuracies(evaluation: CodeEvaluation, unavailable: Sequence[float]) -> dic
     overall = {}
     for f in unavailable:
         error = evaluation.overall_accuracy_with_error(f)[1]
-        overall[f"{f:g}"] = {**evaluation.overall_interval(f)._asdict(), "standard_error": error}
+        overall[f"{f:g}"] = {
+            **evaluation.overall_interval(f)._asdict(),
+            "standard_error": error,
+            "slow": evaluation.overall_accuracy_beside_a_slow_worker(f, SLOW),
+            "together": evaluation.overall_accuracy_together(f, CORRELATION),
+        }
     return {
         "k": evaluation.k,
         "r": evaluation.n - evaluation.k,
@@ -227,50 +242,6 @@ def _details(observers: list[Any], evaluation: CodeEvaluation) -> dict[str, Any]
         "calibration": calibration.summary(),
         "likelihood": likelihood.summary(),
     }
-
-
-def _panel(model: CodedModel, groups: GroupLoader, task: Task, classes: Sequence[str] | None) -> list[dict[str, Any]]:
-    shape = model.encoder.query_shape
-    if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] * shape[2] > _MOST_PIXELS:
-        return []
-    if model.encoder.parity_query_shape != shape:
-        return []
-    batch = next(groups.batches())
-    queries, targets = batch.queries[:_PANEL_GROUPS], batch.targets[:_PANEL_GROUPS]
-    base_outputs, parity_outputs = model.outputs(queries)
-    base_queries, parity_queries = model.encoder.dispatch(queries)
-    predictions = model.base_predictions(queries, base_outputs)
-    coded = parity_queries if model.encoder.systematic else base_queries
-    rebuilt = model.decoder.rebuild_each(base_outputs, parity_outputs) if model.decoder.tolerance else None
-    predicted = {"base": predictions, "decoded": rebuilt}
-    right = None if rebuilt is None else task.measure(rebuilt, targets)[..., 0] > 0.5
-    panel = []
-    for group in range(len(queries)):
-        low, high = queries[group].amin(), queries[group].amax()
-        panel.append(
-            {
-                "queries": [_image(query, low, high) for query in queries[group]],
-                "parity_queries": [_image(query, query.amin(), query.amax()) for query in coded[group]],
-                "targets": task.in_words(targets[group], classes),
-                "parity": [
-                    task.in_words(outputs[None], classes)[0] if outputs.shape == task.prediction_shape else "–"
-                    for outputs in parity_outputs[group]
-                ],
-                **{
-                    name: ["–"] * model.k if outputs is None else task.in_words(outputs[group], classes)
-                    for name, outputs in predicted.items()
-                },
-                "wrong": [False] * model.k if right is None else (~right[group]).tolist(),
-            }
-        )
-    return panel
-
-
-def _image(query: Tensor, low: Tensor, high: Tensor) -> Any:
-    if query.dim() == 4:  # several images in one parity query
-        query = torch.cat(query.unbind(0), dim=-1)
-    scaled = ((query - low) / (high - low).clamp(min=1e-6) * 255).clamp(0, 255).byte().cpu()
-    return scaled[0].numpy() if len(scaled) == 1 else scaled.permute(1, 2, 0).numpy()
 
 
 @torch.no_grad()

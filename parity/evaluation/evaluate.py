@@ -1,7 +1,8 @@
 """Coded models compared on data of any form: what ``parity.evaluate`` and evaluate.py do."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 from parity.black_boxes import BlackBox
 from parity.coded_model import CodedModel
 from parity.data import GroupDataModule, groups_of
+from parity.data.loaders import Scaling
 from parity.data.queries import regrouped
 from parity.data.tokens import check_vocabulary
-from parity.errors import ParityError
+from parity.errors import ParityError, cause
 from parity.evaluation.accuracies import evaluate_base
 from parity.evaluation.baselines import backups
 from parity.evaluation.baselines import baselines as codes_without_training
@@ -67,11 +69,13 @@ def evaluate(
         ParityError: these are not coded models of one base model, or the data cannot be used.
     """
     models = _models(coded_model)
-    first = next(iter(models.values()))
+    first = next(iter(models.values())).eval()
     base_model, device = first.base_model, next(first.parameters()).device
     task: Task | None = reading.pop("task", None)
+    _check_kinds(ks, unavailable, default_class, backup, task, reading.get("scaling"))
     given = _given(data, val_data, first, device, task, name, reading)
     check_vocabulary(given, split, first.vocabulary)
+    _check_predictions(given, split, first, device, backup)
     made = DataInGroups(
         lambda k: regrouped(given, k, batch_size=max(1, _QUERIES_AT_ONCE // k)),
         device,
@@ -81,7 +85,7 @@ def evaluate(
     return Evaluation(
         compare_on(
             made, base_model, _name(base_model), candidates, baselines=baselines,
-            backup=None if backup is None else (type(backup).__name__, backup.to(device).eval()),
+            backup=None if backup is None else (type(backup).__name__, backup),
             ks=ks or sorted({model.k for model in models.values()}), unavailable=unavailable, paired=paired,
             default_class=default_class, split=split, timed=timed,
         )
@@ -141,12 +145,83 @@ def _given(
         return data
 
     def predict(queries: Tensor) -> Tensor:
-        return model.base_model(queries.to(device))
+        return _predicted(model.base_model, queries.to(device), "the base model")
 
     return groups_of(
         None, 1, val_data=val_data, test_data=data, network=predict, task=task, name=name,
         vocabulary=lambda _: model.vocabulary, **reading,
     )  # fmt: skip
+
+
+def _check_predictions(
+    data: GroupDataModule, split: str, model: CodedModel, device: torch.device, backup: nn.Module | None
+) -> None:
+    """Refuse data, or a backup, of other queries or predictions than the coded model's.
+
+    Raises:
+        ParityError: they are.
+    """
+    query, expected = data.loader(split).first_query().to(device), model.decoder.prediction_shape
+    networks = {"the base model": model.base_model} | ({} if backup is None else {"the backup": backup.to(device)})
+    for name, network in networks.items():
+        prediction = _predicted(network.eval(), query, name)
+        if not prediction.isfinite().all():
+            raise ParityError(f"the predictions of {name.removeprefix('the ')} are NaN or infinite: scale the queries.")
+        if tuple(prediction.shape[1:]) != expected:
+            raise ParityError(
+                f"{name} predicts {tuple(prediction.shape[1:])} for queries of shape {tuple(query.shape[1:])}, and the "
+                f"code is made for {expected}: hand over what fits it."
+            )
+    if data.task.prediction_shape != expected:
+        raise ParityError(
+            f"the data is of predictions {data.task.prediction_shape}, and the code of {expected}: hand over data, or "
+            "a task=..., of the predictions that were protected."
+        )
+
+
+@torch.no_grad()
+def _predicted(network: nn.Module, queries: Tensor, name: str) -> Tensor:
+    """Return a network's predictions (B, *P) for queries (B, *Q).
+
+    Raises:
+        ParityError: it cannot take them.
+    """
+    try:
+        predictions = network(queries)
+    except ParityError:
+        raise
+    except Exception as error:  # of a user's own network
+        raise ParityError(
+            f"{name} cannot take queries of shape {tuple(queries.shape[1:])} ({cause(error).rstrip('.')}): hand over "
+            "such as the code was made for."
+        ) from error
+    if not isinstance(predictions, Tensor):
+        raise ParityError(f"{name} returns a {type(predictions).__name__}, expected one tensor (B, *P).")
+    return predictions
+
+
+def _check_kinds(ks: Any, unavailable: Any, default_class: Any, backup: Any, task: Any, scaling: Any) -> None:
+    """Refuse arguments of another type than they have to be: a sentence for each.
+
+    Raises:
+        ParityError: one is.
+    """
+
+    def listed(values: Any, kind: type[Any], least: int) -> bool:
+        fine = isinstance(values, Iterable) and not isinstance(values, str)
+        return fine and all(isinstance(item, kind) and item is not True and item >= least for item in values)
+
+    whole = isinstance(default_class, Integral | None) and not isinstance(default_class, bool)
+    for name, fine, expected, value in (
+        ("ks", ks is None or listed(ks, Integral, 1), "numbers of queries in a group, e.g. (2, 4)", ks),
+        ("unavailable", listed(unavailable, Real, 0), "probabilities, e.g. (0.05, 0.1)", unavailable),
+        ("default_class", whole, "the number of a class, counted from 0", default_class),
+        ("backup", isinstance(backup, nn.Module | None), "a network, an object of nn.Module", backup),
+        ("task", isinstance(task, Task | None), "a Task, e.g. Classification(10) of parity.tasks", task),
+        ("scaling", isinstance(scaling, Scaling | None), "a Scaling of parity.data, e.g. Scaling(255.0)", scaling),
+    ):
+        if not fine:
+            raise ParityError(f"{name} should be {expected}, not {' '.join(repr(value).split()):.80}.")
 
 
 def _name(network: nn.Module) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from parity.evaluation.intervals import mean_and_spread
 
-_OF_THE_FIRST = ("panel", "against")
+_OF_THE_FIRST = ("panel", "evidence", "against")
 
 
 def over_seeds(comparison: Mapping[str, Any], of: Mapping[str, str]) -> dict[str, Any]:

@@ -11,13 +11,18 @@ from parity.errors import ParityError
 from parity.models import AddInverse
 
 
+def is_bcos(network: nn.Module) -> bool:
+    """Return whether a network has contributions to read off."""
+    return any(isinstance(module, AddInverse) for module in network.modules())
+
+
 def check_bcos(network: nn.Module) -> None:
     """Make sure that a network has contributions to read off.
 
     Raises:
         ParityError: it is not a B-cos network.
     """
-    if not any(isinstance(module, AddInverse) for module in network.modules()):
+    if not is_bcos(network):
         raise ParityError(
             "the explainer Ours reads contributions off B-cos networks (BcosResNet, alone or in PerCell), and this "
             f"{type(network).__name__} is another: choose another explainer, such as IntegratedGradients."

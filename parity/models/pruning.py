@@ -37,7 +37,7 @@ class FromPrunedBaseModel:
         if type(target) is not type(base_model) or not hasattr(base_model, "channel_axes"):
             raise ParityError(
                 f"{type(target).__name__} cannot start from {type(base_model).__name__} pruned: give both the same "
-                "network, one with channel_axes, such as MLP or ResNet."
+                "network, one with channel_axes, such as MLP, ResNet or LeNet."
             )
         base, own, axes = base_model.state_dict(), target.state_dict(), cast(Prunable, base_model).channel_axes()
         if base.keys() != own.keys():

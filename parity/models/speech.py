@@ -55,20 +55,30 @@ class LeNet(nn.Module):
         prediction_shape: shape P of a prediction, e.g. ``(30,)``.
         dropout: of channels of the second convolution, and of hidden units. The original has it off; GCommandsPytorch
             has 0.5.
+        widths: channels of the two convolutions.
+        hidden: units of the first linear layer.
 
     Raises:
         ParityError: the queries are not spectrograms, or smaller.
     """
 
-    def __init__(self, query_shape: Sequence[int], prediction_shape: Sequence[int], dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        query_shape: Sequence[int],
+        prediction_shape: Sequence[int],
+        dropout: float = 0.0,
+        widths: tuple[int, int] = (20, 20),
+        hidden: int = 1000,
+    ) -> None:
         super().__init__()
         channels, height, width = _spectrogram("LeNet", query_shape, smallest=16)
-        self.conv1 = nn.Conv2d(channels, 20, 5)
-        self.conv2 = nn.Conv2d(20, 20, 5)
+        first, second = widths
+        self.conv1 = nn.Conv2d(channels, first, 5)
+        self.conv2 = nn.Conv2d(first, second, 5)
         self.conv2_drop = nn.Dropout2d(dropout)
-        self.fc1 = nn.Linear(20 * _twice_halved(height) * _twice_halved(width), 1000)
+        self.fc1 = nn.Linear(second * _twice_halved(height) * _twice_halved(width), hidden)
         self.fc1_drop = nn.Dropout(dropout)
-        self.fc2 = nn.Linear(1000, math.prod(prediction_shape))
+        self.fc2 = nn.Linear(hidden, math.prod(prediction_shape))
         self.prediction_shape = tuple(prediction_shape)
 
     def forward(self, queries: Tensor) -> Tensor:
@@ -77,6 +87,17 @@ class LeNet(nn.Module):
         features = functional.relu(functional.max_pool2d(self.conv2_drop(self.conv2(features)), 2))
         hidden = self.fc1_drop(functional.relu(self.fc1(features.flatten(1))))
         return self.fc2(hidden).view(queries.shape[0], *self.prediction_shape)
+
+    def channel_axes(self) -> dict[str, tuple[str | None, ...]]:
+        """Return which channels the axes of each weight run over; see ``parity.models.pruning``.
+
+        The second convolution's are never pruned: the first linear layer reads each of them at every pixel.
+        """
+        return {
+            "conv1.weight": ("conv1", None), "conv1.bias": ("conv1",),
+            "conv2.weight": (None, "conv1"), "conv2.bias": (None,),
+            "fc1.weight": ("fc1", None), "fc1.bias": ("fc1",), "fc2.weight": (None, "fc1"), "fc2.bias": (None,),
+        }  # fmt: skip
 
 
 def _spectrogram(network: str, query_shape: Sequence[int], smallest: int) -> Sequence[int]:

@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from parity.black_boxes import asked_again
 from parity.errors import ParityError, cause
+from parity.models.batch_statistics import check_statistics
 from parity.models.weights import check_finite
 
 Output = str | int | Callable[[Any], Tensor] | None
@@ -111,6 +112,7 @@ def prepared(network: nn.Module, output: Output) -> nn.Module:
         ) from error
     copied = copied if output is None else SelectedOutput(copied, output)
     check_finite(copied)
+    check_statistics(copied)
     return copied.cpu().eval()
 
 

@@ -113,7 +113,8 @@ def protect(
             program's predictions turn out to have changed meanwhile.
     """
     _check_kinds(
-        k=k, r=r, output=output, code=code, factory=factory, task=task, scaling=scaling, augmentation=augmentation,
+        k=k, r=r, output=output, code=code, factory=factory, encode_after=encode_after, task=task, scaling=scaling,
+        augmentation=augmentation,
         recipe=recipe, max_epochs=max_epochs, seed=seed, size=size, num_validation=num_validation,
     )  # fmt: skip
     _check_numbers(training)
@@ -195,6 +196,7 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "code": (lambda value: isinstance(value, str | Mapping), "'auto', the name of a code, or dict(encoder=...)"),
     "factory": (lambda value: value is None or is_factory(value),
                 "called with the shapes of a query and a prediction, lambda query, prediction: ..."),
+    "encode_after": (lambda value: isinstance(value, str | None), "the name of one of the network's modules"),
     "task": (lambda value: isinstance(value, Task | None), "a Task, e.g. Classification(10) of parity.tasks"),
     "scaling": (lambda value: isinstance(value, Scaling | None), "a Scaling of parity.data, e.g. Scaling(255.0)"),
     "augmentation": (lambda value: value is None or value == "auto" or callable(value),

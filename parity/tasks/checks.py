@@ -31,6 +31,30 @@ def check_finite(values: Tensor, what: str, where: str) -> None:
             raise ParityError(f"{where}: {what} have {kind} at index {index}: remove or replace what is not finite.")
 
 
+def check_dense(values: Tensor, what: str, where: str) -> None:
+    """Refuse tensors whose numbers do not simply lie in memory.
+
+    Args:
+        values: of any layout.
+        what: "queries" or "targets".
+        where: names the data.
+
+    Raises:
+        ParityError: they are sparse, nested, quantised, of 8-bit floats, or on the meta device.
+    """
+    narrow = values.is_floating_point() and values.dtype.itemsize == 1
+    for is_so, kind, remedy in (
+        (values.is_nested, "a nested tensor", "pad them to one shape"),
+        (values.layout is not torch.strided, f"a {str(values.layout).removeprefix('torch.')} tensor",
+         f"hand over {what}.to_dense()"),
+        (values.is_quantized, "a quantised tensor", f"hand over {what}.dequantize()"),
+        (narrow, f"of type {dtype_name(values)}", f"hand over {what}.float()"),
+        (values.is_meta, "on the meta device", "hand over their numbers"),
+    ):  # fmt: skip
+        if is_so:
+            raise ParityError(f"{where}: {what} should be a dense tensor of numbers, and are {kind}: {remedy}.")
+
+
 def check_floats(targets: Tensor, shape: tuple[int, ...], what: str, where: str) -> Tensor:
     """Return finite targets of a shape as float32; (N,) is taken for (N, 1).
 

@@ -14,6 +14,7 @@ from parity.coded_model import CodedModel
 from parity.data import GroupBatch, GroupDataModule
 from parity.data.checks import check_targets
 from parity.errors import ParityError
+from parity.models.batch_statistics import check_statistics
 from parity.models.weights import check_finite
 from parity.tasks import Task, task_of
 from parity.tasks.checks import check_finite as check_finite_values
@@ -53,6 +54,7 @@ def read_inputs(
         ParityError: the data is not what the model can be trained on, or the model's weights are not finite.
     """
     check_finite(model)
+    check_statistics(model)
     k = model.k if isinstance(model, CodedModel) else None
     if isinstance(data, GroupDataModule):
         if val_data is not None or steps_per_epoch is not None:
@@ -84,6 +86,7 @@ def read_inputs(
             firsts[split] = datamodule.form.groups(drawn[split][0], where)
         check_task(prediction, task)
     _check_alike(firsts, task)
+    datamodule.form = replace(datamodule.form, first=firsts["train"])
     return Inputs(datamodule, task, {sources[split][0]: batch for split, batch in firsts.items()})
 
 

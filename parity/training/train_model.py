@@ -127,9 +127,9 @@ def train_model(
     if optimizer is None:
         numbers = [name for name in OF_OPTIMIZER if type(policies.get(name)) in (int, float)]
         optimizer = Adam(**{name: policies.pop(name) for name in numbers})
-    callbacks = [callbacks] if isinstance(callbacks, pl.Callback) else list(callbacks)
+    callbacks = list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]  # type: ignore[list-item]
     _check_objects(criterion, optimizer, schedule)
-    _check_kinds(model, task, validate, lit_module, callbacks)
+    _check_kinds(model, task, validate, lit_module, callbacks, resume, progress)
     check_saving(checkpoint_every, save_every_minutes)
     trainer = dict(
         max_epochs=max_epochs, precision=precision, accumulate_grad_batches=accumulate_grad_batches,
@@ -253,7 +253,13 @@ def _check_objects(criterion: object, optimizer: object, schedule: object) -> No
 
 
 def _check_kinds(
-    model: object, task: object, validate: object, lit_module: object, callbacks: Sequence[object]
+    model: object,
+    task: object,
+    validate: object,
+    lit_module: object,
+    callbacks: Sequence[object],
+    resume: object,
+    progress: object,
 ) -> None:
     """Refuse what is of another type than it has to be: a sentence for each argument."""
     for name, fine, expected, value in (
@@ -266,6 +272,8 @@ def _check_kinds(
             "a subclass of ParityLitModule or BaseLitModule",
             lit_module,
         ),
+        ("resume", isinstance(resume, bool), "True or False", resume),
+        ("progress", isinstance(progress, bool), "True or False", progress),
         ("callbacks", all(isinstance(item, pl.Callback) for item in callbacks), "Lightning's, made already", callbacks),
     ):
         if not fine:

@@ -102,6 +102,38 @@ def test_data_of_any_split_that_cannot_be_right_is_refused_and_the_split_named(
             data.check(other)
 
 
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"QUERY_SHAPE": 2}, "OwnKind.QUERY_SHAPE is a tuple of whole numbers"),
+        ({"QUERY_SHAPE": [2]}, r"OwnKind.QUERY_SHAPE is a tuple of whole numbers, .*not \[2\]"),
+        ({"NUM_CLASSES": 3.0}, "OwnKind.NUM_CLASSES is a whole number"),
+        ({"NUM_VALIDATION": 6.5}, "num_validation is a whole number"),
+        ({"NUM_VALIDATION": 0}, "num_validation = 0: hold out at least one group, 2"),
+        ({"DIVISOR": 0}, "divided by a number other than 0"),
+        ({"DIVISOR": "255"}, "divided by a number other than 0"),
+        ({"DIVISOR": float("nan")}, "divided by a number other than 0"),
+        ({"MEAN": 0.5}, "means are numbers, one for each channel"),
+        ({"STD": (0.0,)}, "standard deviations cannot be 0"),
+        ({"MEAN": (0.5, 0.5), "STD": (1.0,)}, "2 means and 1 standard deviations"),
+        ({"MEAN": (0.5, 0.5)}, r"2 channels, and queries of shape \(2,\)"),
+        ({"AUGMENTATION": 3}, "an augmentation is called with queries"),
+        ({"AUGMENTATION": torch.nn.Identity}, "an augmentation is called with queries"),
+        ({"AUGMENTATION": staticmethod(lambda stored: stored[:3])}, r"makes \(3, 2\) of \(8, 2\) queries"),
+        ({"AUGMENTATION": staticmethod(lambda stored: 1 / 0)}, "cannot be called with .*ZeroDivisionError"),
+    ],
+)
+def test_what_a_class_declares_and_cannot_be_right_is_refused(members: dict[str, Any], message: str) -> None:
+    split = "val" if members.get("NUM_VALIDATION") == 0 else "train"
+    with pytest.raises(ParityError, match=message):
+        list(own(plain, **members).loader(split).batches())
+
+
+def test_an_error_of_an_own_load_is_one_sentence() -> None:
+    with pytest.raises(ParityError, match=r"the training data of OwnKind cannot be loaded \(ZeroDivisionError"):
+        own(lambda train: 1 / 0).loader("train")
+
+
 def test_load_returns_a_pair() -> None:
     with pytest.raises(ParityError, match=r"load returns a pair \(queries, targets\), not Tensor"):
         own(lambda train: plain(train)[0]).check("train")

@@ -1,10 +1,12 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.models import ResNet18_Weights
+from torchvision.transforms import v2
 
 from parity import settings
 from parity.data import GroupBatch, GroupDataModule, folders, get_datamodule_class
@@ -202,6 +204,69 @@ def test_wrong_classes_are_refused(beetles: Path) -> None:
     (beetles / "train" / "d").mkdir()
     with pytest.raises(ParityError, match=r"train should hold .* each of 3 classes, and it holds 4 folders"):
         BeetlesDataModule().rows("train")
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_floats_that_an_own_transform_returns_are_not_divided_by_255(beetles: Path, scaled: bool) -> None:
+    class Own(BeetlesDataModule):
+        dataset = "Beetles"
+        MEAN = STD = None  # type: ignore[assignment]
+
+        def transform(self, augmented: bool) -> Any:
+            return v2.Compose([super().transform(augmented=False), v2.ToDtype(torch.float32, scale=scaled)])
+
+    plain, own = (kind(num_workers=0).loader("val") for kind in (BeetlesDataModule, Own))
+    pixels = stored(list(plain))
+    for batch in own:
+        for index, query in zip(batch.indices.flatten().tolist(), batch.queries.flatten(0, 1), strict=True):
+            assert torch.allclose(query, pixels[index] / (255 if scaled else 1), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("plain", "augmented", "message"),
+    [
+        (v2.CenterCrop(16), v2.ToDtype(torch.float32, scale=True), "let both return the same type"),
+        (v2.CenterCrop(8), v2.Identity(), r"not \(1, 3, 8, 8\)"),
+        (v2.CenterCrop(16), v2.Grayscale(), r"not \(1, 1, 16, 16\)"),
+        (lambda image: 1 / 0, v2.Identity(), "ZeroDivisionError"),
+        (lambda image: image.numpy(), v2.Identity(), "expected Tensor"),
+        (v2.CenterCrop, v2.Identity(), "a query cannot be read"),
+    ],
+)
+def test_own_transforms_that_cannot_be_right_are_refused_before_any_work(
+    plain: Any, augmented: Any, message: str, beetles: Path
+) -> None:
+    class Own(BeetlesDataModule):
+        dataset = "Beetles"
+
+        def transform(self, augmented: bool) -> Any:
+            return both[augmented]
+
+    both = plain, v2.Compose([v2.CenterCrop(16), augmented])
+    with pytest.raises(ParityError, match=message):
+        Own(num_workers=0).loader("train")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": "16"}, "size is a whole number"),
+        ({"size": 16.5}, "size is a whole number"),
+        ({"size": 10**9}, "at most 16384"),
+        ({"resize": 20.5}, "resize is a whole number"),
+        ({"num_workers": 1.5}, r"num_workers is 0 or more, not 1\.5"),
+        ({"num_workers": 10**6}, "num_workers is .*at most 1024"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParityError, match=message):
+        BeetlesDataModule(**arguments)
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 16), (3, 16, 24), (16,)])
+def test_queries_that_are_not_square_images_in_rgb_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ParityError, match="declare QUERY_SHAPE = "):
+        type("OwnBeetlesDataModule", (BeetlesDataModule,), {"QUERY_SHAPE": shape})()
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -253,6 +253,21 @@ def test_f_must_be_a_probability(evaluated: tuple, f: float) -> None:
         evaluated[1].overall_accuracy(f)
 
 
+def test_workers_that_differ_or_fail_together_change_what_users_get(evaluated: tuple) -> None:
+    _, evaluation, _ = evaluated
+    usual, n = evaluation.overall_accuracy(0.1), evaluation.n
+    assert evaluation.overall_accuracy_of([0.1] * n) == pytest.approx(usual)
+    assert evaluation.overall_accuracy_beside_a_slow_worker(0.1, times=1) == pytest.approx(usual)
+    assert evaluation.overall_accuracy_together(0.1, 0.0) == usual
+    assert evaluation.overall_accuracy_together(0.1, 1.0) == pytest.approx(
+        0.9 * evaluation.a_a + 0.1 * evaluation.floor
+    )
+    one_down = [float(worker == 0) for worker in range(n)]
+    assert evaluation.overall_accuracy_of(one_down) == pytest.approx(
+        (evaluation.degraded_at(1, 0) + float(evaluation.base[1:, 0].sum() / evaluation.groups)) / evaluation.k
+    )
+
+
 def test_perfect_parity_models_lose_nothing_that_can_be_decoded(digits: tuple[Tensor, Tensor]) -> None:
     base = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))
     model = CodedModel(base, LinearEncoder(3, 2, (1, 8, 8)), [base, base], LinearDecoder(3, 2, (10,)))

@@ -9,7 +9,7 @@ from parity.experiments import Experiment, catalogue
 
 ENTRIES = [
     entry
-    for dataset in ("Digits", "MNIST", "CIFAR10")
+    for dataset in ("Digits", "MNIST", "CIFAR10", "FSDD")
     for entry in catalogue.experiments(dataset)
     if entry.collection == "equal_cost"
 ]

@@ -5,11 +5,12 @@ import torch
 from torch import nn
 
 from parity.errors import ParityError
-from parity.models import MLP, FromPrunedBaseModel, PackedStudents, ResNet
+from parity.models import MLP, FromPrunedBaseModel, LeNet, PackedStudents, ResNet
 
 MADE = {
     "MLP": ((1, 4, 4), lambda shape, *widths: MLP(shape, (5,), hidden=widths or (9, 7))),
     "ResNet": ((3, 8, 8), lambda shape, *widths: ResNet(shape, (5,), blocks=(2, 1), widths=widths or (6, 8))),
+    "LeNet": ((1, 18, 20), lambda shape, first=6, hidden=9: LeNet(shape, (5,), widths=(first, 3), hidden=hidden)),
 }
 
 

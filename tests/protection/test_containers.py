@@ -16,7 +16,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import parity
 from parity.data import Scaling, groups_of
+from parity.data.digits import DigitsDataModule
 from parity.errors import ParityError
+from parity.tasks import Classification
 
 COUNT = 24
 SHAPES = [(6,), (1, 4, 4), (3, 4, 6), (2, 3, 4, 4)]
@@ -202,6 +204,13 @@ class WithoutLength(Dataset):
         return torch.rand(6), index % 3
 
 
+class WrongLength(WithoutLength):
+    """Has items, and an error where it should know how many."""
+
+    def __len__(self) -> int:
+        return COUNT // 0
+
+
 def _table(queries: Tensor, targets: Tensor, **first: Any) -> pd.DataFrame:
     """Return a table whose first row has other values, which pandas' nullable types can have."""
     table = pd.DataFrame(queries.numpy(), columns=list("abcdef")).assign(label=targets.numpy())
@@ -240,7 +249,13 @@ SPOILT = [
     (lambda queries, targets: _table(queries, targets, a=pd.NA), "queries have NaN at index 0"),
     (lambda queries, targets: _table(queries, targets, a=1j), "column 'a' is not of numbers"),
     (lambda queries, targets: _table(queries, targets).rename(columns={"b": "a"}), "several columns 'a'"),
-]
+    (lambda queries, targets: [(queries[0].long(), 0), (queries[1], 1)], "query 0 is int64, and query 1 float32"),
+    (lambda queries, targets: [(queries[:5].byte(), targets[:5]), (queries, targets)], "batch 1 is uint8, and batch 2"),
+    (lambda queries, targets: WrongLength(), r"has no length \(ZeroDivisionError"),
+    (lambda queries, targets: (_table(queries, targets)[list("abcdef")], pd.Series(targets, index=range(COUNT, 0, -1))),
+     "rows of queries and of targets have other labels"),
+    (lambda queries, targets: "", "a path cannot be empty"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("spoil", "sentence"), SPOILT)
@@ -249,3 +264,60 @@ def test_what_cannot_be_right_is_refused(tmp_path: Path, spoil: Callable[..., An
     with pytest.raises(ParityError, match=sentence):
         protected(data, (6,), tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("options", [{"size": 8}, {"queries": "x"}, {"targets": "y"}])
+def test_an_option_that_arrays_have_no_use_for_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(ParityError, match=r"(size = 8 is|arrays \(X, y\) have no names, as '[xy]' is one)"):
+        protected(data_of((6,), torch.float32), (6,), tmp_path / "kept", **options)
+
+
+def test_nan_that_is_read_in_a_later_epoch_is_named(tmp_path: Path) -> None:
+    class Random(Dataset):
+        def __len__(self) -> int:
+            return COUNT
+
+        def __getitem__(self, index: int) -> tuple[Tensor, int]:
+            return torch.rand(6) * (torch.nan if index == 7 else 1), index % 3
+
+    with pytest.raises(ParityError, match="item 7 of the data, read again: queries have NaN"):
+        protected(Random(), (6,), tmp_path / "kept")
+
+
+def test_what_is_measured_without_targets_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    protected(data_of((6,), torch.float32)[0], (6,), tmp_path / "kept")
+    assert "the network's predictions are taken for them, so its own accuracy is 1" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def measured() -> Any:
+    return protected(data_of((6,), torch.float32), (6,), None)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"data": (torch.rand(8, 7), torch.arange(8) % 3)}, r"cannot take queries of shape \(7,\)"),
+        ({"data": (torch.rand(8, 6).long(), torch.arange(8) % 3)}, r"cannot take queries of shape \(6,\)"),
+        ({"data": DigitsDataModule()}, r"cannot take queries of shape \(1, 8, 8\)"),
+        ({"task": Classification(4)}, r"the data is of predictions \(4,\), and the code of \(3,\)"),
+        ({"task": Classification}, "task should be a Task"),
+        ({"scaling": 255}, "scaling should be a Scaling"),
+        ({"ks": 2}, "ks should be numbers"),
+        ({"ks": (2.5,)}, "ks should be numbers"),
+        ({"ks": (0,)}, "ks should be numbers"),
+        ({"unavailable": 0.1}, "unavailable should be probabilities"),
+        ({"unavailable": ("a",)}, "unavailable should be probabilities"),
+        ({"default_class": 1.0}, "default_class should be the number of a class"),
+        ({"default_class": "a"}, "default_class should be the number of a class"),
+        ({"backup": nn.Linear}, "backup should be a network"),
+        ({"backup": nn.Linear(7, 3)}, "the backup cannot take queries"),
+        ({"backup": nn.Linear(6, 4)}, r"the backup predicts \(4,\)"),
+        ({"backup": nn.Linear(6, 3).apply(lambda layer: nn.init.constant_(layer.weight, torch.nan))}, "backup are NaN"),
+    ],
+)
+def test_what_evaluate_cannot_use_is_refused_in_a_sentence(
+    measured: Any, options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ParityError, match=sentence):
+        parity.evaluate(measured, **{"data": data_of((6,), torch.float32)} | options)

@@ -9,7 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from parity.coded_model import CodedModel
 from parity.coders import LinearDecoder, LinearEncoder, PositionalDecoder, TokenCellsEncoder
@@ -260,6 +260,64 @@ def test_a_last_batch_of_one_with_batch_normalisation_is_refused_before_any_work
             quiet(normalised(), first)
     quiet(normalised(), DataLoader(data, batch_size=8, drop_last=True))
     quiet(base(), DataLoader(data, batch_size=8))
+
+
+class Stream(IterableDataset):
+    """Seventeen queries, one after the other, of a length that is not known."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(queries(17), targets(17), strict=True)
+
+
+def test_a_last_batch_of_one_of_a_stream_is_named_when_it_comes() -> None:
+    with pytest.raises(ParityError, match="batch 3 of the train data has one query"):
+        quiet(normalised(), DataLoader(Stream(), batch_size=8), steps_per_epoch=3)
+
+
+def test_batch_normalisation_without_running_statistics_is_refused_for_predictions_depend_on_the_batch() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.BatchNorm1d(10, track_running_stats=False))
+    for made in (network, CodedModel(network, LinearEncoder(2, 1, SHAPES[0]), [base()], LinearDecoder(2, 1, (10,)))):
+        with pytest.raises(ParityError, match=r"2' of .* depends on the other queries.*track_running_stats=True"):
+            quiet(made, [(queries(), targets())])
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda q, t: (q.long(), t), "queries are int64 of shape .*, and to train on float32"),
+        (lambda q, t: (q.squeeze(1), t), r"queries are float32 of shape \(8, 8\), and to train on"),
+        (lambda q, t: (q, t.squeeze(1)), r"targets are float32 of shape \(\), and to train on float32 of shape \(1,\)"),
+        (lambda q, t: (q, t.long()), "targets are int64 of shape"),
+        (lambda q, t: (q, t, t), "a batch is a pair .*, not of 3 parts"),
+    ],
+)
+def test_a_later_batch_that_is_not_like_the_first_names_the_batch(split: str, change: Any, message: str) -> None:
+    good = (queries(), torch.randn(20, 1))
+    batches = [good, change(*good)]
+    data, val_data = (batches, None) if split == "train" else ([good], batches)
+    with pytest.raises(ParityError, match=f"batch 2 of the {split} data: {message}"):
+        quiet(nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), data, val_data=val_data)
+
+
+def test_an_error_of_a_network_after_training_has_begun_is_one_sentence() -> None:
+    with pytest.raises(ParityError, match=r"training broke off in epoch 1: RuntimeError: mat1 and mat2") as raised:
+        quiet(base(), [(queries(), targets())], val_data=[(queries(), targets()), (queries()[..., :7], targets())])
+    assert isinstance(raised.value.__cause__, RuntimeError)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda values: values.to_sparse(), r"a sparse_coo tensor: hand over queries.to_dense\(\)"),
+        (lambda values: torch.quantize_per_tensor(values, 0.1, 0, torch.qint8), r"queries.dequantize\(\)"),
+        (lambda values: values.to(torch.float8_e4m3fn), r"float8_e4m3fn: hand over queries.float\(\)"),
+        (lambda values: values.to("meta"), "on the meta device"),
+    ],
+)
+def test_tensors_whose_numbers_do_not_lie_in_memory_are_refused(change: Change, message: str) -> None:
+    with pytest.raises(ParityError, match=message):
+        quiet(base(), [(change(queries()), targets())])
 
 
 class Module(pl.LightningDataModule):

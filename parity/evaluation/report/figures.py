@@ -28,6 +28,7 @@ MOST_CLASSES = 20
 """Up to this many classes all are shown; of more, the worst."""
 MOST_GROUPS = 4
 MOST_TILES_IN_A_ROW = 5
+_TINY = 1e-12
 TILE = 0.88
 """The side of a tile's picture, in tiles."""
 STYLE: dict[str, Any] = {
@@ -105,7 +106,7 @@ def pictures_of_all(comparison: Mapping[str, Any]) -> list[Picture]:
 def pictures_of_code(comparison: Mapping[str, Any], index: int) -> list[Picture]:
     """Draw what there is about one code: confusions, calibration, groups; those that it has."""
     code = comparison["codes"][index]
-    stem = f"{index + 1:02d}_{re.sub(r'[^A-Za-z0-9-]+', '_', code['name'])[:60]}"
+    stem = _stem(comparison, index)
     drawn = []
     with _style():
         if code.get("confusion") is not None:
@@ -115,6 +116,19 @@ def pictures_of_code(comparison: Mapping[str, Any], index: int) -> list[Picture]
         if code.get("panel"):
             drawn.append(_panel(code, f"groups_{stem}"))
     return drawn
+
+
+def picture_of_evidence(comparison: Mapping[str, Any], index: int) -> Picture | None:
+    """Draw where the evidence for a right and for a wrong reconstruction lay; None where that is not known."""
+    code = comparison["codes"][index]
+    if not code.get("evidence"):
+        return None
+    with _style():
+        return _evidence(code, f"evidence_{_stem(comparison, index)}")
+
+
+def _stem(comparison: Mapping[str, Any], index: int) -> str:
+    return f"{index + 1:02d}_{re.sub(r'[^A-Za-z0-9-]+', '_', comparison['codes'][index]['name'])[:60]}"
 
 
 def families(codes: Sequence[Code]) -> list[tuple[str, list[Code]]]:
@@ -377,6 +391,39 @@ def _panel(code: Code, stem: str) -> Picture:
         "Groups of the data: queries, then parity queries, with what base model, parity model and decoder predict."
     )
     return _picture(figure, stem, f"{caption} A frame and ✗ mark reconstructions that are wrong.")
+
+
+def _evidence(code: Code, stem: str) -> Picture:
+    """For each example a row of queries, and below it attributions: red for what was rebuilt, blue against it."""
+    examples = code["evidence"]["examples"]
+    columns = max(4, code["k"])
+    figure = Figure(figsize=(WIDTH, WIDTH * 2.4 * len(examples) / columns), layout="constrained")
+    grid = figure.subplots(2 * len(examples), columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for number, example in enumerate(examples):
+        most = max(float(np.abs(example["attributions"]).max()), _TINY)
+        shown = zip(example["queries"], example["attributions"], example["shares"], strict=True)
+        for position, (image, attributions, share) in enumerate(shown):
+            above, below = grid[2 * number][position], grid[2 * number + 1][position]
+            above.imshow(image, cmap="gray", vmin=0, vmax=255)
+            below.imshow(attributions, cmap="bwr", vmin=-most, vmax=most)
+            below.set_title(f"{share:.0%}", fontsize=7.5)
+            if position == example["position"]:
+                mark = "" if example["right"] else "✗ "
+                above.set_title(f"{mark}{_short(example['decoded'], 16)}", fontsize=7.5)
+                edge = COLOURS[2] if example["right"] else COLOURS[1]
+                for axes in (above, below):
+                    axes.set_axis_on()
+                    axes.set(xticks=[], yticks=[])
+                    axes.grid(visible=False)
+                    for spine in axes.spines.values():
+                        spine.set(visible=True, edgecolor=edge, linewidth=2)
+    caption = (
+        f"What {code['name']} looked at: groups with the query that was rebuilt in a frame, the class that was, and "
+        "below each query its share of the positive evidence and where it lay: red for the class, blue against it."
+    )
+    return _picture(figure, stem, caption)
 
 
 class _Tile(NamedTuple):

@@ -7,7 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from parity.errors import ParityError, did_you_mean
-from parity.evaluation.report.tables import Cell, Table, accuracy_table, cost_table, csv_text, flat_rows, overall_table
+from parity.evaluation.report.tables import (
+    Cell,
+    Table,
+    accuracy_table,
+    cost_table,
+    csv_text,
+    flat_rows,
+    overall_table,
+    stragglers_table,
+)
 
 _LATEX = str.maketrans(
     {
@@ -20,7 +29,7 @@ _LATEX = str.maketrans(
 
 def latex(comparison: Mapping[str, Any]) -> str:
     """Return accuracies and costs as LaTeX tables, for the package booktabs."""
-    overall = [overall_table(comparison)] if comparison["unavailable"] else []
+    overall = [overall_table(comparison), stragglers_table(comparison)] if comparison["unavailable"] else []
     return "\n".join(map(_latex_table, (accuracy_table(comparison), *overall, cost_table(comparison))))
 
 

@@ -24,9 +24,11 @@ from parity.evaluation.report.tables import (
     code_in_words,
     cost_table,
     csv_text,
+    evidence_table,
     flat_rows,
     form,
     overall_table,
+    stragglers_table,
     timing_table,
 )
 from parity.plain import walk
@@ -35,6 +37,7 @@ from parity.storage.files import write_json, written_whole
 from parity.tasks import measure_name
 
 TIMES = ("name", "k", "r", "G", "encode_ms", "decode_ms", "forward_ms")
+_IMAGES = ("queries", "parity_queries", "attributions")
 FIGURES = "figures"
 """The folder, within a report's, of its figures."""
 
@@ -47,6 +50,7 @@ class Section(NamedTuple):
     size: str
     about: str
     pictures: list[Picture]
+    evidence: Picture | None
 
 
 def write_report(comparison: Mapping[str, Any], folder: str | Path, formats: Sequence[str] = ()) -> list[Path]:
@@ -55,7 +59,7 @@ def write_report(comparison: Mapping[str, Any], folder: str | Path, formats: Seq
     results.csv depends on the codes' accuracies and costs alone, not on times.
 
     Args:
-        comparison: what was compared; ``results.json`` holds it, but for the images of its panels.
+        comparison: what was compared; ``results.json`` holds it, but for its images.
         folder: made if it is not there; files of these names are replaced.
         formats: further ones, of figures ('svg', 'pdf') and of the table of results ('latex', 'json', 'parquet').
 
@@ -71,6 +75,7 @@ def write_report(comparison: Mapping[str, Any], folder: str | Path, formats: Seq
         general = figures.pictures_of_all(comparison)
         sections = [_section(comparison, index) for index in range(len(comparison["codes"]))]
     pictures = [*general, *(picture for section in sections for picture in section.pictures)]
+    pictures += [section.evidence for section in sections if section.evidence]
     texts = {
         "results.csv": csv_text(*flat_rows(comparison)),
         "timing.csv": csv_text(TIMES, [_times(line) for line in comparison["timing"]]),
@@ -94,7 +99,8 @@ def write_report(comparison: Mapping[str, Any], folder: str | Path, formats: Seq
 def _section(comparison: Mapping[str, Any], index: int) -> Section:
     code = comparison["codes"][index]
     size = f"k = {code['k']}, r = {code['r']}"
-    return Section(str(code["name"]), code["kind"], size, code["about"], figures.pictures_of_code(comparison, index))
+    pictures, evidence = figures.pictures_of_code(comparison, index), figures.picture_of_evidence(comparison, index)
+    return Section(str(code["name"]), code["kind"], size, code["about"], pictures, evidence)
 
 
 def _times(line: Mapping[str, Any]) -> list[str]:
@@ -102,15 +108,16 @@ def _times(line: Mapping[str, Any]) -> list[str]:
 
 
 def _without_images(code: Mapping[str, Any]) -> dict[str, Any]:
-    panel = [
-        {key: value for key, value in group.items() if key not in ("queries", "parity_queries")}
-        for group in code.get("panel") or ()
-    ]
-    return {**code, "panel": panel}
+    def words(shown: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [{key: value for key, value in of.items() if key not in _IMAGES} for of in shown]
+
+    found = code.get("evidence")
+    evidence = found and {**found, "examples": words(found["examples"])}
+    return {**code, "panel": words(code.get("panel") or ()), "evidence": evidence}
 
 
 def plain(comparison: Mapping[str, Any]) -> Any:
-    """Return a comparison as JSON has it, without the images of its panels."""
+    """Return a comparison as JSON has it, without the images that its page shows."""
     return _plain({**comparison, "codes": list(map(_without_images, comparison["codes"]))})
 
 
@@ -194,9 +201,11 @@ def _page(comparison: Mapping[str, Any], general: Sequence[Picture], sections: S
         reading=_reading(comparison),
         accuracies=accuracy_table(comparison),
         overall=overall_table(comparison),
+        stragglers=stragglers_table(comparison),
         costs=cost_table(comparison),
         against=against_table(comparison),
         timing=timing_table(comparison),
+        evidence=evidence_table(comparison),
         general=general,
         sections=sections,
     )
@@ -213,6 +222,7 @@ def _markdown(comparison: Mapping[str, Any], general: Sequence[Picture], section
     parts += ["## Accuracies", *_markdown_table(accuracy_table(comparison))]
     if comparison["unavailable"]:
         parts += _markdown_table(overall_table(comparison))
+        parts += _markdown_table(stragglers_table(comparison))
     parts += ["## Costs", *_markdown_table(cost_table(comparison))]
     parts += map(_markdown_picture, general)
     if (against := against_table(comparison)).rows:
@@ -223,6 +233,9 @@ def _markdown(comparison: Mapping[str, Any], general: Sequence[Picture], section
     for section in sections:
         parts += [f"### {_escaped(section.name)} ({section.size})", f"{section.kind}: {_escaped(section.about)}"]
         parts += map(_markdown_picture, section.pictures)
+    if (evidence := evidence_table(comparison)).rows:
+        parts += ["## What the codes looked at", *_markdown_table(evidence)]
+        parts += [_markdown_picture(section.evidence) for section in sections if section.evidence]
     return "\n\n".join(parts) + "\n"
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from parity.evaluation.code_evaluation import CORRELATION, SLOW
 from parity.tasks import measure_name
 
 NOTHING = "–"
@@ -61,6 +62,20 @@ def overall_table(comparison: Numbers) -> Table:
     )
 
 
+def stragglers_table(comparison: Numbers) -> Table:
+    """Return what users get where workers are not alike and independent, by increasing k."""
+    codes, fs, show = by_k(comparison), comparison["unavailable"], Measure(comparison["measure"])
+    return Table(
+        f"What users get where one worker, each in turn, is unavailable {SLOW} times as often as the others, and where "
+        f"whether workers are unavailable is correlated, by {CORRELATION:g}; {show.in_words}.",
+        ("code", "(k, r)", *(f"A_o({f:g}), {name}" for name in ("one slow", "together") for f in fs)),
+        [
+            [*_named(code), *(Cell(show(at(code["A_o"], f)[name])) for name in ("slow", "together") for f in fs)]
+            for code in codes
+        ],
+    )
+
+
 def cost_table(comparison: Numbers) -> Table:
     """Return what each code costs, by increasing k."""
     head = ("code", "(k, r)", "extra workers", "extra parameters", "multiply-adds of a parity query")
@@ -95,6 +110,22 @@ def against_table(comparison: Numbers) -> Table:
         f"A_d of a code less that of another, {show.in_words}, paired over the same coding groups, with 95 % "
         "confidence intervals: where 0 is outside, the codes differ.",
         ("code", "against", "difference of A_d"),
+        rows,
+    )
+
+
+def evidence_table(comparison: Numbers) -> Table:
+    """Return the share of the evidence for reconstructions that lay on the query itself."""
+    rows = [
+        [Cell(f"{code['name']} ({code['k']}, {code['r']})"), Cell(form(found["right"], ".2f")),
+         Cell(form(found["wrong"], ".2f")), Cell(f"{1 / code['k']:.2f}"), Cell(found["explainer"])]
+        for code in comparison["codes"]
+        if (found := code.get("evidence"))
+    ]  # fmt: skip
+    return Table(
+        "Share of the positive evidence for the class that was rebuilt that lies on the query itself, a mean over the "
+        "first groups: of reconstructions that are right and wrong, and where all queries count alike.",
+        ("code", "right", "wrong", "1 / k", "explainer"),
         rows,
     )
 
@@ -175,7 +206,7 @@ def flat_rows(comparison: Numbers) -> tuple[list[str], list[list[str]]]:
         columns += [f"A_d_{e}{part}" for part in ("", "_low", "_high", "_worst", "_worst_position")]
         columns += [f"reconstruction_{e}{part}" for part in ("", "_low", "_high")]
     for f in comparison["unavailable"]:
-        columns += [f"A_o_{f:g}{part}" for part in ("", "_low", "_high", "_standard_error")]
+        columns += [f"A_o_{f:g}{part}" for part in ("", "_low", "_high", "_standard_error", "_slow", "_together")]
     rows = []
     for code in comparison["codes"]:
         row = [str(code[column]) for column in plain[:-2]]
@@ -188,7 +219,7 @@ def flat_rows(comparison: Numbers) -> tuple[list[str], list[list[str]]]:
             row.append(form((code["A_d"].get(str(e)) or {}).get("worst_position"), ".0f", ""))
             row += _parts(code["reconstruction"].get(str(e)), ("value", "low", "high"))
         for f in comparison["unavailable"]:
-            row += _parts(at(code["A_o"], f), ("value", "low", "high", "standard_error"))
+            row += _parts(at(code["A_o"], f), ("value", "low", "high", "standard_error", "slow", "together"))
         rows.append([*row, form(code["mse"], ".6g", "")])
     return [*columns, "mse"], rows
 

@@ -26,6 +26,7 @@ class BatchForm:
         task: what targets are of; None leaves them unchecked.
         least: queries or groups that a batch of training data has at least.
         ids: with k, whether queries may be ids of tokens, integers.
+        first: the first batch of training data, which all others are like; None for any.
     """
 
     k: int | None = None
@@ -33,6 +34,7 @@ class BatchForm:
     task: Task | None = None
     least: int = 1
     ids: bool = False
+    first: GroupBatch | None = None
 
     def groups(self, batch: Any, where: str, device: torch.device | str = "cpu") -> GroupBatch:
         """Make coding groups of a batch (queries, targets).
@@ -45,10 +47,9 @@ class BatchForm:
         Raises:
             ParityError: it is not such a pair, or not of numbers that a model can be trained on.
         """
-        if not isinstance(batch, tuple | list) or len(batch) < 2:
-            raise ParityError(
-                f"{where}: a batch is a pair (queries, targets) of tensors, not of type {type(batch).__name__}."
-            )
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            found = f"of {len(batch)} parts" if isinstance(batch, tuple | list) else f"of type {type(batch).__name__}"
+            raise ParityError(f"{where}: a batch is a pair (queries, targets) of tensors, not {found}.")
         queries, targets = to_tensor(batch[0], "queries", where), to_tensor(batch[1], "targets", where)
         for what, values in (("queries", queries), ("targets", targets)):
             if values.is_complex():
@@ -83,11 +84,28 @@ class BatchForm:
                 check_finite(values, what, where)
         if self.k is None:
             queries, targets = queries.unsqueeze(1), targets.unsqueeze(1)
+        if self.first is not None:
+            self._check_like_first(queries, targets, self.first, where)
         return GroupBatch(
             queries.to(device, non_blocking=True),
             self._targets(targets, where).to(device, non_blocking=True),
             torch.arange(queries.shape[0] * queries.shape[1]).view(queries.shape[:2]),
         )
+
+    def _check_like_first(self, queries: Tensor, targets: Tensor, first: GroupBatch, where: str) -> None:
+        """Refuse what cannot be of the same data: networks may take queries of other sides, and codes may not."""
+        fixed = self.k is not None or queries.shape[2:] == first.queries.shape[2:]
+        checked = [("queries", queries, first.queries, self.k is not None)]
+        if self.task is None:  # which would have checked them
+            checked.append(("targets", targets, first.targets, fixed))
+        for what, values, expected, alike in checked:
+            shape, wanted = tuple(values.shape[2:]), tuple(expected.shape[2:])
+            is_float = values.is_floating_point()
+            if len(shape) != len(wanted) or (alike and shape != wanted) or is_float != expected.is_floating_point():
+                raise ParityError(
+                    f"{where}: {what} are {_name(values)} of shape {shape}, and to train on {_name(expected)} of shape "
+                    f"{wanted}, in the first batch: make all alike."
+                )
 
     def _targets(self, targets: Tensor, where: str) -> Tensor:
         """Check targets (G, k, ...); those on a GPU are not read, which would wait for it."""

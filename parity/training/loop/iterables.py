@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from parity.data import GroupBatch, GroupDataModule, GroupLoader
 from parity.errors import ParityError, cause
@@ -157,7 +157,9 @@ class BatchData(GroupDataModule):
         data, steps = self._data["train"], self._steps["train"]
         if isinstance(data, list | tuple):
             return any(len(batch[0]) == 1 for batch in data[:steps])
-        if not isinstance(data, DataLoader) or data.drop_last or not data.batch_size or steps < len(data):
+        if not isinstance(data, DataLoader) or data.drop_last or not data.batch_size:
+            return False
+        if isinstance(data.dataset, IterableDataset) or steps < len(data):  # a stream's length may not be known
             return False
         sampler: Any = data.sampler
         return len(sampler) % data.batch_size == 1

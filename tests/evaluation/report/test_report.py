@@ -76,8 +76,12 @@ def a_code(
     }  # fmt: skip
     lost = 0.1 if degraded is None else degraded
     code["A_o"] = {
-        str(f): {"value": (1 - f) * 0.9793 + f * lost, "standard_error": 0.0004 if k > 6 else None} for f in UNAVAILABLE
-    }
+        str(f): {
+            "value": (1 - f) * 0.9793 + f * lost, "standard_error": 0.0004 if k > 6 else None,
+            "slow": 0.9 - f, "together": 0.8 - f,
+        }
+        for f in UNAVAILABLE
+    }  # fmt: skip
     if degraded is None:
         nothing = dict.fromkeys(("extra_multiply_adds", "extra_bytes_up", "extra_bytes_down"), 0.0)
         return {**code, **nothing, "r": 0, "n": k, "extra_workers": 0.0, "extra_parameters": 0, "multiply_adds": None}
@@ -97,7 +101,25 @@ def a_code(
         "error": 0.021,
     }
     code["calibration"]["base"] = dict(code["calibration"])
-    return {**code, "mse": 3.1 / degraded, "panel": a_panel(k, 1, image)}
+    return {**code, "mse": 3.1 / degraded, "panel": a_panel(k, 1, image), "evidence": an_evidence(k, image)}
+
+
+def an_evidence(k: int, image: Callable[[int], np.ndarray]) -> dict[str, Any]:
+    """Where the evidence for a right and for a wrong reconstruction lay."""
+    queries = [image(place) for place in range(k)]
+    examples = [
+        {
+            "right": position == 0,
+            "position": position,
+            "target": "3",
+            "decoded": "3" if position == 0 else "8",
+            "queries": queries,
+            "attributions": np.random.default_rng(position).normal(size=(k, *queries[0].shape[:2])),
+            "shares": [1 / k] * k,
+        }
+        for position in (0, k - 1)
+    ]
+    return {"explainer": "InputXGradient", "groups": 32, "right": 0.75, "wrong": 0.25, "examples": examples}
 
 
 def a_comparison(image: Callable[[int], np.ndarray] = an_image) -> dict[str, Any]:
@@ -192,6 +214,7 @@ def test_every_file_is_there_and_the_second_time_it_has_the_same_bytes(tmp_path:
         "figures/confusions_01_mlp_k2_add.png",
         "figures/calibration_01_mlp_k2_add.png",
         "figures/groups_01_mlp_k2_add.png",
+        "figures/evidence_01_mlp_k2_add.png",
     } < set(names)
     assert sorted(path for path in folder.rglob("*") if path.is_file()) == sorted(written)
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
@@ -213,6 +236,7 @@ def test_the_csv_has_a_row_for_each_code_and_no_times(tmp_path: Path, written: l
     )
     assert (code["A_a_low"], code["reconstruction_1_high"]) == ("0.976300", "0.951000")
     assert (code["A_o_0.1"], code["A_o_0.1_standard_error"], code["extra_workers"]) == ("0.975870", "", "0.500000")
+    assert (code["A_o_0.1_slow"], code["A_o_0.1_together"]) == ("0.800000", "0.700000")
     assert (without["A_d_1"], without["mse"], without["multiply_adds"], without["extra_parameters"]) == (
         "",
         "",
@@ -231,12 +255,13 @@ def test_the_json_is_the_comparison_without_images_and_nan(tmp_path: Path) -> No
     comparison["codes"][0]["per_class"] = np.array(comparison["codes"][0]["per_class"])
     write_report(comparison, tmp_path)
     text = (tmp_path / "results.json").read_text()
-    assert not re.search(r"NaN|Infinity|queries\": \[", text)
+    assert not re.search(r"NaN|Infinity|queries\": \[|attributions", text)
     stored = json.loads(text)
     assert stored["base"] == comparison["base"]
     assert stored["codes"][0]["A_d"] == comparison["codes"][0]["A_d"]
     assert stored["codes"][0]["mse"] is None
     assert stored["codes"][0]["panel"][0]["decoded"] == ["0", "8"]
+    assert stored["codes"][0]["evidence"]["examples"][1]["decoded"] == "8"
     assert "queries" in comparison["codes"][0]["panel"][0], "the caller's comparison was changed"
 
 
@@ -250,7 +275,7 @@ def test_a_latex_table_has_odd_names_as_text() -> None:
     assert r"50\%\_of \#1 \& \{x\} \textasciitilde{}\textasciicircum{} \textbackslash{}" in text
     assert r"\textless{}a\textgreater{} \textbar{} \$y\$" in text
     tables = text.split(r"\end{table}")[:-1]
-    assert len(tables) == 3  # accuracies, what users get, costs
+    assert len(tables) == 4  # accuracies, what users get, also of stragglers that are not alike, costs
     for table in tables:
         head, *rows = [line.removesuffix(r" \\") for line in table.splitlines() if line.endswith(r" \\")]
         columns = len(re.findall(r"(?<!\\)&", head)) + 1
@@ -325,7 +350,7 @@ def test_names_that_hold_markup_are_shown_as_they_are(tmp_path: Path) -> None:
     assert "script" not in rendered.tags
     assert "".join(rendered.words).count(MARKUP) >= 7
     tables = shown.split("<table>")[1:]
-    assert len(tables) == 4  # accuracies, what users get, costs, times
+    assert len(tables) == 6  # accuracies, what users get, also of stragglers that are not alike, costs, times, evidence
     for table in tables:
         rows = [row.count("<td") for row in table.split("<tr>") if "<td" in row]
         assert set(rows) == {table.count("<th>") + table.count("<th ")}, "a name has split a row"
@@ -341,9 +366,9 @@ def test_what_a_code_lacks_is_an_en_dash(written: list[Path]) -> None:
     rows = (
         [cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| no_redundancy")
     )
-    accuracies, overall, costs = rows
+    accuracies, overall, stragglers, costs = rows
     assert accuracies[2:] == ["97.93 (97.63–98.19)", *["–"] * 5]
-    assert "–" not in overall
+    assert "–" not in overall + stragglers
     assert costs[4] == "–"
 
 
