@@ -110,25 +110,14 @@ class BlackBox(nn.Module):
         """Ask a few of these queries (B, *Q) again, in another order and one by one.
 
         Raises:
-            ParityError: the predictions differ.
+            ParityError: the predictions differ, among each other or from those that were kept.
         """
-        self._asked_again(_array(queries[:_PROBES]))
-
-    def _asked_again(self, probes: np.ndarray) -> np.ndarray:
-        """Return predictions (B, *P) for queries (B, *Q) that are the same however they are asked for."""
-        first = self._ask(probes)
-        again = self._ask(probes[::-1])[::-1]
-        alone = np.concatenate([self._ask(probe[None]) for probe in probes[:4]])
-        if not (_alike(first, again) and _alike(first[:4], alone)):
-            raise ParityError(
-                f"{self.name} predicts something else when it is asked again, in another order or one by one: its "
-                "predictions depend on what came before or beside a query, or on chance, and cannot be rebuilt."
-            )
-        return first
+        probes = _array(queries[:_PROBES])
+        asked_again(self._ask, probes, self.name, self(torch.from_numpy(probes)).numpy())
 
     def _opened(self, probes: np.ndarray) -> Answers:
         """Return what is known of the program, which is recognised by its file, or by what it predicts for a few."""
-        first = self._asked_again(probes)
+        first = asked_again(self._ask, probes, self.name)
         content = self.program.content
         known = content if content is not None else self.name.encode() + probes.tobytes() + first.tobytes()
         digest = hashlib.sha256(known).digest()
@@ -159,20 +148,55 @@ class BlackBox(nn.Module):
         if isinstance(chosen, tuple | list | Mapping):
             raise ParityError(
                 f"{self.name} returns a {type(chosen).__name__} of {len(chosen)} parts, not one array: choose the "
-                "predictions by output=, an index, a key or a function."
+                "predictions by output=, an index, a key or a function, or let it return np.array(...), a row for each "
+                "query."
             )
         predictions = chosen.detach().cpu().numpy() if isinstance(chosen, Tensor) else np.asarray(chosen)
         if predictions.dtype.kind != "f":
+            kind = predictions.dtype if predictions.dtype.kind in "biuc" else f"a {type(chosen).__name__}"
             raise ParityError(
-                f"{self.name} returns {predictions.dtype}, and codes rebuild floats: let it return logits or "
+                f"{self.name} returns {kind}, and codes rebuild floats: let it return logits or "
                 "probabilities, and not the class."
             )
-        if predictions.ndim < 2 or len(predictions) != len(queries):
+        if predictions.ndim < 2 or len(predictions) != len(queries) or not predictions.size:
             raise ParityError(
                 f"{self.name} returns {predictions.shape} for {len(queries)} queries, expected a prediction for each, "
                 f"({len(queries)}, *P): choose or reshape it by output=lambda returned: ..."
             )
+        if not np.isfinite(predictions).all():
+            raise ParityError(
+                f"{self.name} returns predictions that are NaN or infinite: scale the queries as it was made for, and "
+                "bound what it returns, output=lambda returned: returned.clamp(-1e4, 1e4) for logits."
+            )
         return predictions.astype(np.float32)
+
+
+def asked_again(
+    ask: Callable[[np.ndarray], np.ndarray], probes: np.ndarray, name: str, before: np.ndarray | None = None
+) -> np.ndarray:
+    """Return predictions that are the same however they are asked for.
+
+    Args:
+        ask: (B, *Q) -> (B, *P).
+        probes: queries, (B, *Q).
+        name: of what is asked.
+        before: what it predicted for them before, if it did.
+
+    Returns:
+        (B, *P).
+
+    Raises:
+        ParityError: they differ.
+    """
+    first = ask(probes)
+    again = ask(np.ascontiguousarray(probes[::-1]))[::-1]
+    alone = np.concatenate([ask(probe[None]) for probe in probes[:4]])
+    if not (_alike(first, again) and _alike(first[:4], alone) and (before is None or _alike(first, before))):
+        raise ParityError(
+            f"{name} predicts something else when it is asked again, in another order or one by one: its predictions "
+            "depend on what came before or beside a query, or on chance, and cannot be rebuilt."
+        )
+    return first
 
 
 def _array(queries: Tensor) -> np.ndarray:

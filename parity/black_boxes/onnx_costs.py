@@ -16,7 +16,8 @@ def multiply_adds_of_onnx(content: bytes) -> int | None:
     except ImportError:
         return None
     model = onnx.load_from_string(content)
-    batch = model.graph.input[0].type.tensor_type.shape.dim[0] if model.graph.input else None
+    dims = model.graph.input[0].type.tensor_type.shape.dim if model.graph.input else ()
+    batch = dims[0] if dims else None
     if batch is not None and not batch.HasField("dim_value"):
         batch.ClearField("dim_param")
         batch.dim_value = 1

@@ -3,6 +3,7 @@
 import importlib
 import math
 import os
+import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from torch.export import ExportedProgram
 from torch.utils.flop_counter import FlopCounterMode
 
 from parity.black_boxes.onnx_costs import multiply_adds_of_onnx
-from parity.errors import ParityError, cause, did_you_mean
+from parity.errors import ParityError, cause, did_you_mean, in_one_line
 from parity.settings import user_path
 
 _LEAST_PROBABILITY = 1e-9
+_OF_RUNTIME = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (/\S+:\d+ .*?\) (?=[A-Z]))?")
+"""What stands before the reason in errors of onnxruntime: codes, and functions of its source."""
 _FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 
 
@@ -70,6 +73,8 @@ def opened(network: Any, output: str | int | None = None) -> Asked:
         return _of_file(user_path(Path(network)), output)
     if isinstance(network, torch.jit.ScriptModule):
         return _of_torch(network.eval(), network.original_name)
+    if isinstance(network, torch.jit.ScriptFunction):
+        return _of_torch(network, str(network.name))
     if isinstance(network, ExportedProgram):
         return _of_torch(network.module(), "an exported program", network)
     if _is_session(network):
@@ -92,7 +97,13 @@ def of_onnx(content: bytes, name: str, output: str | int | None = None) -> Asked
     try:
         session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     except Exception as error:  # of onnxruntime's own types
-        raise ParityError(f"{name} is not an ONNX file that onnxruntime reads ({cause(error).rstrip('.')}).") from error
+        if "external data" in str(error).lower():
+            raise ParityError(
+                f"{name} keeps its weights in other files, and an artefact keeps one: write them into it, "
+                "onnx.save(onnx.load(path), path)."
+            ) from error
+        why = _OF_RUNTIME.sub("", in_one_line(error), count=1).rstrip(".")
+        raise ParityError(f"{name} is not an ONNX file that onnxruntime reads ({why}).") from error
     return _of_session(session, output, name, content)
 
 
@@ -106,17 +117,19 @@ def _of_file(path: Path, output: str | int | None) -> Asked:
                 "itself as a torch.nn.Module."
             )
         return of_onnx(path.read_bytes(), path.name, output)
+    if path.suffix == ".pt2":
+        raise ParityError(f"{path} is an exported program: hand over what torch.export.load('{path}') returns.")
     try:
         program: Any = torch.jit.load(str(path), map_location="cpu")
     except Exception as error:  # whatever the archive's content leads torch to
         raise ParityError(
             f"{path} holds weights, and not a TorchScript program: make the network, load them into it, and hand it "
-            f"over ({cause(error).rstrip('.')})."
+            f"over ({cause(error).partition('. ')[0]})."
         ) from error
     return _of_torch(program.eval(), path.name)
 
 
-def _of_torch(program: nn.Module, name: str, exported: ExportedProgram | None = None) -> Asked:
+def _of_torch(program: Callable[[Tensor], Any], name: str, exported: ExportedProgram | None = None) -> Asked:
     def ask(queries: np.ndarray) -> Any:
         with torch.no_grad():
             return program(torch.from_numpy(queries))
@@ -157,7 +170,7 @@ def _is_session(network: object) -> bool:
 def _of_session(session: Any, output: str | int | None, name: str, content: bytes | None) -> Asked:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1:
-        names = ", ".join(entry.name for entry in inputs)
+        names = ", ".join(entry.name for entry in inputs) or "only constants"
         raise ParityError(
             f"{name} has {len(inputs)} inputs, {names}, and codes are of one query each: write a file whose other "
             "inputs are constants."
@@ -197,6 +210,8 @@ def _chosen(outputs: list[Any], output: str | int | None, name: str) -> Any:
 
 def _of_estimator(estimator: Any) -> Asked:
     name = type(estimator).__name__
+    if getattr(estimator, "decision_function_shape", "ovr") == "ovo" and not hasattr(estimator, "predict_proba"):
+        raise ParityError(f"{name} has scores of pairs of classes: make it with decision_function_shape='ovr'.")
     if hasattr(estimator, "predict_proba"):
 
         def ask(queries: np.ndarray) -> Any:

@@ -32,7 +32,7 @@ from parity.grids import Grid
 from parity.models import PackedStudents, PerCell
 from parity.models.split import split_after
 from parity.protection.networks import copied_network, takes, wide_first_layer, with_head_for
-from parity.protection.protectable import Protectable, made_by
+from parity.protection.protectable import Protectable, is_factory, made_by
 from parity.tasks import Task
 from parity.training import LabelReconstructionLoss, ParityTargetLoss, ReconstructionLoss, parities_alone
 from parity.training.objectives.of_tasks import distance_to_predictions, distance_to_targets
@@ -105,7 +105,8 @@ def choose(code: str | Mapping[str, Any], of: Protectable) -> Choice:
         made = way(of)
         if isinstance(made, Choice):
             return replace(made, why="; ".join([made.why, *reasons]))
-        reasons.append(made)
+        if made not in reasons:  # two ways may fail alike
+            reasons.append(made)
     raise ParityError(f"the code '{code}' is not one for this network: {'; '.join(reasons)}.")
 
 
@@ -385,7 +386,12 @@ def _by_hand(code: Mapping[str, Any], of: Protectable) -> Choice:
     shape = decoder.parity_shape(of.prediction_shape)
     asked = code["encoder"](of.k, of.r, of.query_shape).parity_query_shape
     if code.get("parity_model") is not None:
-        parity_model = partial(made_by, code["parity_model"], asked, shape)
+        if not is_factory(code["parity_model"]):
+            raise ParityError(
+                "code={...} has a 'parity_model' that is called with the shapes of a parity query and of an output, "
+                "parity_model=lambda query, output: ..., and returns a network."
+            )
+        parity_model = partial(made_by, code["parity_model"], asked, shape, "parity_model of code={...}")
         return Choice("own", "given by hand", parity_model, code["encoder"], code["decoder"], code.get("loss"))
     made = _copied("add", of) if shape == of.prediction_shape else _with_positions("grid", of)
     if isinstance(made, str) or shape not in (of.prediction_shape, (of.k, *of.prediction_shape)):

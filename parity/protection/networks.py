@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
+from parity.black_boxes import asked_again
 from parity.errors import ParityError, cause
 from parity.models.batch_statistics import check_statistics
 from parity.models.weights import check_finite
@@ -67,15 +68,14 @@ def selected(returned: Any, output: str | int | Callable[[Any], Tensor]) -> Tens
 
 def _parts(returned: Any) -> str:
     """Name what a network returned and its parts."""
+    names: list[str] = []
     if isinstance(returned, Mapping):
         names = [repr(str(name)) for name in returned]
     elif dataclasses.is_dataclass(returned):
         names = [repr(field.name) for field in dataclasses.fields(returned)]
     elif isinstance(returned, tuple | list):
         names = [str(index) for index in range(len(returned))]
-    else:
-        return f"a {type(returned).__name__}"
-    return f"a {type(returned).__name__} of {', '.join(names)}"
+    return f"a {type(returned).__name__}" + (f" of {', '.join(names)}" if names else "")
 
 
 def prepared(network: nn.Module, output: Output) -> nn.Module:
@@ -85,7 +85,11 @@ def prepared(network: nn.Module, output: Output) -> nn.Module:
         ParityError: this is not a network that can be copied, or its weights are not finite or not float32.
     """
     if not isinstance(network, nn.Module):
-        hint = f"make an object of it, {network.__name__}(...)" if isinstance(network, type) else "wrap it in one"
+        hint = "hand over one, or a program: a file, an estimator that predicts, a function of arrays"
+        if isinstance(network, type):
+            hint = f"make an object of it, {network.__name__}(...)"
+        elif isinstance(network, Mapping):
+            hint = "if these are weights, load them into their network, and hand that over"
         raise ParityError(f"the network should be a torch.nn.Module, not a {type(network).__name__}: {hint}.")
     network = _unwrapped(network)
     if any(is_lazy(value) for value in [*network.parameters(), *network.buffers()]):
@@ -146,12 +150,18 @@ def first_predictions(network: nn.Module, queries: Tensor) -> Tensor:
             f"over what it takes, {remedy}."
         ) from error
     if not isinstance(returned, Tensor):
-        what = f"output={network.output!r} selects" if isinstance(network, SelectedOutput) else "the network returns"
+        what = "the network returns"
+        if isinstance(network, SelectedOutput):
+            chosen = "the function that is output=" if callable(network.output) else f"output={network.output!r}"
+            what = f"{chosen} selects"
         raise ParityError(
             f"{what} {_parts(returned)}, not a tensor: choose the predictions by output='logits', an index, or a "
             "function."
         )
-    if returned.ndim < 2 or len(returned) != len(queries):
+    if not returned.is_floating_point():
+        kind = str(returned.dtype).removeprefix("torch.")
+        raise ParityError(f"the network returns {kind}, expected floats: return logits, not the class.")
+    if returned.ndim < 2 or len(returned) != len(queries) or not returned.numel():
         raise ParityError(
             f"the network returns {tuple(returned.shape)} for {len(queries)} queries, expected a prediction for each, "
             f"({len(queries)}, *P): choose or reshape it by output=lambda returned: ..."
@@ -159,6 +169,21 @@ def first_predictions(network: nn.Module, queries: Tensor) -> Tensor:
     if not returned.isfinite().all():
         raise ParityError("the network's predictions are NaN or infinite: scale the queries as it was trained with.")
     return returned
+
+
+def check_alone(network: nn.Module, queries: Tensor) -> None:
+    """Refuse a network whose predictions depend on more than the query: on others in its batch, past calls, or chance.
+
+    Args:
+        network: (B, *Q) -> (B, *P).
+        queries: a few, (B, *Q).
+
+    Raises:
+        ParityError: it is one.
+    """
+    asked_again(
+        lambda asked: first_predictions(network, torch.from_numpy(asked)).numpy(), queries.numpy(), "the network"
+    )
 
 
 def check_logits(predictions: Tensor) -> None:

@@ -21,8 +21,8 @@ from parity.errors import ParityError, cause, did_you_mean
 from parity.evaluation.evaluate import evaluate
 from parity.protection.black_box import asked
 from parity.protection.codes import choose, coded_model, loss_for
-from parity.protection.networks import Output, check_logits, first_predictions, prepared
-from parity.protection.protectable import Factory, Protectable
+from parity.protection.networks import Output, check_alone, check_logits, first_predictions, prepared
+from parity.protection.protectable import Factory, Protectable, is_factory
 from parity.protection.recipe import Recipe, augmentation_for
 from parity.protection.result import Protected
 from parity.settings import user_path
@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 _TOWARDS = ("labels", "network")
 _LOOKED_AT = 256
+_ALONE = 4
+"""Queries that are also asked one by one."""
 
 
 def protect(
@@ -107,7 +109,8 @@ def protect(
         The coded model, with what it was measured to lose on validation data.
 
     Raises:
-        ParityError: the network or the data cannot be used, in one sentence; nothing was trained then.
+        ParityError: the network or the data cannot be used, in one sentence; nothing was trained then, but where a
+            program's predictions turn out to have changed meanwhile.
     """
     _check_kinds(
         k=k, r=r, output=output, code=code, factory=factory, encode_after=encode_after, task=task, scaling=scaling,
@@ -134,6 +137,8 @@ def protect(
     if isinstance(base, BlackBox):
         base.check(few)
         augmentation = None if augmentation == "auto" else augmentation
+    else:
+        check_alone(base, few[:_ALONE])
     of = Protectable(
         base, few[:2], first_predictions(base, few[:2]), k, r, factory, encode_after,
         default=DefaultNetworks(base, few),
@@ -158,6 +163,8 @@ def protect(
             log_path=None if folder is None else folder / "logs", accelerator=accelerator,
         )  # fmt: skip
         trained = train_model(model, data, epochs, **{**arguments, **training})
+    if isinstance(base, BlackBox):  # it was asked for a lot meanwhile
+        base.check(few[:2])
     if folder is not None:
         load_trained(model, folder)
     device = make_trainer(Hardware(accelerator), logger=False, enable_checkpointing=False).strategy.root_device
@@ -173,6 +180,10 @@ def _check_choices(k: int, towards: str | None) -> None:
         raise ParityError(f"a code protects k = 2 queries or more together, not k = {k}.")
 
 
+def _is_index(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _is_count(value: Any, least: int) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
@@ -180,10 +191,10 @@ def _is_count(value: Any, least: int) -> bool:
 _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "k": (lambda value: _is_count(value, 0), "an integer, the number of queries that are protected together"),
     "r": (lambda value: _is_count(value, 1), "the number of parity queries of a group, 1 or more"),
-    "output": (lambda value: value is None or isinstance(value, str | int) or callable(value),
+    "output": (lambda value: value is None or isinstance(value, str) or _is_index(value) or callable(value),
                "a key, an index, or a function of what the network returns"),
     "code": (lambda value: isinstance(value, str | Mapping), "'auto', the name of a code, or dict(encoder=...)"),
-    "factory": (lambda value: value is None or (callable(value) and not isinstance(value, nn.Module)),
+    "factory": (lambda value: value is None or is_factory(value),
                 "called with the shapes of a query and a prediction, lambda query, prediction: ..."),
     "encode_after": (lambda value: isinstance(value, str | None), "the name of one of the network's modules"),
     "task": (lambda value: isinstance(value, Task | None), "a Task, e.g. Classification(10) of parity.tasks"),

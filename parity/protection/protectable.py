@@ -108,19 +108,22 @@ class Protectable:
         return next((padding for padding in found if padding is not None), 0)
 
 
-def made_by(factory: Factory | None, query_shape: tuple[int, ...], prediction_shape: tuple[int, ...]) -> nn.Module:
-    """Call a user's factory."""
-    if not callable(factory) or not can_be_called(factory, 2):
-        raise ParityError(
-            "factory is called with the shapes of a query and a prediction: factory=lambda query, prediction: ..."
-        )
+def is_factory(value: object) -> bool:
+    """Return whether networks can be made by this: called with two shapes, and not a network itself."""
+    return callable(value) and not isinstance(value, nn.Module) and can_be_called(value, 2)
+
+
+def made_by(
+    factory: Factory, query_shape: tuple[int, ...], prediction_shape: tuple[int, ...], name: str = "factory"
+) -> nn.Module:
+    """Call a user's function that makes networks; ``name`` is what it is called in messages."""
     try:
         made = factory(query_shape, prediction_shape)
     except Exception as error:  # of a user's own function
         raise ParityError(
-            f"the factory cannot make a network for queries {query_shape} and predictions {prediction_shape} "
+            f"the {name} cannot make a network for queries {query_shape} and predictions {prediction_shape} "
             f"({cause(error).rstrip('.')})."
         ) from error
     if not isinstance(made, nn.Module):
-        raise ParityError(f"the factory returns a {type(made).__name__}, expected a torch.nn.Module.")
+        raise ParityError(f"the {name} returns a {type(made).__name__}, expected a torch.nn.Module.")
     return made

@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import Ridge
 from sklearn.neural_network import MLPClassifier
+from sklearn.svm import SVC
 from torch import Tensor, nn
 
 import parity
@@ -189,7 +190,16 @@ def two(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return queries[:, :3], queries[:, 3:5]
 
 
+def rows(queries: np.ndarray) -> list[list[float]]:
+    return queries[:, :3].tolist()
+
+
 REFUSED: list[tuple[Any, str]] = [
+    (rows, r"a list of 2 parts, not one array: .*let it return np.array"),
+    (lambda queries: None, "returns a NoneType, and codes rebuild floats"),
+    (lambda queries: queries[:, :0], r"returns \(2, 0\) for 2 queries"),
+    (lambda queries: queries[:9, :3], r"returns \(9, 3\) for 14 queries"),
+    (lambda queries: np.where(queries[:, :3] > 0, -np.inf, 0.0), "predictions that are NaN or infinite"),
     (Recurrent(), "depend on what came before or beside a query"),
     (centred, "depend on what came before or beside a query"),
     (classes_alone, "returns int64, and codes rebuild floats"),
@@ -205,6 +215,22 @@ def test_what_cannot_be_protected_is_refused_in_one_sentence(program: Any, sente
         parity.protect(program, (ROWS, CLASSES), checkpoints_path=tmp_path / "kept", **QUIET)
     assert "\n" not in str(refused.value)
     assert not list((tmp_path / "kept").glob("*.ckpt"))
+
+
+class LateState:
+    """Predicts something else once it was asked for many queries."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, queries: np.ndarray) -> np.ndarray:
+        self.asked += len(queries)
+        return queries[:, :3] + (self.asked > 100)
+
+
+def test_a_program_that_changes_while_it_is_asked_is_refused() -> None:
+    with pytest.raises(ParityError, match="depend on what came before"):
+        parity.protect(LateState(), (ROWS, CLASSES), factory=mlp, **QUIET)
 
 
 @pytest.mark.parametrize(
@@ -257,12 +283,51 @@ def test_onnx_files_of_other_forms_are_refused_or_choose_an_output(tmp_path: Pat
     torch.testing.assert_close(BlackBox(opened(file, "logits"))(ROWS[:4]), ROWS[:4, :3])
 
 
+def test_what_onnx_cannot_hold_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    kind = onnx.TensorProto
+
+    def file(name: str, taken: int, opset: int = 17, shape: Any = ("n", 12)) -> Path:
+        inputs = [onnx.helper.make_tensor_value_info("x", taken, shape)]
+        outputs = [onnx.helper.make_tensor_value_info("y", kind.FLOAT, shape)]
+        graph = onnx.helper.make_graph(
+            [onnx.helper.make_node("Cast", ["x"], ["y"], to=kind.FLOAT)], "g", inputs, outputs
+        )
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=8)
+        (tmp_path / name).write_bytes(model.SerializeToString())
+        return tmp_path / name
+
+    for path, sentence in (
+        (file("text.onnx", kind.STRING), r"takes tensor\(string\), and codes encode floats"),
+        (file("late.onnx", kind.FLOAT, opset=99), r"onnxruntime reads \(ONNX Runtime only .*Opset 99"),
+        (file("other.onnx", kind.FLOAT, shape=(None, 7)), r"cannot take queries of shape \(12,\)"),
+    ):
+        with pytest.raises(ParityError, match=sentence) as refused:
+            parity.protect(path, (ROWS, CLASSES), **QUIET)
+        assert "\n" not in str(refused.value)
+    for path in (file("any.onnx", kind.FLOAT, shape=None), file("double.onnx", kind.DOUBLE)):
+        torch.testing.assert_close(BlackBox(opened(path))(ROWS[:4]), ROWS[:4])
+
+
+def test_scores_of_pairs_of_classes_are_refused() -> None:
+    pairs = SVC(decision_function_shape="ovo").fit(ROWS.numpy(), CLASSES.numpy())
+    with pytest.raises(ParityError, match="make it with decision_function_shape='ovr'"):
+        opened(pairs)
+
+
+def test_a_function_in_torchscript_is_asked() -> None:
+    traced = torch.jit.trace(lambda queries: queries[:, :3] * 2, ROWS[:4])
+    torch.testing.assert_close(BlackBox(opened(traced))(ROWS[:9]), ROWS[:9, :3] * 2)
+
+
 def test_files_of_weights_are_refused_as_programs(tmp_path: Path) -> None:
     torch.save(small().state_dict(), tmp_path / "weights.pt")
+    torch.export.save(torch.export.export(small(), (ROWS[:2],)), tmp_path / "exported.pt2")
     (tmp_path / "text.onnx").write_text("not a program")
     (tmp_path / "notes.txt").write_text("not a program")
     for name, sentence in (
         ("weights.pt", "holds weights, and not a TorchScript program"),
+        ("exported.pt2", "is an exported program: hand over what torch.export.load"),
         ("text.onnx", "is not an ONNX file that onnxruntime reads"),
         ("notes.txt", "is not a program"),
         ("none.onnx", "there is no file"),

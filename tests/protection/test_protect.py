@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -112,7 +113,9 @@ WRONG = [
     (dict(output=lambda returned: returned.logits), "the function that is output= cannot be called with a Tensor"),
     (dict(output=lambda returned: [returned]), "output=.* selects a list of 0, not a tensor"),
     (dict(output=1.5), "output should be a key"),
+    (dict(output=True), "output should be a key"),
     (dict(factory=small_cnn()), "factory should be called with"),
+    (dict(factory=lambda query: small_cnn()), "factory should be called with"),
     (dict(task="classes"), "task should be a Task"),
     (dict(towards="label"), "did you mean 'labels'"),
     (dict(size=0), "size should be a side"),
@@ -130,6 +133,14 @@ WRONG = [
         r"is a LinearDecoder, not a parity\.coders\.Encoder",
     ),
     (dict(code=dict(encoder=LinearEncoder, decoder=lambda: None)), "the decoder of .* cannot be made with"),
+    (
+        dict(code=dict(encoder=LinearEncoder, decoder=LinearDecoder, parity_model=small_cnn)),
+        "has a 'parity_model' that",
+    ),
+    (
+        dict(code=dict(encoder=LinearEncoder, decoder=LinearDecoder, parity_model=lambda *shapes: Other(3))),
+        r"a parity model cannot predict \(10,\) for a parity query: it returns \(2, 3\)",
+    ),
 ]
 
 
@@ -190,9 +201,9 @@ def test_vectors_are_added_up_in_orders_of_their_own(digits: OwnDigits) -> None:
 class Other(nn.Module):
     """Ends in something else than a linear layer, and takes images of one size alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: int = 10) -> None:
         super().__init__()
-        self.weights = nn.Parameter(torch.randn(64, 10) / 8)
+        self.weights = nn.Parameter(torch.randn(64, numbers) / 8)
 
     def forward(self, queries: Tensor) -> Tensor:
         return (queries.flatten(1) @ self.weights).tanh()
@@ -255,7 +266,35 @@ def test_codes_are_chosen_by_hand(digits: OwnDigits, cnn: nn.Module) -> None:
         parity.protect(cnn, digits.train, k=2, code="cell", **QUIET)
 
 
+class Returning(nn.Module):
+    """Ten numbers of an image, made something else of."""
+
+    def __init__(self, made: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.linear, self.made, self.calls = nn.Linear(64, 10), made, 0
+
+    def forward(self, queries: Tensor) -> Any:
+        self.calls += 1
+        return self.made(self.linear(queries.flatten(1)))
+
+
+class Drifting(Returning):
+    """Predicts by how often it was called."""
+
+    def forward(self, queries: Tensor) -> Tensor:
+        return super().forward(queries) + self.calls
+
+
 REFUSED = [
+    (Returning(lambda numbers: ()), "the network returns a tuple, not a tensor"),
+    (Returning(lambda numbers: numbers.long()), "returns int64, expected floats"),
+    (Returning(lambda numbers: numbers.to(torch.complex64)), "returns complex64, expected floats"),
+    (Returning(lambda numbers: numbers[:, :0]), r"returns \(2, 0\) for 2 queries"),
+    (Returning(lambda numbers: numbers.squeeze(0)), r"returns \(10,\) for 1 queries"),
+    (Returning(lambda numbers: numbers - numbers.mean(0)), "depend on what came before or beside a query"),
+    (Returning(lambda numbers: nn.functional.dropout(numbers)), "depend on .*, or on chance"),
+    (Drifting(lambda numbers: numbers), "depend on what came before"),
+    ({"weight": torch.zeros(10)}, "if these are weights, load them into their network"),
     (nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Softmax(1)), "returns probabilities"),
     (nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), "one number for each query"),
     (nn.Sequential(nn.Flatten(), nn.Linear(63, 10)), r"cannot take queries of shape \(1, 8, 8\)"),
