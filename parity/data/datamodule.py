@@ -224,12 +224,12 @@ class GroupDataModule(pl.LightningDataModule):
         Raises:
             ParityError: ``DIVISOR``, ``MEAN`` and ``STD`` make no sense, or are not of these queries.
         """
-        name, shape = type(self).__name__, self.query_shape
+        name = type(self).__name__
         try:
             scaling = Scaling(self.divisor(stored), self.MEAN, self.STD)
         except ParityError as error:
             raise ParityError(f"{name} cannot scale queries: {error}") from error
-        if scaling.is_shifted and (len(shape) != 3 or len(scaling.mean) not in (1, shape[0])):
+        if scaling.is_shifted and not (len(shape := self.query_shape) == 3 and len(scaling.mean) in (1, shape[0])):
             raise ParityError(
                 f"{name} has MEAN or STD of {len(scaling.mean)} channels, and queries of shape {shape}: declare one "
                 "number for each channel of queries (C, H, W), or scale others in load."
