@@ -4,7 +4,7 @@
     python benchmarks/detection.py --dataset Digits --seed 0 --false_alarms 0.05 --runs RUNS
 
 RUNS holds the trained runs of ``mlp_k{2,4}_cells_kl`` and ``mlp_k{2,4}_add``; those that are missing are trained first
-(minutes each). Codes without training and their locator need none: k = 12, outputs times -5 in E workers of a group.
+(minutes each). Codes without training and their locators need none: k = 12, outputs times -5 in E workers of a group.
 Writes benchmarks/results/detection.json and located.json, or detection_Digits.json, from which
 ``benchmarks/tables.py`` makes the tables of docs/detection.md. A minute on 2 cores once all are trained.
 """
@@ -23,10 +23,11 @@ from torch import Tensor
 from parity.coded_model import CodedModel
 from parity.coders import BerrutDecoder, BerrutEncoder, Decoder, Encoder, NeRCCDecoder, NeRCCEncoder
 from parity.coders.interpolation import Nodes, dct_nodes, worker_nodes
+from parity.coders.likely_locator import LikelyLocator
 from parity.coders.locator import RationalLocator
 from parity.command_line import run_command
-from parity.evaluation.detection import wrong_outputs
-from parity.evaluation.faults import outputs_of
+from parity.evaluation.detection import calibrated, detection, with_wrong_workers, wrong_outputs
+from parity.evaluation.faults import FAULTS, outputs_of, with_fault
 from parity.experiments import Experiment
 from parity.models import load_into, read_weights
 from parity.runs.training import RunOptions, run_training
@@ -45,9 +46,28 @@ def measured(args: argparse.Namespace, k: int, code: str) -> Iterator[dict[str, 
     model, datamodule = experiment.load_trained_model(), experiment.get_datamodule()
     assert isinstance(model, CodedModel)
     val, test = datamodule.loader("val"), datamodule.loader("test")
+    outputs, stale = outputs_of(model, test), outputs_of(with_an_older_base_model(args, model), test)
     for allowed in args.false_alarms:
         for row in wrong_outputs(model, val, test, datamodule.task, WRONG, allowed):
             yield {"code": code, "k": k, "r": model.r, **row}
+        detector = calibrated(model, val, datamodule.task, allowed)
+        yield {
+            "code": code, "k": k, "r": model.r, "fault": "older base model", "allowed": allowed,
+            **detection(model, detector, outputs, stale, datamodule.task, workers=range(k)),
+            "users": [with_wrong_workers(model, detector, outputs, stale, datamodule.task, g) for g in WRONG],
+        }  # fmt: skip
+
+
+def with_an_older_base_model(args: argparse.Namespace, model: CodedModel) -> CodedModel:
+    """Return a code whose base workers run a base model that was trained for one epoch alone."""
+    experiment = Experiment(
+        args.dataset, "mlp_base", run_name="mlp_base_one_epoch", seed=args.seed, base_directory=args.runs,
+        overrides={"trainer.max_epochs": 1},
+    )  # fmt: skip
+    if not (experiment.save_dir / "test_metrics.json").exists():
+        run_training(experiment, RunOptions(hardware=Hardware("cpu")))
+    older = experiment.load_trained_model()
+    return CodedModel(older, model.encoder, list(model.parity_models), model.decoder)
 
 
 @dataclass(frozen=True)
@@ -71,38 +91,48 @@ AUTHORS = {1: 0.97, 2: 0.95, 3: 0.93}
 
 
 @torch.no_grad()
-def located(args: argparse.Namespace, name: str, errors: int, k: int = 12) -> dict[str, Any]:
-    """Return how often E wrong outputs are found among workers that all run the base model, and what users get."""
+def located(args: argparse.Namespace, name: str, errors: int, k: int = 12) -> Iterator[dict[str, Any]]:
+    """Yield how often locators find E wrong outputs among workers that all run the base model, and what users get."""
     code = LOCATED[name]
     n = 2 * (k + errors) - 1
     base = Experiment("MNIST", "mlp_base").get_network().eval()
     load_into(base, read_weights(args.base_weights), args.base_weights)
-    loader = Experiment("MNIST", "mlp_k2_add").get_datamodule(k=k).loader("test")
+    datamodule = Experiment("MNIST", "mlp_k2_add").get_datamodule(k=k)
+    loader = datamodule.loader("test")
     query = loader.first_query().shape[1:]
     model = CodedModel(base, code.encoder(k, n - k, query), [], code.decoder(k, n - k, (10,)))
-    locator, generator = RationalLocator(k, n, errors, code.nodes), torch.Generator().manual_seed(0)
+    locators = {
+        "rational": RationalLocator(k, n, errors, code.nodes),
+        "likely": LikelyLocator(outputs_of(model, datamodule.loader("val")).base, errors),
+    }
     outputs = outputs_of(model, loader)
-    which = torch.rand(len(outputs.base), n, generator=generator).argsort(1) < errors
-    broken = torch.where(which.unsqueeze(-1), -5 * outputs.base, outputs.base)
+    which = torch.rand(len(outputs.base), n, generator=torch.Generator().manual_seed(0)).argsort(1) < errors
+    broken, mixed_up = (
+        torch.where(which.unsqueeze(-1), with_fault(outputs, FAULTS[fault]).base, outputs.base)
+        for fault in ("times −5", "prediction of another query")
+    )
     everything = torch.ones_like(which)
-    suspect = locator(broken, outputs.parity, everything)
 
     def accuracy(available: Tensor) -> float:
         predictions = model.decoder(broken, outputs.parity, available).argmax(-1)
         return float((predictions == outputs.targets).double().mean())
 
-    return {
-        "code": name, "k": k, "E": errors, "workers": n, "groups": float((suspect == which).all(1).double().mean()),
-        "outputs": float((suspect & which).sum() / which.sum()), "ignored": accuracy(everything),
-        "acted_on": accuracy(~suspect), "known": accuracy(~which),
-        "authors": AUTHORS[errors] if name == "ApproxIFER" else None,
-    }  # fmt: skip
+    for by, locator in locators.items():
+        suspect = locator(broken, outputs.parity, everything)
+        yield {
+            "code": name, "k": k, "E": errors, "workers": n, "locator": by,
+            "groups": float((suspect == which).all(1).double().mean()),
+            "mixed_up": float((locator(mixed_up, outputs.parity, everything) == which).all(1).double().mean()),
+            "outputs": float((suspect & which).sum() / which.sum()), "ignored": accuracy(everything),
+            "acted_on": accuracy(~suspect), "known": accuracy(~which),
+            "authors": AUTHORS[errors] if name == "ApproxIFER" and by == "rational" else None,
+        }  # fmt: skip
 
 
 def main(args: argparse.Namespace) -> None:
     """Measure and write."""
     if args.dataset == "MNIST":
-        rows = [located(args, name, errors) for name in LOCATED for errors in (1, 2, 3)]
+        rows = [row for name in LOCATED for errors in (1, 2, 3) for row in located(args, name, errors)]
         about = "Wrong outputs among workers that all run the base model on MNIST, published, times -5"
         store.write("located", about, rows)
     if not args.k:

@@ -241,17 +241,39 @@ def equal_cost(dataset: str) -> Callable[[], str]:
         ]  # fmt: skip
 
     def made() -> str:
-        found: dict[tuple[int, str], list[Row]] = {}
-        for name in store.names("equal_cost"):
-            for row in store.rows(name):
-                if row["dataset"] == dataset:
-                    found.setdefault((row["k"], row["code"]), []).append(row)
-        if not found:
+        if not (found := at_equal_cost(dataset)):
             return f"Not measured yet: `python benchmarks/compare_all.py --dataset {dataset}`."
-        ordered = sorted(found.items(), key=lambda item: (item[0][0], mean_loss(item[1])))
-        return markdown(EQUAL_COST_HEAD, [line(*key, rows) for key, rows in ordered])
+        return markdown(EQUAL_COST_HEAD, [line(*key, rows) for key, rows in found])
 
     return made
+
+
+def stragglers(dataset: str) -> Callable[[], str]:
+    """Return the maker of the table of what users get where workers are not alike and independent, by A_o(0.1)."""
+
+    def line(k: int, code: str, found: Sequence[Row]) -> list[str]:
+        names = ("value", "slow", "together")
+        each = [statistics.mean(row["A_o"]["0.1"][name] for row in found) for name in names]
+        return [str(k), f"`{code}`", *(f"{value:.4f}" for value in each)]
+
+    def made() -> str:
+        found = sorted(at_equal_cost(dataset), key=lambda item: (item[0][0], -overall(item[1])))
+        head = ("k", "code", "A_o(0.1)", "one worker is slow", "workers fail together")
+        return markdown(head, [line(*key, rows) for key, rows in found])
+
+    def overall(found: Sequence[Row]) -> float:
+        return statistics.mean(row["A_o"]["0.1"]["value"] for row in found)
+
+    return made
+
+
+def at_equal_cost(dataset: str) -> list[tuple[tuple[int, str], list[Row]]]:
+    """Return what was measured on a data set, its seeds, for each k and code, those first that lose least."""
+    found: dict[tuple[int, str], list[Row]] = {}
+    for row in (row for name in store.names("equal_cost") for row in store.rows(name)):
+        if row["dataset"] == dataset:
+            found.setdefault((row["k"], row["code"]), []).append(row)
+    return sorted(found.items(), key=lambda item: (item[0][0], mean_loss(item[1])))
 
 
 STARTS = {
@@ -388,10 +410,12 @@ TABLES: dict[str, Callable[[], str]] = {
     ),
     "equal_cost_MNIST": equal_cost("MNIST"),
     "equal_cost_CIFAR10": equal_cost("CIFAR10"),
+    "equal_cost_FSDD": equal_cost("FSDD"),
     "located": Plain(
         "located",
-        {"code": "code", "k": "k", "E": "E", "workers": "workers", "groups with all E found": "{groups:.1%}",
-         "wrong outputs found": "{outputs:.1%}", "accuracy, ignored": "{ignored:.4f}",
+        {"code": "code", "k": "k", "E": "E", "workers": "workers", "locator": "locator",
+         "groups with all E found": "{groups:.1%}", "where predictions are mixed up": "{mixed_up:.1%}",
+         "accuracy, ignored": "{ignored:.4f}",
          "found and left out": "{acted_on:.4f}", "known and left out": "{known:.4f}",
          "authors', larger networks": "authors"},
     ),

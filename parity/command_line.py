@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import math
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -11,22 +10,9 @@ from typing import Any
 
 from parity import processes
 from parity.errors import ParityError, Stopped, cause
+from parity.options import check_numbers, type_numbers
 from parity.settings import check_printable, user_path
 from parity.terminal import check_output, guard_output
-
-_DAY, _YEAR = 24 * 3600.0, 366 * 24 * 3600.0
-MOST: dict[str, float] = {
-    **dict.fromkeys(("workers", "connections", "jobs", "gpus", "tasks_per_node", "cpus_per_task"), 4096),
-    **dict.fromkeys(("nodes", "num_nodes", "array"), 100_000),
-    **dict.fromkeys(("max_batch_size", "most_waiting", "queries"), 100_000_000),
-    **dict.fromkeys(("batch_wait", "group_timeout"), _DAY),
-    **dict.fromkeys(("grace", "signal_delay_s"), _YEAR),
-    **dict.fromkeys(("save_every_minutes", "timeout_min"), _YEAR / 60),
-    "timeout": _YEAR / 3600, "mem_gb": 1_000_000,
-}  # fmt: skip
-"""The highest number that an option takes, in any command that has it: processes that a machine can have, times that
-clocks can count. How low it may be depends on the command."""
-_MOST_OF_ANY = 2**63 - 1
 
 
 def add_experiment_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,19 +29,24 @@ def add_experiment_arguments(parser: argparse.ArgumentParser) -> None:
     )
     which.add_argument("--seed", type=int, metavar="N", help="random seed (default: 0)")
     which.add_argument(
-        "--seeds", type=int, nargs="+", metavar="N", help="several random seeds: a run with each, reported as mean ± sd"
-    )
-    which.add_argument(
-        "--sweep", nargs="+", action="extend", default=[], metavar="KEY.PATH=VALUE,...",
-        help="a run with each value, or combination of values, e.g. code.k=2,3,4; runs are named by what differs",
-    )  # fmt: skip
-    which.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY.PATH=VALUE", dest="overrides",
         help="override scalars of the config, e.g. trainer.max_epochs=40 optimizer.lr=0.01",
     )  # fmt: skip
     which.add_argument(
         "--experiments_path", type=Path, action="append", default=[], metavar="DIR",
         help="also find experiments in DIR/<Dataset>/<collection>/ (or list folders in PARITY_EXPERIMENTS)",
+    )  # fmt: skip
+
+
+def add_variants_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what makes several runs of an experiment, for commands that take several."""
+    several = parser.add_argument_group("several runs of an experiment")
+    several.add_argument(
+        "--seeds", type=int, nargs="+", metavar="N", help="several random seeds: a run with each, reported as mean ± sd"
+    )
+    several.add_argument(
+        "--sweep", nargs="+", action="extend", default=[], metavar="KEY.PATH=VALUE,...",
+        help="a run with each value, or combination of values, e.g. code.k=2,3,4; runs are named by what differs",
     )  # fmt: skip
 
 
@@ -90,13 +81,14 @@ def asked_seeds(args: argparse.Namespace) -> list[int | None]:
 
 
 def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return parsed options; help goes to standard output whatever that can show, and whoever reads it.
+    """Return parsed options, numbers read strictly; help goes to standard output whatever that can show.
 
     Args:
         parser: of the options.
         arguments: those of the process by default.
     """
     guard_output()
+    type_numbers(parser)
     return parser.parse_args(arguments)
 
 
@@ -156,21 +148,6 @@ def expand_paths(args: argparse.Namespace) -> None:
             setattr(args, name, user_path(value))
         elif isinstance(value, list) and any(isinstance(item, Path) for item in value):
             setattr(args, name, [user_path(item) for item in value])
-
-
-def check_numbers(args: argparse.Namespace) -> None:
-    """Make sure that no number among parsed options is higher than can be meant.
-
-    Raises:
-        ParityError: one is.
-    """
-    for name, value in vars(args).items():
-        for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, bool) or not isinstance(number, int | float):
-                continue
-            most = MOST.get(name, _MOST_OF_ANY if isinstance(number, int) else math.inf)
-            if abs(number) > most:
-                raise ParityError(f"--{name} is a number of at most {most:,.15g}, which {str(number)[:40]} is beyond.")
 
 
 def asked_processes(args: argparse.Namespace) -> int:

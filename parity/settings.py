@@ -7,12 +7,14 @@
 One that is empty is as one that is not set.
 """
 
+import errno
 import os
 import unicodedata
 from pathlib import Path
 
 from parity.errors import ParityError
 
+_UNPRINTABLE = ("Cc", "Zl", "Zp", "Cs")  # Unicode's; Python reads bytes that are not UTF-8 as the last
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, of Linux and its file systems
 
 
@@ -35,6 +37,11 @@ def user_path(path: str | Path) -> Path:
         check_name(part)
     if len(os.fsencode(expanded)) > _LONGEST_PATH:
         raise ParityError(f"a path has at most {_LONGEST_PATH} bytes, and {str(path)[:60]}... is longer.")
+    try:
+        os.stat(expanded)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ParityError(f"{expanded} is a circle of symbolic links: name another path.") from error
     return expanded
 
 
@@ -59,12 +66,14 @@ def data_path(*parts: str) -> Path:
 
 
 def check_printable(text: str, what: str) -> None:
-    """Make sure that a text has no control characters, line breaks among them.
+    """Make sure that a text has no control characters, line breaks among them, and can be written as UTF-8.
 
     Raises:
-        ParityError: it has one.
+        ParityError: it has one, or bytes that are not text: not every file, and not every library, can hold those.
     """
-    found = next((character for character in text if unicodedata.category(character) in ("Cc", "Zl", "Zp")), None)
+    found = next((character for character in text if unicodedata.category(character) in _UNPRINTABLE), None)
+    if found is not None and unicodedata.category(found) == "Cs":
+        raise ParityError(f"{what} is a text in UTF-8, which {text!r:.80} is not.")
     if found is not None:
         raise ParityError(f"{what} cannot have a control character, as {text!r:.80} has ({found!r}).")
 

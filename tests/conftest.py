@@ -12,7 +12,7 @@ import torch
 from hypothesis import settings as hypothesis_settings
 
 from parity import settings
-from parity.command_line import run_command
+from parity.command_line import parsed, run_command
 from parity.experiments import catalogue
 
 ROOT = Path(__file__).parents[1]
@@ -75,28 +75,28 @@ def _script(name: str) -> ModuleType:
 def serve() -> Command:
     """serve.py in this process; one that serves does not return."""
     script = _script("serve")
-    return lambda *args: run_command(script.main, script.get_parser().parse_args(args))
+    return lambda *args: run_command(script.main, parsed(script.get_parser(), args))
 
 
 @pytest.fixture
 def train() -> Command:
     """train.py in this process, on the CPU: train('--dataset', 'Digits', ...) -> exit status."""
     script = _script("train")
-    return lambda *args: run_command(script.main, script.get_parser().parse_args(["--accelerator", "cpu", *args]))
+    return lambda *args: run_command(script.main, parsed(script.get_parser(), ["--accelerator", "cpu", *args]))
 
 
 @pytest.fixture
 def evaluate() -> Command:
     """evaluate.py in this process."""
     script = _script("evaluate")
-    return lambda *args: run_command(script.main, script.get_parser().parse_args(["--accelerator", "cpu", *args]))
+    return lambda *args: run_command(script.main, parsed(script.get_parser(), ["--accelerator", "cpu", *args]))
 
 
 @pytest.fixture
 def export() -> Command:
     """export.py in this process."""
     script = _script("export")
-    return lambda *args: run_command(script.main, script.get_parser().parse_args(["--accelerator", "cpu", *args]))
+    return lambda *args: run_command(script.main, parsed(script.get_parser(), ["--accelerator", "cpu", *args]))
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import io
 import logging
+import math
 import os
 import shutil
 import signal
@@ -27,10 +28,11 @@ from parity.analyses.command_line import main as study_main
 from parity.analyses.study import kind_named
 from parity.coded_model import CodedModel
 from parity.coders import LinearDecoder, LinearEncoder
-from parity.command_line import MOST, run_command
+from parity.command_line import parsed, run_command
 from parity.errors import ParityError
 from parity.experiments import imports
 from parity.models import MLP
+from parity.options import OPTIONS, number, whole
 from parity.training import train_model
 from tests.conftest import _script
 
@@ -114,6 +116,23 @@ EXPORT = {
     "--output": PATHS, "--name": WORDS, "--provenance": WORDS, "--licence": ["a=b", "=", "=b", "a=", *WORDS],
     "--onnx": None, "--no-onnx": None, "--accelerator": ["cpu", "tpu", "x"],
 }  # fmt: skip
+SIMULATION = {
+    "--workers": WHOLE, "--k": WHOLE, "--r": WHOLE, "--load": ["0.5", *NUMBERS], "--fault": ["slow", "tenant", "x", ""],
+    "--faulty": NUMBERS, "--seed": WHOLE, "--seeds": ["1", "2", "0", "-1", "x"], "--policies": ["coded", "", MARKED],
+    "--jobs": ["1", "0", "-1", BIG], "--save": PATHS, "--service": NUMBERS, "--sigma": NUMBERS, "--trace": PATHS,
+    "--every": NUMBERS, "--factor": NUMBERS, "--patience": NUMBERS, "--group_timeout": NUMBERS,
+    "--hedge_delay": NUMBERS, "--hedge_budget": NUMBERS, "--deadline": NUMBERS, "--most_waiting": WHOLE,
+}  # fmt: skip
+LOCALISATION = {
+    **NAMING,
+    "--save_path": PATHS, "--reload": ["best", "last", "epoch_x", "../x", LONG, MARKED], "--smooth": WHOLE,
+    "--analysis_config": ["2_3x3", "2_code", "0_3x3", "2_x", f"{BIG}_2x2", "", LONG, MARKED],
+    "--explainer_name": ["Ours", "GradCAM", "x", "", MARKED], "--batch_size": WHOLE, "--through_base_model": None,
+}  # fmt: skip
+MODULES = {
+    "load": "parity.serving.load", "simulate": "parity.serving.simulate",
+    "localisation": "parity.analyses.localisation",
+}  # fmt: skip
 NAMED = ["--dataset=Digits", "--accelerator=cpu"]
 # What is trained or submitted writes nothing here, and there is nothing trained that could be served or exported.
 COMMANDS: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -122,6 +141,8 @@ COMMANDS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "run_with_submitit": (SUBMISSION, [*NAMED, "--gpus=0", "--dry_run"]),
     "serve": (SERVING, NAMED[:1]),
     "export": (EXPORT, NAMED),
+    "simulate": (SIMULATION, ["--queries=30"]),
+    "localisation": (LOCALISATION, NAMED[:1]),
     "training_stability": (STUDIES, ["--dry_run"]),
     "error_propagation": (STUDIES, ["--dry_run"]),
 }
@@ -134,7 +155,7 @@ def command_lines(draw: st.DrawFn) -> list[str]:
     command = draw(st.sampled_from(sorted(COMMANDS)))
     options, fixed = COMMANDS[command]
     line = [command, *fixed]
-    if options is not STUDIES:
+    if options is not STUDIES and options is not SIMULATION:
         line.append(f"--experiment_name={draw(st.sampled_from(NAMES))}")
     for option in draw(st.lists(st.sampled_from(sorted(options)), max_size=4, unique=True)):
         values = options[option]
@@ -152,11 +173,13 @@ def _run(line: list[str]) -> int:
     name, *arguments = line
     if name in COMMANDS and COMMANDS[name][0] is STUDIES:
         parser, main = get_parser(kind_named(name)), study_main
+    elif name in MODULES:
+        parser, main = _parser(name), importlib.import_module(MODULES[name]).main
     else:
         script = _script(name)
         parser, main = script.get_parser(), script.main
     try:
-        return run_command(main, parser.parse_args(arguments))
+        return run_command(main, parsed(parser, arguments))
     except SystemExit as end:  # of argparse
         return int(end.code or 0)
     except ParityError:
@@ -220,7 +243,7 @@ def check_command_line(line: list[str], folder: Path, runs: Path, monkeypatch: p
         assert status in (0, 1, 2), line
         assert "Traceback" not in errors.getvalue(), line
         assert "--debug shows" not in errors.getvalue(), f"nobody foresaw this: {errors.getvalue()} {line}"
-        if status or line[0] != "evaluate":
+        if status or line[0] not in ("evaluate", "simulate"):
             left = sorted(set(folder.parent.rglob("*")) - before)
             assert not left, f"{line} left {left[:3]}"
 
@@ -270,25 +293,48 @@ def test_many_command_lines_end_in_a_run_or_a_sentence(
 
 
 def _parser(name: str) -> argparse.ArgumentParser:
-    if name in ("load", "simulate"):
-        return importlib.import_module(f"parity.serving.{name}").get_parser()
+    if name in MODULES:
+        return importlib.import_module(MODULES[name]).get_parser()
     return get_parser(kind_named(name)) if COMMANDS[name][0] is STUDIES else _script(name).get_parser()
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "load", "simulate"])
-def test_no_number_beyond_what_can_be_meant_comes_to_the_work(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", [*COMMANDS, "load"])
+def test_every_number_has_bounds_and_none_beyond_them_comes_to_the_work(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     parser = _parser(name)
     options = {action.dest: action for action in parser._actions if action.type in (int, float)}
     assert options
     for dest, action in options.items():
-        if action.type is float and dest not in MOST:  # any number, which the work itself looks at
-            continue
-        for number in [BIG, *(["inf", "1e999"] if action.type is float else [f"-{BIG}"])]:
-            args = parser.parse_args([f"{action.option_strings[0]}={number}"])
+        field = OPTIONS[dest]
+        assert field.kinds == (action.type,)
+        beyond = ["-1", BIG, f"-{BIG}"] if action.type is int else ["-0.1", "nan", "-inf"]
+        if action.type is float and math.isfinite(field.high):
+            beyond += ["inf", "1e999"]
+        for text in beyond:
+            args = parsed(parser, [f"{action.option_strings[0]}={text}"])
             assert run_command(lambda args: pytest.fail(str(args)), args) == 1
             error = capsys.readouterr().err
-            assert error.startswith(f"error: --{dest} is a number of at most ")
+            assert error.startswith(f"error: --{dest} takes {field}, not ")
             assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["\u00b2", "\u0661", "1_0", " 1", "1 ", "", "0x10", "1.0", "1" * 5000, "nan", "--1"])
+def test_a_whole_number_is_digits(text: str) -> None:
+    with pytest.raises(ValueError, match="no whole number"):
+        whole(text)
+    for name in ("train", "simulate"):
+        with pytest.raises(SystemExit):
+            parsed(_parser(name), [f"--seed={text}"])
+
+
+def test_numbers_are_read_as_they_are_written() -> None:
+    assert [whole(text) for text in ("0", "+7", "-12", "007")] == [0, 7, -12, 7]
+    written = {"1": 1, "1.": 1, ".5": 0.5, "-2.5e-3": -0.0025, "1E3": 1000, "inf": math.inf}
+    assert {text: number(text) for text in written} == written
+    for text in ("-Infinity", "\u0661", "1_0", " 1", "", ".", "e3", "0x10", "1,5", "1e", "--1"):
+        with pytest.raises(ValueError, match="no number"):
+            number(text)
 
 
 QUERY, CLASSES = (1, 4, 4), 3

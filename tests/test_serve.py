@@ -161,10 +161,13 @@ def test_workers_in_other_processes_run_networks_of_a_users_own_files() -> None:
         (("nowhere",), "nowhere"),
         (("--dataset", "Digits", "--experiment_name", "mlp_k2_ad"), "did you mean 'mlp_k2_add'?"),
         (("--dataset", "Digits", "--experiment_name", "mlp_k2_add"), "train first"),
-        (("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--patience", "-1"), "patience must be"),
-        (("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--most_waiting", "0"), "most_waiting must be"),
-        (("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--batch_wait", "-1"), "batch_wait must be"),
-        (("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--port", "70000"), "choose another --port"),
+        (
+            ("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--patience", "-1"),
+            "--patience takes a number from 0",
+        ),
+        (("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--most_waiting", "0"), "--most_waiting takes"),
+        (("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--batch_wait", "-1"), "--batch_wait takes"),
+        (("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--port", "70000"), "from 0 to 65,535, not"),
         (("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--experiments_path", "no"), "is not a folder"),
     ],
 )
@@ -186,15 +189,31 @@ def test_what_cannot_be_served_gets_one_sentence(serve: Command, run: Path, caps
             ((str(run.parent / "mlp_base"), "--port", "0"), "is a base model"),
             ((str(run), "--port", "0", "--default_class", "10"), "--default_class"),
             ((str(run), "--port", "0", "--engine", "thread"), "did you mean 'threads'?"),
-            ((str(run), "--port", "0", "--workers", "0"), "at least 1"),
+            ((str(run), "--port", "0", "--workers", "0"), "--workers takes a whole number from 1"),
             ((str(run), "--port", "0", "--address", "auto"), "Ray"),
             ((str(run), "--port", "0", "--reload", "epoch_9"), "epoch_9"),
-            ((str(run), "--port", "0", "--deadline", "inf"), "needs a deadline"),
+            ((str(run), "--port", "0", "--seed", "1"), "--seed would be ignored beside the folder"),
+            ((str(run), "--port", "0", "--dataset", "Digits"), "--dataset would be ignored beside the folder"),
+            ((str(run), "--port", "0", "--deadline", "inf"), "--deadline takes a number from 0 to 31,622,400"),
         ):
             assert serve(*arguments) == 1
             error = capsys.readouterr().err
             assert message in error
             assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", [("--reload", "last"), ("--ema",), ("--set", "code.k=2")])
+def test_an_artefact_takes_no_options_of_runs(
+    option: tuple[str, ...], serve: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert serve(str(parity.zoo.folder(parity.zoo.list()[0])), "--port", "0", *option) == 1
+    assert f"{option[0]} would be ignored beside the folder" in capsys.readouterr().err
+
+
+def test_several_seeds_are_not_served(serve: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        serve("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--seeds=1")
+    assert "unrecognized arguments: --seeds=1" in capsys.readouterr().err
 
 
 def test_without_its_extra_serving_names_it(

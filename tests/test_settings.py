@@ -34,10 +34,20 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert Experiment("Digits", "mlp_base", base_directory="~/runs").save_dir.is_relative_to(tmp_path / "runs")
 
 
-@pytest.mark.parametrize("path", ["~nobody-of-this-name/runs", "a\0b", f"a/{'n' * 256}", f"a/{'é' * 128}", "a/" * 2100])
+@pytest.mark.parametrize(
+    "path", ["~nobody-of-this-name/runs", "a\0b", f"a/{'n' * 256}", f"a/{'é' * 128}", "a/" * 2100, "a/\udcff"]
+)
 def test_a_path_that_no_file_can_have(path: str) -> None:
     with pytest.raises(ParityError):
         user_path(path)
+
+
+def test_a_circle_of_links_is_no_path(tmp_path: Path) -> None:
+    (tmp_path / "one").symlink_to("other")
+    (tmp_path / "other").symlink_to("one")
+    for path in (tmp_path / "one", tmp_path / "other" / "x"):
+        with pytest.raises(ParityError, match="a circle of symbolic links"):
+            user_path(path)
 
 
 @pytest.mark.parametrize(

@@ -64,8 +64,8 @@ def get_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Analyse a trained model with each explainer."""
-    from parity.experiments import Experiment, catalogue
-    from parity.runs.naming import named_run
+    from parity.experiments import catalogue
+    from parity.runs.naming import named_run, run_in
 
     for folder in args.experiments_path:
         catalogue.add_experiments_path(folder)
@@ -73,7 +73,7 @@ def main(args: argparse.Namespace) -> None:
         raise ParityError("name --dataset and --experiment_name, or the run's folder with --save_path.")
     if args.batch_size < 1:
         raise ParityError(f"--batch_size counts explanations, 1 or more, not {args.batch_size}.")
-    experiment = Experiment(args.save_path) if args.save_path else named_run(args, args.experiment_name)
+    experiment = run_in(args, args.save_path) if args.save_path else named_run(args, args.experiment_name)
     for result in analyse(
         experiment, args.analysis_config, args.explainer_name, reload=args.reload, smooth=args.smooth,
         batch_size=args.batch_size, through_base_model=args.through_base_model,

@@ -17,8 +17,8 @@ from parity.errors import ParityError, cause
 from parity.evaluation.intervals import paired_interval
 from parity.experiments import Experiment
 from parity.models.weights import fingerprint
+from parity.schema import Field
 from parity.storage.files import read_json, write_json, written_whole
-from parity.storage.schema import Field
 
 _SPLIT = "test"
 _STYLE = "seaborn-v0_8-whitegrid"

@@ -12,9 +12,9 @@ from parity import terminal
 from parity.analyses.grid import DEFAULTS, Axes, Trial, grid_id, trials_of
 from parity.analyses.server import start_server
 from parity.errors import ParityError
+from parity.schema import Field
 from parity.settings import check_name, user_path
 from parity.storage.files import read_json
-from parity.storage.schema import Field
 
 if TYPE_CHECKING:
     import pandas as pd

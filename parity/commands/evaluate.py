@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parity.command_line import add_experiment_arguments, asked_seeds, parse_overrides
+from parity.command_line import add_experiment_arguments, add_variants_arguments, asked_seeds, parse_overrides
 from parity.errors import ParityError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def get_parser() -> argparse.ArgumentParser:
     """Return the parser of all options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_experiment_arguments(parser)
+    add_variants_arguments(parser)
     parser.add_argument("--experiment_name", metavar="NAME", help="name of the experiment to evaluate")
     parser.add_argument(
         "--reload", default="best", metavar="NAME", help="checkpoint: best, last or epoch_<N> (default: %(default)s)"

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parity.command_line import add_experiment_arguments, parse_overrides
+from parity.command_line import add_experiment_arguments
 from parity.errors import ParityError
 
 if TYPE_CHECKING:
@@ -123,16 +123,13 @@ def main(args: argparse.Namespace) -> None:
 
 def _loader(args: argparse.Namespace) -> "Callable[[], Servable]":
     """Return what loads the artefact or the run that is named."""
-    from parity.experiments import Experiment
-    from parity.runs.naming import named_run
+    from parity.runs.naming import OF_RUNS, check_folder_alone, named_run, run_in
     from parity.runs.serving import load_artefact, load_servable
 
     if args.run and (args.run / "manifest.json").is_file():
+        check_folder_alone(args, (*OF_RUNS, "overrides", "reload", "ema"))
         return partial(load_artefact, args.run, default_class=args.default_class)
-    if args.run:
-        experiment = Experiment(args.run, overrides=parse_overrides(args.overrides))
-    else:
-        experiment = named_run(args, args.experiment_name)
+    experiment = run_in(args, args.run) if args.run else named_run(args, args.experiment_name)
     return partial(load_servable, experiment, reload=args.reload, ema=args.ema, default_class=args.default_class)
 
 

@@ -10,7 +10,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parity.command_line import add_experiment_arguments, asked_processes, asked_seeds, parse_overrides
+from parity.command_line import (
+    add_experiment_arguments,
+    add_variants_arguments,
+    asked_processes,
+    asked_seeds,
+    parse_overrides,
+)
 from parity.errors import ParityError, cause
 
 if TYPE_CHECKING:
@@ -28,6 +34,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="detect anomalies, log more, show tracebacks")
     parser.add_argument("--fast_dev_run", action="store_true", help="run a few steps of everything, write nothing")
     add_experiment_arguments(parser)
+    add_variants_arguments(parser)
     parser.add_argument("--experiment_name", nargs="+", metavar="NAME", help="names or globs, trained one by one")
 
     start = parser.add_argument_group("start")

@@ -188,7 +188,7 @@ class GroupDataModule(pl.LightningDataModule):
         if split == "val" and not len(rows):
             raise ParityError(
                 f"{self.dataset} has no validation data, with data.num_validation = {self.num_validation}: hold out at "
-                f"least one group, {self.k}."
+                f"least one group, {self.k}, or name some in its validation list or folder where it has one."
             )
         return GroupSampler(
             rows, self.k, self.batch_size, self.seed if train else FIXED_SEED, shuffle=train,

@@ -49,12 +49,28 @@ def files_of_classes(folder: Path, names: Sequence[str], suffixes: Sequence[str]
     for name, paths in zip(names, listed, strict=True):
         if not paths:
             raise ParityError(f"{folder / name} holds no {kind} ({', '.join(suffixes)}): put some there.")
+    if loose := _loose(folder, endings):
+        log.warning("%s in %s left out, in no folder of a class: %s", _files(len(loose)), folder, min(loose))
     if left_out:
         found = ", ".join(f"{number} of {suffix or 'no suffix'}" for suffix, number in left_out.most_common(_NAMED))
-        number = left_out.total()
-        files = "1 file" if number == 1 else f"{number} files"
-        log.warning("%s in %s left out, without the suffix of any %s: %s", files, folder, kind, found)
+        log.warning(
+            "%s in %s left out, without the suffix of any %s: %s", _files(left_out.total()), folder, kind, found
+        )
     return listed
+
+
+def _files(number: int) -> str:
+    return "1 file" if number == 1 else f"{number} files"
+
+
+def _loose(folder: Path, endings: tuple[bytes, ...]) -> list[str]:
+    """Return the names of files of this kind that lie beside the classes' folders."""
+    try:
+        with os.scandir(os.fsencode(folder)) as entries:
+            found = [entry.name for entry in entries if entry.name.lower().endswith(endings) and entry.is_file()]
+    except OSError as error:
+        raise _cannot_list(folder, error) from error
+    return [os.fsdecode(name) for name in found if not name.startswith(b".")]
 
 
 def _files_of_class(folder: Path, name: str, endings: tuple[bytes, ...], left_out: Counter[str]) -> list[bytes]:

@@ -57,7 +57,7 @@ _MOST_THREADS = 16
 
 _MOST_STEPS = 1000  # of either rate in their ratio: the kernel that resamples grows with both
 _UNKNOWN_SIZE = 0x7FFF0000  # what is written to a pipe states such a size, or a greater one
-_CUT_SHORT = re.compile(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")  # in libsndfile's log
+_CUT_SHORT = re.compile(r"(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)")  # in libsndfile's log
 
 
 class Clip(NamedTuple):

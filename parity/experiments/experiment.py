@@ -16,9 +16,9 @@ from parity.experiments import catalogue, check
 from parity.experiments.config import Config, NotedConfig, apply_overrides, frozen, update_config
 from parity.models import load_into
 from parity.plain import as_before
+from parity.schema import Field
 from parity.settings import check_name, user_path
 from parity.storage.files import read_json
-from parity.storage.schema import Field
 from parity.training.loggers.epoch_table import read_table
 from parity.training.loop.checkpoints import check_checkpoint, model_weights
 from parity.training.loop.run_folder import CONFIG_FILE, METRICS_FILE, Identity, RunFolder

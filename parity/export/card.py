@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from parity.markdown import escaped
+
 LIMITS = (
     "A rebuilt prediction approximates the base model's. Its accuracy is the one measured above, on data like the data "
     "named there, and unknown on other data; its confidence is not the base model's."
@@ -50,9 +52,9 @@ def model_card(facts: CardFacts, manifest: Mapping[str, Any]) -> str:
     size = manifest["weights"]
     low_high = manifest["input_range"]
     lines = [
-        f"# {facts.name}",
+        f"# {escaped(facts.name)}",
         "",
-        facts.what,
+        escaped(facts.what),
         "",
         f"An erasure code for its predictions: {code['encoder']} and {code['decoder']}, k = {code['k']} queries, "
         f"r = {code['r']} parity queries, n = {code['n']} outputs. Every pattern of at most {code['tolerance']} "
@@ -60,7 +62,7 @@ def model_card(facts: CardFacts, manifest: Mapping[str, Any]) -> str:
         "",
         "## Measured",
         "",
-        f"On {facts.data}:",
+        f"On {escaped(facts.data)}:",
         "",
         *_table(facts.accuracies),
         "",
@@ -69,23 +71,23 @@ def model_card(facts: CardFacts, manifest: Mapping[str, Any]) -> str:
         "",
         "## Use",
         "",
-        f"Queries: {preprocessing['in_words']}; channels: {preprocessing['channels']}.",
-        *([f"Stored queries: {preprocessing['source']}"] if preprocessing["source"] else []),
+        f"Queries: {escaped(preprocessing['in_words'])}; channels: {preprocessing['channels']}.",
+        *([f"Stored queries: {escaped(preprocessing['source'])}"] if preprocessing["source"] else []),
         *([f"Networks see numbers from {low_high[0]:g} to {low_high[1]:g}."] if low_high else []),
         f"Predictions have shape {tuple(manifest['prediction_shape'])}"
-        + (f": {', '.join(facts.class_names)}." if facts.class_names else "."),
+        + (f": {escaped(', '.join(facts.class_names))}." if facts.class_names else "."),
         f"The networks have {size['base']:,} (base model) and "
         f"{', '.join(f'{count:,}' for count in size['parity']) or 'no'} (parity models) parameters.",
-        *(["", f"    {facts.command}"] if facts.command else []),
+        *(["", f"    {' '.join(facts.command.split())}"] if facts.command else []),
         "",
         "## Limits",
         "",
-        facts.limits,
+        escaped(facts.limits),
         "",
         "## Licences and provenance",
         "",
-        f"- base weights: from {facts.provenance}",
-        *(f"- {of}: {licence}" for of, licence in facts.licences.items()),
+        f"- base weights: from {escaped(facts.provenance)}",
+        *(f"- {escaped(of)}: {escaped(licence)}" for of, licence in facts.licences.items()),
         *([] if facts.licences else ["- licences: not stated"]),
         "",
     ]
@@ -100,13 +102,14 @@ def _table(accuracies: Mapping[str, Any]) -> list[str]:
 def _rows(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     rows = []
     for name, value in values.items():
+        shown = escaped(prefix + name.removesuffix("_interval"))
         if isinstance(value, Mapping) and value.keys() >= {"value", "low", "high"}:
             low, high = (f"{round(value[end], 4) + 0.0:.4f}" for end in ("low", "high"))
-            rows.append(f"| {prefix}{name.removesuffix('_interval')} | {value['value']:.4f} ({low} to {high}) |")
+            rows.append(f"| {shown} | {value['value']:.4f} ({low} to {high}) |")
         elif isinstance(value, Mapping):
             rows += _rows(value, f"{prefix}{name} ")
         elif isinstance(value, float):
-            rows.append(f"| {prefix}{name} | {value:.4f} |")
+            rows.append(f"| {shown} | {value:.4f} |")
         elif isinstance(value, int | str):
-            rows.append(f"| {prefix}{name} | {value} |")
+            rows.append(f"| {shown} | {escaped(str(value))} |")
     return rows

@@ -1,14 +1,13 @@
 """``manifest.json``: what an artefact is made of, with the hash of every file, so that nothing else is ever loaded."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from parity.errors import DamagedFileError, ParityError, in_one_line
-from parity.storage.schema import Field, Schema, check_fields
+from parity.errors import DamagedFileError, ParityError
+from parity.schema import Field, Schema, check_fields
+from parity.storage.files import parse_json, read_bytes
 
 FILE = "manifest.json"
 FORMAT = "parity-artefact"
@@ -63,14 +62,11 @@ def read_manifest(folder: Path, expected: str | None = None) -> dict[str, Any]:
     path = folder / FILE
     if not path.is_file():
         raise ParityError(f"{folder} is not an artefact of parity: there is no {FILE} in it.")
-    content = path.read_bytes()  # once: what is hashed is what is read
+    content = read_bytes(path)  # once: what is hashed is what is read
     if expected is not None and (found := sha256(content)) != expected.lower():
         raise ParityError(f"{path} is not the expected one: its SHA-256 is {found}, not {expected}.")
-    try:
-        manifest = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise DamagedFileError(f"{path} is damaged: {in_one_line(error):.200}.") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    manifest = parse_json(content, path)
+    if manifest.get("format") != FORMAT:
         raise ParityError(f"{path} was not written by parity.export: {folder} is not an artefact of parity.")
     if manifest.get("version") != VERSION:
         raise ParityError(
@@ -97,12 +93,12 @@ def _checked(folder: Path, files: Mapping[str, Any]) -> Iterator[tuple[str, byte
     for name, stated in files.items():
         if Path(name).name != name or name in ("", ".", "..", FILE):
             raise DamagedFileError(f"{folder / FILE} is damaged: it lists '{name}', which is not a file of its folder.")
-        content = None
-        with suppress(OSError):
-            if (folder / name).is_file():  # else one waits for who writes into a pipe
-                content = (folder / name).read_bytes()
-        if content is None:
-            raise ParityError(f"{folder} is not a whole artefact: {name} is missing; copy or export it again.")
+        try:
+            content = read_bytes(folder / name)
+        except ParityError as error:
+            raise ParityError(
+                f"{folder} is not a whole artefact: {name} is missing; copy or export it again."
+            ) from error
         if len(content) != stated.get("bytes") or sha256(content) != stated.get("sha256"):
             raise DamagedFileError(
                 f"{folder / name} is not the file that was exported (another size or SHA-256): copy or export it again."

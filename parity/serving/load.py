@@ -14,6 +14,7 @@ for parity.serving.simulate.
 import argparse
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -41,7 +42,7 @@ from parity.serving.measuring.workers import Computing, Sleeping
 from parity.serving.pools import ENGINES, WorkerHealth
 from parity.serving.server import CodedServer
 from parity.serving.simulation.arms import Setting, arms
-from parity.storage.files import check_writable, write_json, write_text
+from parity.storage.files import check_output, write_output, write_text
 from parity.terminal import console
 
 _log = logging.getLogger("parity.serving.load")
@@ -85,6 +86,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, help="queries a second")
     parser.add_argument("--seed", type=int, default=0, help="of arrivals and faults (default: %(default)s)")
     parser.add_argument("--save", type=Path, metavar="NAME", help="write NAME.json and NAME.csv")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
 
     http = parser.add_argument_group("a service over HTTP")
     http.add_argument("--url", help="of the service, e.g. http://127.0.0.1:8000")
@@ -134,11 +136,11 @@ def http_queries(args: argparse.Namespace) -> Tensor:
         if not args.shape:
             raise ParityError("a service over HTTP is sent queries of some --shape, or those of an --npy file.")
         return random_queries(args.shape)
+    if not os.path.isfile(args.npy):  # a pipe would be waited for
+        raise ParityError(f"there is no file {args.npy}: name one that numpy.save has written.")
     try:
         queries = torch.from_numpy(np.load(args.npy, allow_pickle=False)).float()
-    except FileNotFoundError:
-        raise ParityError(f"there is no file {args.npy}: name one that numpy.save has written.") from None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, MemoryError) as error:
         raise ParityError(f"{args.npy} is not a file of numbers that numpy.save has written.") from error
     if queries.ndim < 2 or not len(queries):
         raise ParityError(f"{args.npy} holds an array {tuple(queries.shape)}, and queries are (N, *Q).")
@@ -213,9 +215,22 @@ def check(args: argparse.Namespace) -> None:
     if args.connections < 1 or not args.timeout > 0:
         raise ParityError(f"connections and timeout must be above 0, not {args.connections} and {args.timeout}.")
     due_times(rate_of(args), args.queries)
-    for path in (args.save, args.trace):
-        if path is not None:
-            check_writable(path.parent)
+    if args.save is not None:
+        for path in saved_files(args.save):
+            check_output(path)
+    if args.trace is not None:
+        check_output(args.trace)
+
+
+def saved_files(path: Path) -> tuple[Path, Path]:
+    """Return the files that are written by a name, NAME.json and NAME.csv.
+
+    Raises:
+        ParityError: it is not the name of a file.
+    """
+    if not path.name or path.name == "..":
+        raise ParityError(f"--save takes the name of a file without its ending, not '{path}'.")
+    return path.with_name(f"{path.name}.json"), path.with_name(f"{path.name}.csv")
 
 
 def rate_of(args: argparse.Namespace) -> float:
@@ -243,8 +258,9 @@ def main(args: argparse.Namespace) -> None:
     if (warning := load_is_offered(record, rate_of(args))) is not None:
         _log.warning(warning)
     if args.save is not None:
-        write_json(args.save.with_name(f"{args.save.name}.json"), {"command": options(args), **record.summary()})
-        write_text(args.save.with_name(f"{args.save.name}.csv"), record.all.csv())
+        summary, percentiles = saved_files(args.save)
+        write_output(summary, {"command": options(args), **record.summary()})
+        write_text(percentiles, record.all.csv())
     if args.trace is not None and pool is not None:
         pool.trace().save(args.trace)
 

@@ -1,8 +1,7 @@
 """How long workers take: made up, or measured by the load generator."""
 
-import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +9,11 @@ from typing import Protocol
 import numpy as np
 
 from parity.errors import ParityError
-from parity.storage.files import write_json
+from parity.schema import Field
+from parity.storage.files import read_json, write_output
+
+_TRACE = {"seconds": Field((list,), values=Field((list,), values=Field((int, float), 0, 1e9)))}
+"""What the file of a trace holds, for each pool."""
 
 _BLOCK = 4096  # drawn at once: NumPy is slow for single numbers
 
@@ -94,8 +97,8 @@ class Trace:
             yield from random.choice(times, _BLOCK).tolist()
 
     def save(self, path: Path) -> None:
-        """Write the trace as JSON."""
-        write_json(path, {"seconds": [list(times) for times in self.pools]})
+        """Write the trace as JSON, to a path of ``parity.storage.files.check_output``."""
+        write_output(path, {"seconds": [list(times) for times in self.pools]})
 
     @classmethod
     def load(cls, path: Path) -> "Trace":
@@ -104,12 +107,7 @@ class Trace:
         Raises:
             ParityError: there is no such file, or it is not a trace.
         """
-        try:
-            pools: Sequence[Sequence[float]] = json.loads(path.read_text())["seconds"]
-            return cls(tuple(tuple(float(time) for time in times) for times in pools))
-        except FileNotFoundError:
-            raise ParityError(f"there is no trace {path}: parity.serving.load --trace FILE writes one.") from None
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ParityError(
-                f"{path} is not a trace of service times: parity.serving.load --trace FILE writes one."
-            ) from error
+        if not path.exists():
+            raise ParityError(f"there is no trace {path}: parity.serving.load --trace FILE writes one.")
+        seconds = read_json(path, "a trace of service times", _TRACE)["seconds"]
+        return cls(tuple(tuple(float(time) for time in times) for times in seconds))

@@ -72,6 +72,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--policies", nargs="+", metavar="NAME", help=f"of {', '.join(arms(Setting()))} (default: all)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
     parser.add_argument("--save", type=Path, metavar="DIR", help="write rows, table and figures here")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
 
     cluster = parser.add_argument_group("cluster; times in seconds")
     cluster.add_argument("--service", type=float, default=0.1, help="mean service time (default: %(default)s)")

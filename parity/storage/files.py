@@ -10,9 +10,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from parity.errors import ParityError, in_one_line
+from parity.errors import DamagedFileError, ParityError, in_one_line
+from parity.schema import Schema, check_fields
 from parity.storage.fences import fence_of, remove_through
-from parity.storage.schema import Schema, check_fields
 
 
 @contextmanager
@@ -103,6 +103,7 @@ _MOST_LINKS = 40  # of Linux, one after the other
 
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CANNOT_WRITE = (*DISK_IS_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_NOBODY_READS = (errno.ENXIO, errno.EPIPE)
 _NO_FILES = (errno.ENOENT, errno.EINVAL, errno.ENOTSUP)
 """What file systems that are not of files, /proc among them, raise where one is made."""
 
@@ -174,9 +175,22 @@ def check_output(path: Path) -> Path:
         raise ParityError(f"{path} is a folder, or its folder does not exist: name a file.")
     if not path.exists() or path.is_file():
         check_writable(path.parent)
-    elif not os.access(path, os.W_OK):
-        raise ParityError(f"{path} cannot be written to: name another file.")
+    elif path.is_fifo():  # not opened here: who reads from it would take that for the end
+        if not os.access(path, os.W_OK):
+            raise ParityError(f"{path} cannot be written to: name another file.")
+    else:
+        try:
+            os.close(_open_now(path))
+        except OSError as error:
+            raise ParityError(f"{path} cannot be written to ({error.strerror}): name another file.") from error
     return path
+
+
+def _open_now(path: Path) -> int:
+    """Open a device or a pipe to write to; one whose other end nobody has opened is not waited for."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _own_descriptor(path: Path) -> int | None:
@@ -198,28 +212,44 @@ def write_output(path: Path, content: Any) -> None:
     """
     descriptor = _own_descriptor(path)
     if descriptor is not None or (path.exists() and not path.is_file()):
-        # A file that is open is not opened again: what is printed there would be written over.
-        with disk_errors(path), open(path if descriptor is None else os.dup(descriptor), "w", encoding="utf-8") as file:
-            file.write(json.dumps(content, indent=2) + "\n")
+        with disk_errors(path, (*_CANNOT_WRITE, *_NOBODY_READS)):
+            # A file that is open is not opened again: what is printed there would be written over.
+            descriptor = _open_now(path) if descriptor is None else os.dup(descriptor)
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(json.dumps(content, indent=2) + "\n")
     else:
         write_json(path, content)
 
 
-def read_text(path: Path) -> str:
-    """Read a text file.
+def read_bytes(path: Path) -> bytes:
+    """Read a file.
 
     Raises:
-        ParityError: it is not there, is a folder, a pipe or a device, holds other bytes than text, or cannot be read.
+        ParityError: it is not there, is a folder, a pipe or a device, or cannot be read.
     """
     if not os.path.isfile(path):  # a pipe would be waited for
         what = "is not a file" if os.path.lexists(path) else "is not there"
         raise ParityError(f"{path} cannot be read: it {what}.")
     try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ParityError(f"{path} is damaged: it holds bytes that are not text.") from error
+        return path.read_bytes()
     except OSError as error:
         raise ParityError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def read_text(path: Path) -> str:
+    """Read a text file, as ``read_bytes`` does.
+
+    Raises:
+        ParityError: also where it holds other bytes than text.
+    """
+    return _text(read_bytes(path), path)
+
+
+def _text(content: bytes, path: Path) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DamagedFileError(f"{path} is damaged: it holds bytes that are not text.") from error
 
 
 def read_json(path: Path, of: str, schema: Schema | None = None) -> dict[str, Any]:
@@ -235,11 +265,32 @@ def read_json(path: Path, of: str, schema: Schema | None = None) -> dict[str, An
     """
     if not os.path.lexists(path):
         raise ParityError(f"{path.parent} is not {of}: there is no {path.name} in it.")
-    try:
-        content = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise ParityError(f"{path} is damaged: {in_one_line(error):.200}.") from error
-    if not isinstance(content, dict):
-        raise ParityError(f"{path} is damaged: it holds no JSON object.")
+    content = parse_json(read_bytes(path), path)
     check_fields(content, schema or {}, str(path))
     return content
+
+
+def parse_json(content: bytes, path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Args:
+        content: its bytes.
+        path: where they come from.
+
+    Raises:
+        DamagedFileError: it holds none, or one that has a key twice.
+    """
+    try:
+        parsed = json.loads(_text(content, path), object_pairs_hook=_each_key_once)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFileError(f"{path} is damaged: {in_one_line(error):.200}.") from error
+    if not isinstance(parsed, dict):
+        raise DamagedFileError(f"{path} is damaged: it holds no JSON object.")
+    return parsed
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError(f"it has a key twice, among {', '.join(fields)}")
+    return fields

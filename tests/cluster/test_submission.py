@@ -17,7 +17,7 @@ import pytest
 from parity.cluster import slurm_job
 from parity.cluster.slurm_job import REQUEUE_ME, TrainingJob
 from parity.cluster.submission import Job, Resources, Submission
-from parity.command_line import run_command
+from parity.command_line import parsed, run_command
 from parity.commands import train
 from parity.errors import ParityError, Stopped
 from tests.conftest import ROOT, _script
@@ -36,7 +36,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @pytest.fixture
 def submit(script: ModuleType) -> Command:
     """run_with_submitit.py in this process."""
-    return lambda *args: run_command(script.main, script.get_parser().parse_args(args))
+    return lambda *args: run_command(script.main, parsed(script.get_parser(), args))
 
 
 def program(name: str, text: str) -> None:
@@ -189,8 +189,8 @@ def test_dry_run_of_several_is_an_array_after_their_base_model(
         (["mlp_k2_add", "mlp_k3_add", "--run_name", "x"], "for one experiment"),
         (["mlp_base", "--gpus", "-1"], "--gpus must be 0 or more"),
         (["mlp_base", "--run_name", "100%j"], "would replace '%"),
-        (["mlp_base", "--nodes", "0"], "--nodes must be above 0"),
-        (["mlp_base", "--timeout", "nan"], "--timeout must be above 0"),
+        (["mlp_base", "--nodes", "0"], "--nodes takes a whole number from 1"),
+        (["mlp_base", "--timeout", "nan"], "--timeout takes a number from 0"),
         (["mlp_base", "--timeout_min", "1"], "--signal_delay_s 90 is not shorter"),
         (["mlp_base", "--gpus", "2", "--tasks_per_node", "3"], "each rank has one GPU"),
         (["mlp_base", "--gpus", "2", "--devices", "3"], "follow from --gpus"),

@@ -1,5 +1,7 @@
 """Wrong outputs among workers that all run the base model."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from torch import nn
 
 from parity.coders import BerrutEncoder
 from parity.coders.interpolation import Nodes, dct_nodes, worker_nodes
+from parity.coders.likely_locator import LikelyLocator
 from parity.coders.locator import RationalLocator
 from parity.errors import ParityError
 
@@ -57,3 +60,79 @@ def test_too_few_workers_or_outputs_are_refused() -> None:
     available[0, 3] = False
     with pytest.raises(ParityError, match="needs 9 outputs of each group"):
         RationalLocator(3, 9, 2)(outputs, outputs[:, :0], available)
+
+
+def likely(
+    k: int, r: int, errors: int, seed: int, groups: int = 40
+) -> tuple[torch.Tensor, torch.Tensor, LikelyLocator]:
+    """Outputs (G, n, 10) of workers that run a small network, those of other groups, and a locator that knows these."""
+    torch.manual_seed(seed)
+    base = nn.Sequential(nn.Linear(12, 20), nn.Tanh(), nn.Linear(20, 10)).double()
+    encoder = BerrutEncoder(k, r, (12,)).double()
+    with torch.no_grad():
+        known, outputs = (base(encoder(torch.randn(groups, k, 12, dtype=torch.double))) for _ in range(2))
+    return outputs, known, LikelyLocator(known, errors)
+
+
+@settings(max_examples=25, deadline=None)
+@given(k=st.integers(2, 6), errors=st.integers(1, 3), lost=st.integers(0, 2), seed=st.integers(0, 99))
+def test_outputs_that_are_unlike_the_others_are_found(k: int, errors: int, lost: int, seed: int) -> None:
+    n = 2 * (k + errors) - 1 + lost
+    outputs, _, locator = likely(k, n - k, errors, seed)
+    broken, which = wrong(outputs, errors, seed)
+    available = torch.ones(len(outputs), n, dtype=torch.bool)
+    available[~which & (torch.cumsum(~which, 1) <= lost)] = False
+    broken = broken.masked_fill(~available.unsqueeze(-1), torch.nan)
+    suspect = locator(broken, broken[:, :0], available)
+    assert (suspect.sum(1) == errors).all()
+    assert (suspect == which).all(1).double().mean() >= 0.9  # a small output times -5 is still likely
+
+
+def test_the_least_likely_choice_is_that_of_the_normal_distribution() -> None:
+    """By hand: leave out each pair in turn, and take the one without which the others' log-likelihood gains most."""
+    outputs, known, locator = likely(k=3, r=6, errors=2, seed=5)
+    broken, _ = wrong(outputs, 2, seed=1)
+    values = known.flatten(2)
+    moments = sum(value @ value.mT for value in values) / (len(values) * 10)
+    moments = moments + 0.01 * moments.diagonal().mean() * torch.eye(9)
+    suspect = locator(broken, broken[:, :0], torch.ones(len(broken), 9, dtype=torch.bool))
+    for group in range(5):
+        distances = {}
+        for pair in itertools.combinations(range(9), 2):
+            left = [worker for worker in range(9) if worker not in pair]
+            there = broken[group, left]
+            distances[pair] = float((there * torch.linalg.solve(moments[left][:, left], there)).sum())
+        assert suspect[group].nonzero().flatten().tolist() == list(min(distances, key=distances.__getitem__))
+
+
+def test_what_is_not_a_number_comes_first_and_is_one_of_the_suspects() -> None:
+    outputs, _, locator = likely(k=3, r=6, errors=2, seed=2)
+    outputs[1, 4, 2], outputs[2, [0, 3, 5]] = torch.nan, torch.inf
+    suspect = locator(outputs, outputs[:, :0], torch.ones(len(outputs), 9, dtype=torch.bool))
+    assert suspect[1, 4]
+    assert suspect.sum(1).tolist() == [2, 2, 3] + [2] * (len(outputs) - 3)
+
+
+def test_an_output_that_is_not_a_number_counts_as_wrong_and_one_that_did_not_arrive_does_not() -> None:
+    outputs, _, locator = likely(k=3, r=6, errors=2, seed=3)
+    broken, which = wrong(outputs[:2].clone(), 1, seed=1)
+    worker = int((~which).all(0).nonzero()[0])
+    broken[:, worker] = torch.nan
+    available = torch.ones(2, 9, dtype=torch.bool)
+    available[0, worker] = False
+    suspect = locator(broken, broken[:, :0], available)
+    assert suspect[:, worker].tolist() == [False, True]
+    assert suspect.sum(1).tolist() == [2, 2]
+    assert (suspect & which).any(1).all()
+
+
+def test_as_many_wrong_outputs_as_right_ones_are_refused() -> None:
+    outputs = torch.randn(4, 5, 3)
+    with pytest.raises(ParityError, match="E is 1 to 2"):
+        LikelyLocator(outputs, 3)
+    with pytest.raises(ParityError, match="too many choices of 10 wrong outputs among 40"):
+        LikelyLocator(torch.randn(2, 40, 3), 10)
+    available = torch.ones(4, 5, dtype=torch.bool)
+    available[0, 0] = False
+    with pytest.raises(ParityError, match="needs 5 outputs of each group"):
+        LikelyLocator(outputs, 2)(outputs, outputs[:, :0], available)

@@ -155,6 +155,16 @@ def test_files_of_other_kinds_are_left_out_and_counted(tmp_path: Path, caplog: p
     assert line == f"3 files in {tmp_path} left out, without the suffix of any image: 2 of .heic, 1 of .txt"
 
 
+def test_files_beside_the_folders_of_classes_are_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a/1.png", "3.PNG", "2.png", ".4.png"):
+        save(tmp_path / name)
+    (tmp_path / "readme.txt").touch()
+    assert len(listed(tmp_path, 1)) == 1
+    assert caplog.messages == [f"2 files in {tmp_path} left out, in no folder of a class: 2.png"]
+
+
 def test_a_link_to_a_folder_above_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "a" / "1.png")
     (tmp_path / "a" / "again").symlink_to(tmp_path)

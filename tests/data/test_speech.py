@@ -382,10 +382,10 @@ def test_a_word_without_clips_is_refused(data_root: Path) -> None:
         FSDDDataModule().rows("train")
 
 
-@pytest.mark.parametrize("suffix", ["wav", "aiff", "flac", "ogg", "mp3", "opus"])
+@pytest.mark.parametrize("suffix", ["wav", "aiff", "flac", "ogg", "mp3", "opus", "w64", "rf64"])
 def test_a_clip_that_is_cut_off_is_named_and_not_read_as_a_shorter_one(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"half.{suffix}"
-    format = {"format": "OGG", "subtype": "OPUS"} if suffix == "opus" else {}
+    format = {"opus": {"format": "OGG", "subtype": "OPUS"}, "rf64": {"format": "RF64"}}.get(suffix, {})
     soundfile.write(path, noise(48000), 16000, **format)
     assert read_spectrograms([path]).shape == (1, *SHAPE)
     content = path.read_bytes()

@@ -53,7 +53,7 @@ def test_a_damaged_file_is_named(name: str, spoil: str, mine: Path, monkeypatch:
     [
         (None, "is not an artefact of parity: there is no manifest.json"),
         ("{", "is damaged"),
-        ("[]", "was not written by parity.export"),
+        ("[]", "it holds no JSON object"),
         ('{"format": "other"}', "was not written by parity.export"),
         ('{"format": "parity-artefact", "version": 99}', "of version 99"),
         ('{"format": "parity-artefact", "version": 1}', "it holds no 'name'"),
@@ -104,6 +104,14 @@ def test_a_manifest_nested_too_deeply_is_damaged(mine: Path) -> None:
     (mine / FILE).write_text("[" * 200_000)
     with pytest.raises(DamagedFileError, match="is damaged"):
         load(mine)
+
+
+def test_a_manifest_with_a_key_twice_or_in_other_bytes_is_damaged(mine: Path) -> None:
+    whole = (mine / FILE).read_text()
+    for content in (whole.replace("{", '{"name": "other",', 1).encode(), whole.encode("utf-16"), whole.encode()[:-9]):
+        (mine / FILE).write_bytes(content)
+        with pytest.raises(DamagedFileError, match="is damaged"):
+            load(mine)
 
 
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(mine: Path) -> None:

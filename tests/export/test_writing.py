@@ -122,6 +122,20 @@ def test_the_card_and_the_manifest_state_what_was_handed_over(tmp_path: Path) ->
     assert re.fullmatch(r"\d+\.\d+.*", manifest["versions"]["torch"])
 
 
+def test_names_on_the_card_are_shown_as_they_are(tmp_path: Path) -> None:
+    odd = "<script>[a](b)|*x*\n# y"
+    card = CardFacts(
+        odd, odd, odd, {odd: 0.5, "nested": {odd: odd}}, class_names=[odd] * 5, limits=odd, provenance=odd,
+        licences={odd: odd}, command=f"python {odd}",
+    )  # fmt: skip
+    folder = save(tmp_path / "mine", make("no_redundancy"), preprocessing(), card, onnx=False)
+    text = (folder / "model_card.md").read_text()
+    shown = r"&lt;script&gt;\[a\](b)\|\*x\* \# y"
+    assert text.count(shown) == 15
+    assert f"\n    python {' '.join(odd.split())}\n" in text
+    assert text.count("<script>") == 1
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.int16])
 def test_preprocessing_leaves_what_it_is_given(dtype: torch.dtype) -> None:
     stored = torch.randint(0, 100, (2, *QUERY)).to(dtype)

@@ -4,6 +4,7 @@ import argparse
 import itertools
 import logging
 import math
+import os
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -139,6 +140,21 @@ def test_the_command_line_prints_a_line_for_each_policy(caplog: pytest.LogCaptur
 def test_a_wrong_option_is_refused_with_a_sentence(options: list[str], problem: str) -> None:
     with pytest.raises(ParityError, match=problem):
         command.main(arguments(*options))
+
+
+def test_a_file_that_is_not_a_trace_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "huge").write_text('{"seconds": [[1, ' + "9" * 400 + "]]}")
+    (tmp_path / "flat").write_text('{"seconds": [1, 2]}')
+    (tmp_path / "deep").write_text("[" * 200_000)
+    for name, problem in (
+        ("pipe", "it is not a file"),
+        ("huge", "'seconds'"),
+        ("flat", "'seconds'"),
+        ("deep", "damaged"),
+    ):
+        with pytest.raises(ParityError, match=problem):
+            command.main(arguments("--trace", str(tmp_path / name)))
 
 
 def test_each_cell_of_a_sweep_is_simulated_with_each_seed_and_saved_with_figures_and_the_table(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from parity.errors import ParityError
+from parity.schema import Field
 from parity.storage.files import (
     check_output,
     check_writable,
@@ -20,7 +21,6 @@ from parity.storage.files import (
     write_output,
     write_text,
 )
-from parity.storage.schema import Field
 from tests.conftest import ROOT
 
 
@@ -128,6 +128,8 @@ def test_results_go_into_a_pipe_and_through_a_link(tmp_path: Path) -> None:
     finally:
         os.close(reader)
     assert not pipe.is_file()
+    with pytest.raises(ParityError, match="pipe cannot be written: no such device or address"):
+        write_output(check_output(pipe), {"accuracy": 1})  # nobody reads it
     link.symlink_to(target)
     write_output(check_output(link), {"accuracy": 2})
     assert link.is_symlink()
@@ -149,9 +151,13 @@ SCHEMA = {"seed": Field((int, type(None)), 0, 9), "names": Field((dict,), needed
         ("", "is damaged"),
         ("\0", "is damaged"),
         ("{}", "it holds no 'seed'"),
+        ('{"seed": 1, "seed": 2}', "it has a key twice, among seed"),
+        ('{"seed": 1, "more": {"a": 1, "a": 1}}', "it has a key twice, among a"),
+        ('\ufeff{"seed": 1}', "is damaged"),
         ('{"seed": true}', "'seed' should be a whole number or null from 0 to 9, and is True"),
         ('{"seed": 10}', "'seed' should be"),
         ('{"seed": 1e400}', "'seed' should be"),
+        (f'{{"seed": {"9" * 400}}}', "'seed' should be"),
         ('{"seed": 1, "names": {"a": 1}}', "'names' should be an object of a text, and is"),
         ('{"seed": 1, "names": []}', "'names' should be"),
     ],

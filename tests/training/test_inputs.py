@@ -300,9 +300,14 @@ def test_a_later_batch_that_is_not_like_the_first_names_the_batch(split: str, ch
         quiet(nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), data, val_data=val_data)
 
 
-def test_an_error_of_a_network_after_training_has_begun_is_one_sentence() -> None:
-    with pytest.raises(ParityError, match=r"training broke off in epoch 1: RuntimeError: mat1 and mat2") as raised:
-        quiet(base(), [(queries(), targets())], val_data=[(queries(), targets()), (queries()[..., :7], targets())])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_later_batch_that_the_network_cannot_take_is_named(split: str) -> None:
+    good, other = (queries(), targets()), (queries()[..., :7], targets())
+    batches = [*[good] * 20, other]
+    data, val_data = (batches, None) if split == "train" else ([good], batches)
+    message = rf"batch 21 of the {split} data, of queries of shape \(1, 8, 7\) \(RuntimeError: mat1 and mat2"
+    with pytest.raises(ParityError, match=message) as raised:
+        quiet(base(), data, val_data=val_data)
     assert isinstance(raised.value.__cause__, RuntimeError)
 
 

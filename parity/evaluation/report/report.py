@@ -1,9 +1,7 @@
 """The report of a comparison of codes: numbers, text, and one page that needs nothing from elsewhere."""
 
 import base64
-import html
 import math
-import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -31,6 +29,7 @@ from parity.evaluation.report.tables import (
     stragglers_table,
     timing_table,
 )
+from parity.markdown import escaped
 from parity.plain import walk
 from parity.settings import user_path
 from parity.storage.files import write_json, written_whole
@@ -216,9 +215,9 @@ def _title(comparison: Mapping[str, Any]) -> str:
 
 
 def _markdown(comparison: Mapping[str, Any], general: Sequence[Picture], sections: Sequence[Section]) -> str:
-    parts = [f"# {_escaped(_title(comparison))}"]
-    parts.append("\n".join(f"- **{_escaped(name)}**: {_escaped(text)}" for name, text in _facts(comparison)))
-    parts.append("\n".join(f"- **{name}**: {_escaped(text)}" for name, text in _reading(comparison)))
+    parts = [f"# {escaped(_title(comparison))}"]
+    parts.append("\n".join(f"- **{escaped(name)}**: {escaped(text)}" for name, text in _facts(comparison)))
+    parts.append("\n".join(f"- **{name}**: {escaped(text)}" for name, text in _reading(comparison)))
     parts += ["## Accuracies", *_markdown_table(accuracy_table(comparison))]
     if comparison["unavailable"]:
         parts += _markdown_table(overall_table(comparison))
@@ -231,7 +230,7 @@ def _markdown(comparison: Mapping[str, Any], general: Sequence[Picture], section
         parts += ["## Times", *_markdown_table(timing_table(comparison))]
     parts.append("## Code by code")
     for section in sections:
-        parts += [f"### {_escaped(section.name)} ({section.size})", f"{section.kind}: {_escaped(section.about)}"]
+        parts += [f"### {escaped(section.name)} ({section.size})", f"{section.kind}: {escaped(section.about)}"]
         parts += map(_markdown_picture, section.pictures)
     if (evidence := evidence_table(comparison)).rows:
         parts += ["## What the codes looked at", *_markdown_table(evidence)]
@@ -241,20 +240,14 @@ def _markdown(comparison: Mapping[str, Any], general: Sequence[Picture], section
 
 def _markdown_table(table: Table) -> list[str]:
     lines = [table.head, ["---", *["---:"] * (len(table.head) - 1)]]
-    lines = [" | ".join(map(_escaped, table.head)), " | ".join(lines[1])]
+    lines = [" | ".join(map(escaped, table.head)), " | ".join(lines[1])]
     lines += [" | ".join(map(_markdown_cell, row)) for row in table.rows]
-    return [_escaped(table.caption), "\n".join(f"| {line} |" for line in lines)]
+    return [escaped(table.caption), "\n".join(f"| {line} |" for line in lines)]
 
 
 def _markdown_cell(cell: Cell) -> str:
-    return _escaped(f"{cell.text} ({cell.detail})" if cell.detail else cell.text)
+    return escaped(f"{cell.text} ({cell.detail})" if cell.detail else cell.text)
 
 
 def _markdown_picture(picture: Picture) -> str:
-    return f"![{_escaped(picture.caption)}]({FIGURES}/{picture.stem}.png)"
-
-
-def _escaped(text: str) -> str:
-    """Return text as Markdown that shows it as it is, on one line; underscores within a word need nothing."""
-    text = html.escape(" ".join(str(text).split()), quote=False)
-    return re.sub(r"([\\`*\[\]|~$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", text)
+    return f"![{escaped(picture.caption)}]({FIGURES}/{picture.stem}.png)"

@@ -98,10 +98,8 @@ def fit(
             f"what was saved is as it was ({cause(error).rstrip('.')})."
         ) from error
     except Exception as error:  # of torch, of Lightning or of a user's own objects
-        if isinstance(error, ParityError | OSError):
+        if checkpoints.has_trained or isinstance(error, ParityError | OSError):
             raise
-        if checkpoints.has_trained:
-            raise ParityError(f"training broke off in epoch {trainer.current_epoch + 1}: {cause(error)}") from error
         if resume_from is None or checkpoints.has_begun:
             raise ParityError(f"training cannot start: {cause(error)}") from error
         raise ParityError(f"training cannot resume from {resume_from}: {cause(error)}") from error

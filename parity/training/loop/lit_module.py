@@ -1,7 +1,7 @@
 """The LightningModules: one step, its loss and its accuracies, for base models and for coded models."""
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -13,11 +13,18 @@ from torch import Tensor, nn
 from parity.coded_model import CodedModel
 from parity.coders.precision import exact
 from parity.data import GroupBatch
-from parity.errors import ParityError
+from parity.errors import ParityError, cause
 from parity.metrics import Accuracy, MeanLoss, with_prefix
 from parity.training.loop import ranks
 from parity.training.loop.base_predictions import BasePredictions, base_predictions
-from parity.training.loop.bursts import Burst, BurstLoader, test_loader, train_loader, validation_loaders
+from parity.training.loop.bursts import (
+    STEPS_PER_BURST,
+    Burst,
+    BurstLoader,
+    test_loader,
+    train_loader,
+    validation_loaders,
+)
 from parity.training.loop.epoch_record import EpochRecord
 from parity.training.loop.optimizer_steps import OptimizerSteps, StepOptions
 from parity.training.loop.running_policies import RunningPolicies
@@ -217,7 +224,8 @@ class BurstModule(pl.LightningModule):
         for batch in () if policies.stopped else burst:
             step = len(record.losses)
             policies.step_started(self.current_epoch, step)
-            terms, output = compute(batch, "train", **policies.for_step)
+            with _named(batch, step, "train"):
+                terms, output = compute(batch, "train", **policies.for_step)
             norm = self._steps.take(record.add(terms, len(batch.indices)), step + 1)
             if norm is not None:
                 record.grad_norms.append(norm)
@@ -284,10 +292,11 @@ class BurstModule(pl.LightningModule):
             values["train/grad_norm"] = self._steps.mean_norm(record.grad_norms)
         return values
 
-    def _evaluation_step(self, burst: Burst, split: str) -> None:
+    def _evaluation_step(self, burst: Burst, burst_index: int, split: str) -> None:
         outputs, compute = [], self._computation()
-        for batch in burst:
-            terms, output = compute(batch, split, **self.policies.for_step)
+        for number, batch in enumerate(burst, burst_index * STEPS_PER_BURST):
+            with _named(batch, number, split):
+                terms, output = compute(batch, split, **self.policies.for_step)
             self.metrics[split].loss.update(torch.stack(list(terms.values())).sum(), len(batch.indices))
             outputs.append(output)
         self.count(split, *map(torch.cat, zip(*outputs, strict=True)))
@@ -298,10 +307,10 @@ class BurstModule(pl.LightningModule):
             self.policies.validation_started(self.current_epoch, self.record.fetched())
 
     def validation_step(self, burst: Burst, burst_index: int, dataloader_idx: int = 0) -> None:
-        self._evaluation_step(burst, validation_loaders(self.trainer)[dataloader_idx].split)
+        self._evaluation_step(burst, burst_index, validation_loaders(self.trainer)[dataloader_idx].split)
 
     def test_step(self, burst: Burst, burst_index: int) -> None:
-        self._evaluation_step(burst, "test")
+        self._evaluation_step(burst, burst_index, "test")
 
     def on_validation_epoch_end(self) -> None:
         for loader in validation_loaders(self.trainer):
@@ -314,6 +323,22 @@ class BurstModule(pl.LightningModule):
         values = with_prefix(split, self.metrics[split].result())
         # Lightning takes a value named 'step' as the axis of all loggers: epochs, counted from 1.
         self.log_dict(values | {"step": torch.tensor(float(self.current_epoch + 1))})
+
+
+@contextmanager
+def _named(batch: GroupBatch, number: int, split: str) -> Iterator[None]:
+    """Within this block an error of the network or the loss names the batch; that of the first one is not its own."""
+    try:
+        yield
+    except (ParityError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of a user's own objects
+        if number == 0:
+            raise
+        raise ParityError(
+            f"the network or its loss cannot take batch {number + 1} of the {split} data, of queries of shape "
+            f"{tuple(batch.queries.shape[2:])} ({cause(error).rstrip('.')}): make all batches alike."
+        ) from error
 
 
 class BaseLitModule(BurstModule):

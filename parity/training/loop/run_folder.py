@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import Logger
 
 from parity.errors import ParityError, did_you_mean
 from parity.plain import VERSION, changes, completed, to_plain, upgraded
+from parity.schema import Field
 from parity.settings import user_path
 from parity.storage.files import (
     DISK_IS_FULL,
@@ -23,7 +24,6 @@ from parity.storage.files import (
     write_json,
 )
 from parity.storage.locks import RunLock
-from parity.storage.schema import Field
 from parity.training.loggers.epoch_table import TENSORBOARD, EpochTable, tensorboard_logger
 from parity.training.loggers.wandb_logger import WANDB_ID_FILE
 from parity.training.loop import ranks

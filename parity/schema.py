@@ -1,4 +1,4 @@
-"""What a file that may have been damaged, or changed by hand, has to hold: types, and bounds of numbers."""
+"""What files and options hold that may be damaged, or written by hand: types, and bounds of numbers."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -32,17 +32,22 @@ class Field(NamedTuple):
         if not isinstance(value, self.kinds):
             return False
         if isinstance(value, int | float):
-            return math.isnan(value) or self.low <= value <= self.high
+            return value != value or self.is_within(value)  # NaN is a number of measures
         if isinstance(value, dict):
             return self._fit(value.values()) and find_misfit(value, self.fields or {}) is None
         return not isinstance(value, list) or self._fit(value)
+
+    def is_within(self, value: float) -> bool:
+        """Return whether a number is within the bounds; NaN is not."""
+        return self.low <= value <= self.high
 
     def _fit(self, values: Iterable[Any]) -> bool:
         return self.values is None or all(map(self.values.fits, values))
 
     def __str__(self) -> str:
         kinds = " or ".join(_NAMES[kind] for kind in self.kinds)
-        bounds = f" from {self.low:g} to {self.high:g}" if math.isfinite(self.low) or math.isfinite(self.high) else ""
+        bounds = f" from {self.low:,.15g}" if math.isfinite(self.low) else ""
+        bounds += f" to {self.high:,.15g}" if math.isfinite(self.high) else ""
         return f"{kinds}{bounds}" + (f" of {self.values}" if self.values else "")
 
 
