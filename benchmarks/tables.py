@@ -294,7 +294,8 @@ def mean_loss(found: Sequence[Row]) -> float:
 
 
 THIRD_PARTY_HEAD = (
-    "network", "k", "code", "A_a", "agreement", "what is lost, 95 %, paired", "minutes", "lines",
+    "network", "k", "code", "A_a", "agreement", "what is lost, 95 %, paired", "epochs", "minutes",
+    "lines",
 )  # fmt: skip
 LOST = ("loss", "low", "high")
 MOST_LOST = 0.1
@@ -308,7 +309,8 @@ def third_party() -> str:
         lost, low, high = (f"{name.scale * row[key]:.{name.digits}f}".replace("-", "−") for key in LOST)
         lines.append([
             row["what"], str(row["k"]), f"`{row['code']}`", f"{row['A_a']:.3f}", f"{row['agreement']:.3f}",
-            f"{lost} {name.unit} ({low} to {high})", f"{row['minutes']:.1f}", str(row["lines"]),
+            f"{lost} {name.unit} ({low} to {high})", str(row["epochs"]), f"{row['minutes']:.1f}",
+            str(row["lines"]),
         ])  # fmt: skip
     return markdown(THIRD_PARTY_HEAD, lines)
 
