@@ -294,7 +294,8 @@ def mean_loss(found: Sequence[Row]) -> float:
 
 
 THIRD_PARTY_HEAD = (
-    "network", "k", "code", "A_a", "agreement", "what is lost, 95 %, paired", "minutes", "lines",
+    "network", "k", "code", "A_a", "agreement", "what is lost, 95 %, paired", "epochs", "minutes",
+    "lines",
 )  # fmt: skip
 LOST = ("loss", "low", "high")
 MOST_LOST = 0.1
@@ -308,22 +309,21 @@ def third_party() -> str:
         lost, low, high = (f"{name.scale * row[key]:.{name.digits}f}".replace("-", "−") for key in LOST)
         lines.append([
             row["what"], str(row["k"]), f"`{row['code']}`", f"{row['A_a']:.3f}", f"{row['agreement']:.3f}",
-            f"{lost} {name.unit} ({low} to {high})", f"{row['minutes']:.1f}", str(row["lines"]),
+            f"{lost} {name.unit} ({low} to {high})", str(row["epochs"]), f"{row['minutes']:.1f}",
+            str(row["lines"]),
         ])  # fmt: skip
     return markdown(THIRD_PARTY_HEAD, lines)
 
 
 def suits() -> str:
-    """Return, network by network, whether the code that it got suits it: at most 10 points lost, or 0.1."""
+    """Return, network by network, at which k the code that it got suits it: at most 10 points lost, or 0.1."""
     lines = []
     for name in store.names("third_party"):
         rows = store.rows(name)
-        kept = [str(row["k"]) for row in rows if row["loss"] <= MOST_LOST]
-        lines.append([
-            rows[0]["what"], ", ".join(sorted({f"`{row['code']}`" for row in rows})),
-            f"k = {', '.join(kept)}" if kept else "no k measured: use replication, or a smaller k",
-        ])  # fmt: skip
-    return markdown(("network", "code", "suits"), lines)
+        ks = [", ".join(str(row["k"]) for row in rows if (row["loss"] <= MOST_LOST) == fits) for fits in (True, False)]
+        codes = ", ".join(sorted({f"`{row['code']}`" for row in rows}))
+        lines.append([rows[0]["what"], codes, *(f"k = {found}" if found else "–" for found in ks)])
+    return markdown(("network", "code", "suits", "does not suit"), lines)
 
 
 def protected(*names: str) -> str:
@@ -350,14 +350,28 @@ def tables_codes() -> str:
     return markdown(head, lines)
 
 
+def tokens_codes() -> str:
+    """Return what codes for ids of tokens lose, a line for each code and a column for each k."""
+    rows = store.rows("tokens_codes")
+    ks = sorted({row["k"] for row in rows})
+    lines = []
+    for code in dict.fromkeys(row["code"] for row in rows):
+        found = {row["k"]: row for row in rows if row["code"] == code}
+        lost = ["{loss:.1f} ({low:.1f} to {high:.1f})".format(**{key: 100 * found[k][key] for key in LOST}) for k in ks]
+        costs = [f"{found[k]['multiply_adds']:.2f}" for k in ks]
+        lines.append([code, *(part.replace("-", "−") for part in lost), " – ".join(sorted(set(costs)))])
+    return markdown(("points lost", *(f"k = {k}" for k in ks), "parity model's multiply-adds"), lines)
+
+
 def one_size() -> str:
     """Return what codes lose for networks that take queries of one size, the least first."""
     lines = []
     for row in sorted(store.rows("one_size"), key=lambda row: (row["network"], row["loss"])):
         name = measure_name(row["measure"])
-        lost = f"{name.scale * row['loss']:.{name.digits}f} {name.unit}"
+        lost, low, high = (f"{name.scale * row[key]:.{name.digits}f}".replace("-", "−") for key in LOST)
+        lost = f"{lost} {name.unit} ({low} to {high})"
         lines.append([row["network"], f"`{row['code']}`", lost, f"{row['multiply_adds']:.2f}"])
-    return markdown(("network", "code, k = 4", "what is lost", "parity model's multiply-adds"), lines)
+    return markdown(("network", "code, k = 4", "what is lost, 95 %, paired", "parity model's multiply-adds"), lines)
 
 
 def provenance() -> str:
@@ -436,6 +450,7 @@ TABLES: dict[str, Callable[[], str]] = {
     ),
     "provenance": provenance,
     "tables_codes": tables_codes,
+    "tokens_codes": tokens_codes,
     "one_size": one_size,
     "encoding_costs": Plain("encoding_costs", {"data": "data", "k": "k", "of one query's pass": "{share:.2f}"}),
     "original_recipe": original_recipe,

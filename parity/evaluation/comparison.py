@@ -67,7 +67,7 @@ class Calibration:
     def update(self, rebuilt: Tensor, predictions: Tensor, targets: Tensor) -> None:
         """Count: rebuilt (G, p, C), predictions (G, p, C), targets (G, p)."""
         for name, logits in (("rebuilt", rebuilt), ("base", predictions)):
-            confidence = logits.double().softmax(-1).amax(-1).flatten()
+            confidence = logits.double().softmax(-1).amax(-1).flatten().nan_to_num(0.0)
             right = (logits.argmax(-1) == targets).flatten().double()
             bins = (confidence * _BINS).long().clamp(max=_BINS - 1)
             for row, values in zip(self.sums[name], (torch.ones_like(confidence), confidence, right), strict=True):

@@ -14,6 +14,7 @@ from parity.data.digits import DigitsDataModule
 from parity.data.loaders import Scaling
 from parity.errors import ParityError
 from parity.evaluation import CodeEvaluation, evaluate_base, evaluate_code
+from parity.evaluation.comparison import Calibration
 from parity.models import MLP
 from parity.tasks import Classification
 
@@ -357,6 +358,14 @@ def test_nan_is_never_right(digits: tuple[Tensor, Tensor]) -> None:
 
     source = loader(digits, 1)
     assert evaluate_base(Broken(), source, TASK)["top10"] == 0
+
+
+def test_nan_has_no_confidence() -> None:
+    calibration = Calibration(torch.device("cpu"))
+    nothing = torch.full((2, 3, 4), torch.nan)
+    calibration.update(nothing, nothing, torch.zeros(2, 3, dtype=torch.long))
+    for sums in calibration.sums.values():
+        assert (sums[0, 0], sums[0, 1:].sum(), sums[1].sum()) == (6, 0, 0)
 
 
 def test_a_o_of_a_code_that_rebuilds_every_prediction() -> None:
