@@ -65,7 +65,10 @@ def srun_tasks() -> int | None:
 
 def torchrun_workers() -> int | None:
     """Return the number of processes that torchrun has started, this one among them; None if it has not."""
-    return _number(os.environ.get("WORLD_SIZE", "")) if "TORCHELASTIC_RUN_ID" in os.environ else None
+    # Where a rank is not set, too, the others are left from another process.
+    ranks = (os.environ.get(name, "") for name in ("RANK", "LOCAL_RANK", "GROUP_RANK"))
+    is_worker = "TORCHELASTIC_RUN_ID" in os.environ and all(_number(rank) is not None for rank in ranks)
+    return _number(os.environ.get("WORLD_SIZE", "")) if is_worker else None
 
 
 def is_first(processes: int) -> bool:

@@ -13,7 +13,7 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -253,17 +253,17 @@ def find_weights(network: nn.Module, state: Mapping[str, Tensor], source: str | 
     Raises:
         ParityError: no prefix fits, or several fit, with different weights.
     """
-    state = {_MARKS.sub("", name): value for name, value in state.items()}
+    state = _once(((name, _MARKS.sub("", name), value) for name, value in state.items()), source)
     expected = network.state_dict()
     prefixes = _prefixes(state)
     fitting = {
         prefix: weights
         for prefix, number in prefixes.items()
         if number >= len(expected) - len(_counters(expected))
-        and (weights := _under(prefix, network, state, expected)).keys() == expected.keys()
+        and (weights := _under(prefix, network, state, expected, source)).keys() == expected.keys()
     }
     if not fitting:
-        raise ParityError(f"{_unfit(network, source)}: {_differences(network, state, expected, prefixes)}.")
+        raise ParityError(f"{_unfit(network, source)}: {_differences(network, state, expected, source)}.")
     prefix = _choose(fitting, expected, network, source)
     if prefix:
         left = len(state) - prefixes[prefix]
@@ -284,14 +284,40 @@ def _counters(expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _under(
-    prefix: str, network: nn.Module, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+    prefix: str,
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    source: str | Path,
 ) -> dict[str, Tensor]:
     """Return the tensors under a prefix by the network's names, with batch counters where they are missing."""
-    return _counters(expected) | {
-        _own_name(network, name.removeprefix(prefix), expected): value
+    named = (
+        (name, _own_name(network, name.removeprefix(prefix), expected), value)
         for name, value in state.items()
         if name.startswith(prefix)
-    }
+    )
+    return _counters(expected) | _once(named, source, expected)
+
+
+def _once(
+    named: Iterable[tuple[str, str, Tensor]], source: str | Path, expected: Container[str] | None = None
+) -> dict[str, Tensor]:
+    """Return tensors by new names: (name, new name, tensor) for each.
+
+    Raises:
+        ParityError: two have the same new name, one of those expected, and other values.
+    """
+    found: dict[str, tuple[str, Tensor]] = {}
+    for name, new, value in named:
+        first, earlier = found.setdefault(new, (name, value))
+        if earlier is value or (expected is not None and new not in expected):
+            continue
+        if earlier.shape != value.shape or not torch.equal(earlier, value):
+            raise ParityError(
+                f"{source} has several weights of one name, '{first}' and '{name}': save the ones to load in a file of "
+                "their own."
+            )
+    return {new: value for new, (_, value) in found.items()}
 
 
 def _own_name(network: nn.Module, name: str, expected: Container[str]) -> str:
@@ -327,10 +353,10 @@ def _choose(
 
 
 def _differences(
-    network: nn.Module, state: Mapping[str, Tensor], expected: Mapping[str, Tensor], prefixes: Container[str]
+    network: nn.Module, state: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str | Path
 ) -> str:
     """Return what is missing and what is left over under the prefix that fits best."""
-    own = {prefix: _under(prefix, network, state, expected).keys() for prefix in _prefixes(state)}
+    own = {prefix: _under(prefix, network, state, expected, source).keys() for prefix in _prefixes(state)}
     prefix = min(own, key=lambda prefix: len(own[prefix] ^ expected.keys()))
     under = f"under '{prefix}', " if prefix else ""
     missing, left_over = sorted(expected.keys() - own[prefix]), sorted(own[prefix] - expected.keys())

@@ -31,7 +31,7 @@ from parity.training.loop.lit_module import BurstModule, lit_module_class
 from parity.training.loop.progress import TrainingProgress
 from parity.training.loop.run_folder import Identity, RunFolder, Start
 from parity.training.loop.signals import StopSignals
-from parity.training.step_trial import check_step, check_task, predictions
+from parity.training.step_trial import check_optimizer, check_step, check_task, predictions
 from parity.wandb_server import check_wandb_project, in_sweep
 
 log = logging.getLogger(__name__)
@@ -173,10 +173,7 @@ def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, 
     batch = loader.trial_groups(min([2, *loader.sampler.batch_sizes]))
     check_task(predictions(model, batch, where), datamodule.task)
     check_step(module, {where: batch})
-    try:
-        experiment.config["optimizer"](model.parameters())
-    except ValueError as error:
-        raise ParityError(f"the optimiser of {experiment.experiment_name} cannot be made: {error}.") from error
+    check_optimizer(module)
     return trainer
 
 

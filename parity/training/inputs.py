@@ -53,6 +53,9 @@ def read_inputs(
     Raises:
         ParityError: the data is not what the model can be trained on, or the model's weights are not finite.
     """
+    with user_errors(f"the weights of {type(model).__name__} cannot be read"):
+        list(model.parameters())
+        model.state_dict()
     check_finite(model)
     check_statistics(model)
     k = model.k if isinstance(model, CodedModel) else None

@@ -139,6 +139,27 @@ def check_task(prediction: Tensor, task: Task | None) -> None:
     task.measure(prediction, task.as_targets(prediction))  # which raises what it still needs
 
 
+def check_optimizer(module: BurstModule) -> None:
+    """Make what would train a module, and refuse one of something else.
+
+    Raises:
+        ParityError: nothing can be trained, or the factory makes no optimiser, or one of other parameters.
+    """
+    parameters = list(module.trainable_parameters())
+    if not parameters:
+        raise ParityError("nothing in the model can be trained: no parameter has requires_grad.")
+    with user_errors("the optimiser cannot be made"):
+        made = module.optimizer_factory(parameters)
+    if not isinstance(made, torch.optim.Optimizer):
+        raise ParityError(f"optimizer makes a {type(made).__name__}, expected a torch.optim.Optimizer.")
+    own = set(map(id, parameters))
+    if any(id(parameter) not in own for group in made.param_groups for parameter in group["params"]):
+        raise ParityError(
+            "the optimiser is one of parameters that this model does not train: make it of those that the factory is "
+            "called with, lambda parameters: torch.optim.SGD(parameters, lr=0.1)."
+        )
+
+
 def check_step(module: BurstModule, batches: Mapping[str, GroupBatch]) -> None:
     """Try a training step on a few queries of each split; nothing is changed by it.
 

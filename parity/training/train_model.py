@@ -32,7 +32,7 @@ from parity.training.loop.signals import Interrupts
 from parity.training.loop.validation import Validate, Validation
 from parity.training.objectives.averaging import EMA, averaged
 from parity.training.objectives.optimizers import Adam, OptimizerFactory, ScheduleFactory
-from parity.training.step_trial import check_step, user_errors
+from parity.training.step_trial import check_optimizer, check_step
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +130,10 @@ def train_model(
     callbacks = list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]  # type: ignore[list-item]
     _check_objects(criterion, optimizer, schedule)
     _check_kinds(model, task, validate, lit_module, callbacks, resume, progress)
+    if not isinstance(monitor, str | None):
+        raise ParityError(f"monitor is the name of something logged, e.g. 'val/loss', not {monitor!r:.60}.")
+    if max_epochs is None:
+        raise ParityError("max_epochs is the number of epochs: give one.")
     check_saving(checkpoint_every, save_every_minutes)
     trainer = dict(
         max_epochs=max_epochs, precision=precision, accumulate_grad_batches=accumulate_grad_batches,
@@ -150,7 +154,7 @@ def train_model(
         model, given["criterion"], accuracy_of(model, task), given["optimizer"], given["schedule"], options,
         given["policies"], given["averaging"],
     )  # fmt: skip
-    _check_optimizer(module)
+    check_optimizer(module)
     if lit_module is None:
         check_step(module, inputs.firsts)
         check_batches_of_one(model, inputs)
@@ -278,13 +282,3 @@ def _check_kinds(
     ):
         if not fine:
             raise ParityError(f"{name} should be {expected}, not {value!r:.80}.")
-
-
-def _check_optimizer(module: BurstModule) -> None:
-    parameters = list(module.trainable_parameters())
-    if not parameters:
-        raise ParityError("nothing in the model can be trained: no parameter has requires_grad.")
-    with user_errors("the optimiser cannot be made"):
-        made = module.optimizer_factory(parameters)
-    if not isinstance(made, torch.optim.Optimizer):
-        raise ParityError(f"optimizer makes a {type(made).__name__}, expected a torch.optim.Optimizer.")

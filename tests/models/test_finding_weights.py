@@ -124,6 +124,15 @@ def test_several_weights_that_fit_are_not_chosen_from(tmp_path: Path) -> None:
     assert fingerprint(target) == fingerprint(network(1))
 
 
+@pytest.mark.parametrize("mark", ["module.", "_orig_mod."])
+def test_two_weights_of_one_name_are_not_chosen_from(mark: str, tmp_path: Path) -> None:
+    """Where a wrapper's mark is removed, the later one would take the place of the other."""
+    for content in (state(0) | under(mark, state(1)), under(mark, state(1)) | state(0)):
+        with pytest.raises(ParityError, match=rf"several weights of one name, '({mark})?0.weight' and "):
+            loaded(content, tmp_path, network(2))
+    assert loaded(state(0) | under(mark, state(0)), tmp_path, network(2)) == fingerprint(network(0))
+
+
 def test_what_is_missing_and_what_is_left_over_under_the_closest_prefix(tmp_path: Path) -> None:
     weights = {name: value for name, value in state().items() if name != "0.bias"} | {"fc.bias": torch.ones(3)}
     names = r"under 'net\.', '0\.bias' is missing, and 'fc\.bias' is unknown to it\."

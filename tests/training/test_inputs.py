@@ -222,6 +222,11 @@ def test_trying_a_step_leaves_buffers_and_random_generators_alone() -> None:
         (dict(optimizer=torch.optim.SGD(base().parameters(), lr=0.1)), "optimizer is a factory"),
         (dict(optimizer=lambda parameters: None), "makes a NoneType"),
         (dict(optimizer=lambda: None), "the optimiser cannot be made"),
+        (
+            dict(optimizer=lambda parameters: torch.optim.SGD(base().parameters(), lr=0.1)),
+            "of parameters that this model",
+        ),
+        (dict(monitor=3), "monitor is the name of something logged"),
         (dict(schedule=3), "schedule is a factory"),
         *(
             (dict(precision=precision), "precision")
@@ -452,3 +457,19 @@ def test_ids_of_tokens_are_refused_by_a_code_that_sums_in_a_sentence_that_names_
     with pytest.raises(ParityError, match="for ids of tokens a code of TokenCellsEncoder or EmbeddedEncoder") as error:
         quiet(model, ids_and_classes())
     assert "\n" not in str(error.value)
+
+
+def test_max_epochs_is_not_left_to_lightning() -> None:
+    with pytest.raises(ParityError, match="max_epochs is the number of epochs"):
+        train_model(base(), [(queries(), targets())], None, progress=False)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["state_dict", "parameters"])
+def test_weights_that_a_network_does_not_hand_out_are_noticed_before_any_work(method: str) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ValueError("not now")
+
+    network = base()
+    setattr(network, method, broken)
+    with pytest.raises(ParityError, match=r"weights of MLP cannot be read \(ValueError: not now"):
+        quiet(network, [(queries(), targets())])

@@ -380,10 +380,10 @@ def check_saving(every: int | None, minutes: float | None) -> None:
     Raises:
         ParityError: it is not above 0.
     """
-    if every is not None and not every >= 1:
-        raise ParityError(f"checkpoint_every must be 1 or more, not {every}.")
-    if minutes is not None and not minutes > 0:
-        raise ParityError(f"save_every_minutes must be above 0, not {minutes:g}.")
+    if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
+        raise ParityError(f"checkpoint_every must be 1 or more, not {every!r:.60}: give a whole number of epochs.")
+    if minutes is not None and (not isinstance(minutes, int | float) or isinstance(minutes, bool) or not minutes > 0):
+        raise ParityError(f"save_every_minutes must be above 0, not {minutes!r:.60}.")
 
 
 def check_checkpoint(path: Path, module: BurstModule | None = None) -> dict[str, Any]:

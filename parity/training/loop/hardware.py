@@ -161,11 +161,17 @@ def cluster_environment(hardware: Hardware) -> ClusterEnvironment:
         return _lsf_environment()
     if MPIEnvironment.detect() and (environment := MPIEnvironment()).world_size() == wanted:
         return environment
-    if hardware.num_nodes > 1 and "MASTER_ADDR" not in os.environ:
+    if hardware.num_nodes > 1 and not _set_by_a_person():
         raise ParityError(
             f"{asked}: start them with srun or torchrun, or set MASTER_ADDR, MASTER_PORT and NODE_RANK on each node."
         )
     return OwnProcesses(hardware.num_nodes)
+
+
+def _set_by_a_person() -> bool:
+    """Whether the environment says which node this is and where the first one listens: else nodes wait for ever."""
+    node, port = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "")), os.environ.get("MASTER_PORT", "")
+    return bool(os.environ.get("MASTER_ADDR")) and node.isdecimal() and port.isdecimal()
 
 
 def _lsf_environment() -> LSFEnvironment:

@@ -84,6 +84,33 @@ def test_several_nodes_need_somebody_who_starts_their_processes(monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
+    "given",
+    [
+        {
+            "MASTER_ADDR": "first",
+            "MASTER_PORT": "1234",
+        },  # as Kubeflow sets them, beside RANK: all nodes would be rank 0
+        {"MASTER_ADDR": "first", "NODE_RANK": "1"},  # each node would listen at a port of its own
+        {"MASTER_ADDR": "first", "MASTER_PORT": "1234", "NODE_RANK": "second"},
+        {"MASTER_ADDR": "first", "MASTER_PORT": "", "NODE_RANK": "1"},
+    ],
+)
+def test_nodes_that_would_wait_for_ever_are_refused(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "GROUP_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    set_all(monkeypatch, {**given, "RANK": "1", "WORLD_SIZE": "2"})
+    with pytest.raises(ParityError, match="set MASTER_ADDR, MASTER_PORT and NODE_RANK on each node"):
+        cluster_environment(Hardware("cpu", 1, num_nodes=2))
+
+
+def test_some_variables_of_torchrun_alone_are_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "LOCAL_RANK", "GROUP_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    set_all(monkeypatch, {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "RANK": "1"})
+    assert isinstance(cluster_environment(Hardware("cpu", 2)), OwnProcesses)
+
+
+@pytest.mark.parametrize(
     ("devices", "processes"), [(1, 1), ("1", 1), (3, 3), ("3", 3), ("0,2", 2), ("2,", 1), ("auto", 1), ("-1", 1)]
 )
 def test_devices_are_counted(devices: int | str, processes: int) -> None:
