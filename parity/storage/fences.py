@@ -165,6 +165,8 @@ def remove_through(room: Path, path: Path) -> None:
 
 def read_owner(lock: Path) -> dict[str, Any] | None:
     """Return the content of a lock; None where there is none that can be read."""
+    if not lock.is_file():  # a pipe would be waited for
+        return None
     try:
         return parsed_owner(lock.read_text())
     except (OSError, ValueError):

@@ -128,7 +128,7 @@ def test_an_id_is_one_grid_s(capsys: pytest.CaptureFixture[str]) -> None:
     ("options", "message"),
     [
         (("--id", "../other"), "name of one folder"),
-        (("--jobs", "-1"), "--jobs counts"),
+        (("--jobs", "-1"), "--jobs takes a whole number from 0"),
         (("--task", "NoSuchData"), "no data set 'NoSuchData'"),
         (("--task", "NoSuchData", "--dry_run", "--jobs", "1"), "no data set 'NoSuchData'"),
     ],

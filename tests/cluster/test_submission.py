@@ -187,7 +187,7 @@ def test_dry_run_of_several_is_an_array_after_their_base_model(
         (["mlp_k2_add", "--set", "base=mlp_bas"], "did you mean 'mlp_base'?"),
         (["mlp_k2_concat", "--set", "code.k=3"], "k = 2 or 4"),
         (["mlp_k2_add", "mlp_k3_add", "--run_name", "x"], "for one experiment"),
-        (["mlp_base", "--gpus", "-1"], "--gpus must be 0 or more"),
+        (["mlp_base", "--gpus", "-1"], "--gpus takes a whole number from 0"),
         (["mlp_base", "--run_name", "100%j"], "would replace '%"),
         (["mlp_base", "--nodes", "0"], "--nodes takes a whole number from 1"),
         (["mlp_base", "--timeout", "nan"], "--timeout takes a number from 0"),

@@ -237,6 +237,13 @@ def test_a_lock_that_cannot_be_read(folder: Path, content: bytes) -> None:
     assert_does_not_block(folder)
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_lock_that_is_no_file_is_not_waited_for(folder: Path, make: Callable[[Path], object]) -> None:
+    folder.mkdir(parents=True)
+    make(folder / NAME)
+    assert locks.read_owner(folder / NAME) is None
+
+
 def test_its_heart_beats_and_outlives_what_the_disk_refuses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(locks.PERIOD, "0.06")
     beats: list[bool] = []
