@@ -43,8 +43,12 @@ OVERRIDES: dict[str, dict[str, Any]] = {"CIFAR10": {"trainer.precision": "bf16-m
 FIRST = ("cells_kl", "packed_kl", "packed_pruned_kl", "add", "mimo_kl", "revmux_kl")
 REST = ("datamux_kl", "mimonet_kl", "packed", "cells", "concat")
 KS = (2, 4)
-_ALIKE = ("name", "kind", "about", "per_class", "confusion", "panel", "against")
-"""What a comparison returns beside figures."""
+_FIGURES = (
+    "k", "r", "n", "groups", "queries_left_over", "A_a", "loss", "A_d", "reconstruction", "A_o", "mse", "extra_workers",
+    "extra_parameters", "multiply_adds", "extra_multiply_adds", "coding", "extra_bytes_up", "extra_bytes_down",
+    "calibration", "likelihood",
+)  # fmt: skip
+"""What is kept of a comparison."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,10 @@ def start_of(experiment: Experiment) -> str | None:
 def measure(run: Run, args: argparse.Namespace) -> None:
     """Train a run, where that is not done, and compare it with its base model on test data."""
     experiment = experiment_of(run, args)
-    began = time.monotonic()
+    was_trained, began = (experiment.save_dir / "test_metrics.json").exists(), time.monotonic()
     weights = args.weights if run.dataset == "MNIST" else None
     run_training(experiment, RunOptions(hardware=Hardware(args.accelerator), refresh_rate=1000), weights)
-    seconds = time.monotonic() - began
+    seconds = None if was_trained else time.monotonic() - began
     datamodule, model = experiment.get_datamodule(batch_size=experiment.larger_batches), experiment.load_trained_model()
     assert isinstance(model, CodedModel)
     candidate = Candidate(run.name, "", True, model)
@@ -102,7 +106,7 @@ def measure(run: Run, args: argparse.Namespace) -> None:
     (found,) = compare(
         [candidate], lambda _: loader, datamodule.task, default, (0.01, 0.05, 0.1), classes=datamodule.class_names
     )
-    figures = {key: value for key, value in found.items() if key not in _ALIKE}
+    figures = {key: found[key] for key in _FIGURES}
     named = {"dataset": run.dataset, "experiment": run.name, "code": run.code, "start": start_of(experiment)}
     row = {**named, "seconds": seconds, **figures}
     store.write(
@@ -115,7 +119,8 @@ def time_left(missing: Sequence[Run], spent: Mapping[str, Sequence[float]]) -> s
     """Return how long runs would take, by the median of what those of a data set have taken, in seconds."""
     known = sum(statistics.median(spent[run.dataset]) for run in missing if run.dataset in spent)
     never = sorted({run.dataset for run in missing if run.dataset not in spent})
-    return f"about {known / 60:.0f} min left" + (f", and {', '.join(never)}, not timed yet" if never else "")
+    parts = [f"about {known / 60:.0f} min left"] if known else []
+    return " and ".join([*parts, *(f"{dataset} not timed yet" for dataset in never)]) or "nothing left"
 
 
 def main(args: argparse.Namespace) -> None:
@@ -128,7 +133,8 @@ def main(args: argparse.Namespace) -> None:
     missing = [run for run in runs(args) if run.result not in there]
     spent: dict[str, list[float]] = {}
     for row in (row for name in there for row in store.rows(name)):
-        spent.setdefault(row["dataset"], []).append(row["seconds"])
+        if row["seconds"] is not None:
+            spent.setdefault(row["dataset"], []).append(row["seconds"])
     if args.list:
         print(f"{len(there)} results are there; missing, in this order, {time_left(missing, spent)}:")
         print("\n".join(run.result for run in missing))

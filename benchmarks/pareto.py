@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import matplotlib.style
 import store
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from serving_results import IMAGES, THEMES
@@ -62,7 +63,7 @@ def draw(dataset: str) -> None:
     """Draw a data set's picture, if there is anything to draw."""
     if not (found := points(dataset)):
         return
-    colours = {code: f"C{index}" for index, code in enumerate(sorted({point.code for point in found}))}
+    colours = dict(zip(sorted({point.code for point in found}), colormaps["tab20"].colors, strict=False))  # type: ignore[attr-defined]
     for theme, style in THEMES.items():
         with matplotlib.style.context(style):
             figure = Figure(figsize=(9.0, 4.2), layout="constrained")
@@ -77,7 +78,7 @@ def draw(dataset: str) -> None:
                 figure.savefig(path, format="png", dpi=110)
 
 
-def _panel(axes: Axes, found: Sequence[Point], cost: str, colours: dict[str, str]) -> None:
+def _panel(axes: Axes, found: Sequence[Point], cost: str, colours: dict[str, Any]) -> None:
     best = front(found, cost)
     axes.step([getattr(p, cost) for p in best], [p.lost for p in best], "--", where="post", color="tab:gray", lw=0.8)
     for point in found:  # larger ones first: what lies behind another one shows around it
@@ -88,7 +89,8 @@ def _panel(axes: Axes, found: Sequence[Point], cost: str, colours: dict[str, str
         )  # fmt: skip
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.set_yscale("symlog", linthresh=1.0)
-    axes.set_yticks([0, 1, 2, 5, 10, 20, 50], ["0", "1", "2", "5", "10", "20", "50"])
+    ticks = [tick for tick in (-5, -2, -1, 0, 1, 2, 5, 10, 20, 50) if tick >= min(0.0, *(p.lost for p in found)) - 1]
+    axes.set_yticks(ticks, list(map(str, ticks)))
     axes.minorticks_off()
 
 
