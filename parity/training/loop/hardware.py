@@ -169,7 +169,7 @@ def cluster_environment(hardware: Hardware) -> ClusterEnvironment:
 
 
 def _set_by_a_person() -> bool:
-    """Whether the environment says which node this is and where the first one listens: else nodes wait for ever."""
+    """Return whether the environment has this node's number and the first one's address: else nodes wait for ever."""
     node, port = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "")), os.environ.get("MASTER_PORT", "")
     return bool(os.environ.get("MASTER_ADDR")) and node.isdecimal() and port.isdecimal()
 
