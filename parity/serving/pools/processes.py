@@ -64,8 +64,11 @@ class _Process(Generic[Q, P]):
             )
         self._to_send: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._to_send.put(shipped)
-        for target in (self._send, self._listen):
-            threading.Thread(target=target, name=name, daemon=True).start()
+        self._sender, listener = (
+            threading.Thread(target=target, name=name, daemon=True) for target in (self._send, self._listen)
+        )
+        self._sender.start()
+        listener.start()
 
     def give(self, payloads: Sequence[Q], slowness: float) -> None:
         self._to_send.put(pack((payloads, slowness)))
@@ -96,9 +99,13 @@ class _Process(Generic[Q, P]):
                 self._pipe.send_bytes(data)
 
     def _listen(self) -> None:
-        with self._pipe, suppress(EOFError, OSError):
-            while True:
-                self._reports.answered(unpack(self._pipe.recv_bytes()))
+        try:
+            with suppress(EOFError, OSError):
+                while True:
+                    self._reports.answered(unpack(self._pipe.recv_bytes()))
+        finally:
+            self._to_send.put(None)
+            self._sender.join()  # else it might still write, to whatever has got the pipe's number by then
+            self._pipe.close()
         code = self._process.wait()
-        self._to_send.put(None)
         self._reports.died(f"its process ended with exit code {code}")
