@@ -9,8 +9,9 @@ import itertools
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from parity.coders.locator import Locator
 from parity.errors import ParityError
 
 _NOISE = 0.01
@@ -23,14 +24,13 @@ _AT_ONCE = 1 << 22
 """Numbers that are compared at a time."""
 
 
-class LikelyLocator(nn.Module):
+class LikelyLocator(Locator):
     """Finds E wrong outputs of a code whose workers all run the base model.
 
     Numbers of a prediction are taken to be drawn, all n workers' at once, from a normal distribution with mean zero,
     and the E suspects are those without which the others are most likely. With M the second moments of outputs without
     faults, P = M^-1 and g = P y, leaving S out makes -2 log(likelihood) of a number's y smaller by g_S^T (P_SS)^-1 g_S,
-    which is added up over a prediction's numbers. It always names E: ask it where something is known to be wrong, or
-    where E outputs may be spared.
+    which is added up over a prediction's numbers. More than 2 E outputs of each group must arrive.
 
     Args:
         outputs: of workers without faults, (G, n, *P), for example on validation data; finite.
@@ -41,8 +41,8 @@ class LikelyLocator(nn.Module):
     """
 
     def __init__(self, outputs: Tensor, errors: int) -> None:
-        super().__init__()
-        self.n, self.errors = outputs.shape[1], errors
+        super().__init__(errors, needed=2 * errors + 1)
+        self.n = outputs.shape[1]
         if not 1 <= errors < self.n / 2:
             raise ParityError(
                 f"E = {errors} wrong outputs among {self.n} cannot be found: E is 1 to {(self.n - 1) // 2}."
@@ -57,23 +57,8 @@ class LikelyLocator(nn.Module):
         self.register_buffer("moments", moments + noise * torch.eye(self.n, dtype=moments.dtype), persistent=False)
         self.moments: Tensor
 
-    def forward(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:
-        """Return the E suspects of each group; all outputs that are not numbers, where these are more.
-
-        Args:
-            base_outputs: (G, n, *P). What lies at unavailable indices is not read.
-            parity_outputs: (G, 0, *P), of no use here.
-            available: bool (G, n).
-
-        Returns:
-            bool (G, n).
-
-        Raises:
-            ParityError: no more than 2 E outputs of a group arrived.
-        """
-        if int(available.sum(1).amin()) <= 2 * self.errors:
-            raise ParityError(f"finding {self.errors} wrong outputs needs {2 * self.errors + 1} outputs of each group.")
-        values = base_outputs.flatten(2).double()
+    def suspects(self, values: Tensor, available: Tensor) -> Tensor:
+        """Return the suspects, E of each row; all outputs that are not numbers, where these are more."""
         used = values.isfinite().all(2) & available
         suspects = available & ~used
         patterns, index = torch.cat([used, suspects], dim=1).unique(dim=0, return_inverse=True)

@@ -17,14 +17,50 @@ _LEAST = 1e-12
 """Of abs(q), beside its median: one class alone does not decide."""
 
 
-class RationalLocator(nn.Module):
+class Locator(nn.Module):
+    """Finds E wrong outputs of a code whose workers all run the base model.
+
+    It always names E: ask it where something is known to be wrong, or where E outputs may be spared.
+
+    Args:
+        errors: E.
+        needed: outputs of each group that must arrive.
+    """
+
+    def __init__(self, errors: int, needed: int) -> None:
+        super().__init__()
+        self.errors, self.needed = errors, needed
+
+    def forward(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:
+        """Return the E suspects of each group.
+
+        Args:
+            base_outputs: (G, n, *P). What lies at unavailable indices is not read.
+            parity_outputs: (G, 0, *P), of no use here.
+            available: bool (G, n).
+
+        Returns:
+            bool (G, n).
+
+        Raises:
+            ParityError: too few outputs of a group arrived.
+        """
+        if int(available.sum(1).amin()) < self.needed:
+            raise ParityError(f"finding {self.errors} wrong outputs needs {self.needed} outputs of each group.")
+        return self.suspects(base_outputs.flatten(2).double(), available)
+
+    def suspects(self, values: Tensor, available: Tensor) -> Tensor:
+        """Return the suspects, bool (G, n), for float64 numbers (G, n, C), where ``available`` (G, n)."""
+        raise NotImplementedError
+
+
+class RationalLocator(Locator):
     """Finds E wrong outputs of a code whose workers all run the base model.
 
     For each number of a prediction, polynomials p and q of degree k + E - 1 are fitted such that p(beta_i) = y_i
     q(beta_i) for the outputs y_i that arrived: where y is a rational function of degree k - 1 in all but E of them, as
     for a linear base model, q has a zero at each of these. The E workers with the smallest sum of log abs(q), each
-    relative to its median over workers, are suspect. It always names E: ask it where something is known to be wrong,
-    or where E outputs may be spared.
+    relative to its median over workers, are suspect.
 
     Args:
         k: queries in a coding group.
@@ -37,36 +73,20 @@ class RationalLocator(nn.Module):
     """
 
     def __init__(self, k: int, n: int, errors: int, nodes: Nodes = worker_nodes) -> None:
-        super().__init__()
-        self.needed = 2 * (k + errors) - 1
+        super().__init__(errors, needed=2 * (k + errors) - 1)
         if errors < 1 or n < self.needed:
             raise ParityError(
                 f"{errors} wrong outputs at k = {k} are found among 2 (k + E) - 1 = {self.needed} workers or more, "
                 f"with E of at least 1, not among {n}."
             )
-        self.errors, self.n = errors, n
         powers = torch.arange(k + errors, dtype=torch.float64)
         basis = (powers * nodes(n).clamp(-1, 1).acos()[:, None]).cos()  # Chebyshev polynomials at the nodes
         self.register_buffer("basis", basis, persistent=False)
         self.basis: Tensor
 
-    def forward(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:
-        """Return the E suspects of each group.
-
-        Args:
-            base_outputs: (G, n, *P). What lies at unavailable indices is not read.
-            parity_outputs: (G, 0, *P), of no use here.
-            available: bool (G, n).
-
-        Returns:
-            bool (G, n), E of each row True.
-
-        Raises:
-            ParityError: fewer than 2 (k + E) - 1 outputs of a group arrived.
-        """
-        if int(available.sum(1).amin()) < self.needed:
-            raise ParityError(f"finding {self.errors} wrong outputs needs {self.needed} outputs of each group.")
-        values = base_outputs.flatten(2).mT.double()  # (G, C, n)
+    def suspects(self, values: Tensor, available: Tensor) -> Tensor:
+        """Return the suspects, E of each row True."""
+        values = values.mT  # (G, C, n)
         finite = values.isfinite().all(1) & available
         used = finite.unsqueeze(1)
         values = values.masked_fill(~used, 0)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from parity.coded_model import CodedModel
+from parity.erasures import single_erasures
 from parity.errors import ParityError
 from parity.evaluation.panel import image_of
 from parity.explanations import ReconstructionExplanation, explain_reconstruction
@@ -37,20 +38,19 @@ def evidence(
         attribution that lies on the query itself, of reconstructions that are right and wrong (None where there is
         none); 'examples', the first of each. None where no prediction can be rebuilt, or none explained.
     """
+    if not model.decoder.tolerance:
+        return None
     queries, targets = queries[:_GROUPS], targets[:_GROUPS]
+    rebuilt_each = model.decoder.rebuild_each(*model.outputs(queries))
     networks = list(model.parity_models) or [model.base_model]
     explainer = "Ours" if all(map(is_bcos, networks)) else "InputXGradient"
     shares: dict[bool, list[Tensor]] = {True: [], False: []}
     examples: dict[bool, dict[str, Any]] = {}
-    for position in range(model.k):
-        available = torch.ones(1, model.n, dtype=torch.bool, device=queries.device)
-        available[:, position] = False
-        if not model.decoder.rebuildable(available)[0, position]:
-            continue
-        rebuilt = model(queries, available.expand(len(queries), -1))[:, position]
+    for position, available in enumerate(single_erasures(model.k, model.n).to(queries.device)):
+        rebuilt = rebuilt_each[:, position]
         try:
             explained = explain_reconstruction(
-                model, queries, available[0], position, rebuilt.argmax(-1), explainer, batch_size=_GROUPS_AT_A_TIME
+                model, queries, available, position, rebuilt.argmax(-1), explainer, batch_size=_GROUPS_AT_A_TIME
             )
         except ParityError:  # a code that this explainer does not fit
             return None
@@ -68,8 +68,6 @@ def evidence(
                     "decoded": words[1],
                     **_shown(explained, queries, group),
                 }
-    if not examples:
-        return None
     means = {key: torch.cat(shares[is_right]) for key, is_right in (("right", True), ("wrong", False))}
     return {
         "explainer": explainer,

@@ -132,8 +132,9 @@ def protect(
     )  # fmt: skip
     few = _few_queries(data)
     if not isinstance(data, QueriesDataModule) and not few.is_floating_point():  # else it was checked as it was read
+        vocabulary = vocabulary_of(base, few.shape[1:])
         for split in ("train", "val"):
-            check_vocabulary(data, split, vocabulary_of(base, few.shape[1:]))
+            check_vocabulary(data, split, vocabulary)
     if isinstance(base, BlackBox):
         base.check(few)
         augmentation = None if augmentation == "auto" else augmentation
