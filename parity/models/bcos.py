@@ -108,6 +108,7 @@ class BcosResNet(nn.Module):
                 f"{tuple(blocks)} and width = {width}."
             )
         resnet, modules = _import_bcos("bcos.models.resnet"), _import_bcos("bcos.modules")
+        layers = _import_bcos("parity.models.bcos_layers")
         classes = math.prod(prediction_shape)
         self.add_inverse = AddInverse(mean, std)
         self.network = resnet.BcosResNet(
@@ -115,14 +116,15 @@ class BcosResNet(nn.Module):
             list(blocks),
             num_classes=classes,
             in_chans=2 * query_shape[0],
-            norm_layer=modules.norms.NoBias(modules.norms.BatchNormUncentered2d),
-            conv_layer=functools.partial(modules.BcosConv2d, max_out=max_out),
+            norm_layer=modules.norms.NoBias(layers.FastBatchNormUncentered2d),
+            conv_layer=functools.partial(layers.FastBcosConv2d, max_out=max_out),
             inplanes=width,
             small_inputs=not large_images,
         )
         bias = -math.log(max(classes - 1, 1)) if logit_bias is None else logit_bias
         self.network.logit_layer = modules.LogitLayer(temperature, bias)
         self.prediction_shape = tuple(prediction_shape)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as ResNet
 
     @property
     def logit_bias(self) -> float:
