@@ -6,6 +6,7 @@ It takes them from github.com/adiyoss/GCommandsPytorch. Here as there, predictio
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -40,6 +41,7 @@ class VGG11(nn.Module):
         self.fc1 = nn.Linear(channels * (height // 32) * (width // 32), 512)
         self.fc2 = nn.Linear(512, math.prod(prediction_shape))
         self.prediction_shape = tuple(prediction_shape)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as LeNet
 
     def forward(self, queries: Tensor) -> Tensor:
         """Predict: (B, *Q) -> (B, *P)."""
@@ -80,6 +82,8 @@ class LeNet(nn.Module):
         self.fc1_drop = nn.Dropout(dropout)
         self.fc2 = nn.Linear(hidden, math.prod(prediction_shape))
         self.prediction_shape = tuple(prediction_shape)
+        # Layers compute in the layout of their weights: in this one a step on a CPU takes less than two thirds.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, queries: Tensor) -> Tensor:
         """Predict: (B, *Q) -> (B, *P)."""
