@@ -11,7 +11,7 @@ ENTRIES = [
     entry
     for dataset in ("Digits", "MNIST", "CIFAR10", "FSDD")
     for entry in catalogue.experiments(dataset)
-    if entry.collection == "equal_cost"
+    if entry.collection == "equal_cost" and not entry.name.endswith("_base")
 ]
 
 
@@ -23,6 +23,18 @@ def test_all_predictions_together_cost_a_parity_model_what_one_costs_the_base_mo
     parity_query = torch.zeros(1, *model.encoder.parity_query_shape)
     ratio = multiply_adds(model.parity_models[0].eval(), parity_query) / multiply_adds(model.base_model, query)
     assert 0.9 < ratio <= 1.10
+
+
+@pytest.mark.parametrize("dataset", ["Digits", "CIFAR10", "FSDD"])
+def test_base_model_is_trained_as_the_parity_models_are(dataset: str) -> None:
+    for entry in (entry for entry in ENTRIES if entry.dataset == dataset):
+        experiment = Experiment(dataset, entry.name)
+        assert experiment.base_experiment is not None
+        ours, base = experiment.config, experiment.base_experiment.config
+        for key in ("optimizer", "schedule"):
+            assert ours[key] == base[key]
+        assert ours["trainer"]["max_epochs"] == base["trainer"]["max_epochs"]
+        assert ours["data"].get("augmentation") == base["data"].get("augmentation")
 
 
 @pytest.mark.parametrize("name", ["mlp_k2_packed_pruned_kl", "mlp_k4_revmux_kl"])

@@ -7,12 +7,15 @@ Each parity model has at most 1.10 x the base model's multiply-adds for a query,
 recipe of the positional codes: epochs, augmentation, optimiser. All start from scratch but ``packed_pruned_kl``, from
 the base model's channels, and ``revmux_kl``, in which the base model stays as it is. ``packed*``, ``mimo_kl`` and
 ``mimonet_kl`` are sent k whole queries, k times the bytes; ``datamux_kl`` and ``revmux_kl`` one.
-What was run stands in docs/equal_cost.md; k = 4 was not run yet.
+The base model is trained as they are, so that none of them is right more often for its augmentation alone. Results:
+docs/equal_cost.md.
 """
+
+from torch import nn
 
 from parity.coders import HadamardSumEncoder, LearnedGridEncoder, PackedEncoder, PositionalDecoder, StackingEncoder
 from parity.data.augmentation import RandomAffine
-from parity.experiments.recipes import packed_configs, superposition_configs
+from parity.experiments.recipes import base_config, packed_configs, superposition_configs
 from parity.models import MLP, Demultiplexed, FrozenBaseModel, MIMONet, PackedStudents, RevMUX
 from parity.models.packed import linear
 from parity.models.revmux import bottleneck
@@ -20,7 +23,7 @@ from parity.training import AdamW, CrossEntropy, LabelReconstructionLoss, OneCyc
 
 DEFAULTS = dict(
     data=dict(num_validation=240, augmentation=RandomAffine(degrees=10.0, stretch=0.1, shear=0.1, shift=(0.06, 0.06))),
-    base="mlp_base",
+    base="mlp_augmented_base",
     model=dict(network=PackedStudents, student=MLP),
     code=dict(r=1, encoder=PackedEncoder, decoder=PositionalDecoder),
     trained=("parity_models",),
@@ -72,7 +75,10 @@ REVMUX = dict(
 
 FROZEN = {**DEFAULTS, "trained": ("encoder", "parity_models"), "parity_start": FrozenBaseModel()}
 
+BASE = dict(data=dict(batch_size=64), model=dict(network=MLP, hidden=(200, 100)), loss=nn.CrossEntropyLoss())
+
 CONFIGS = {
+    "mlp_augmented_base": base_config(DEFAULTS, BASE),
     **packed_configs("mlp", DEFAULTS, STUDENTS, QUERIES, temperature=4.0),
     **superposition_configs("mlp", DEFAULTS, SUPERPOSITION, QUERIES, temperature=4.0),
     **superposition_configs("mlp", FROZEN, REVMUX, QUERIES, temperature=4.0),
