@@ -4,9 +4,10 @@
     python train.py --dataset CIFAR10 --experiment_name 'bcos_resnet_20_*'
     python train.py --dataset CIFAR10 --experiment_name bcos_resnet_small_k2_add --print_config
 
-``small`` is the small ResNet's shape, for a CPU, by its recipe of 6 epochs. ``20`` is ResNet-20 as
-``resnet_20_bnu-linear`` of B-cos-v2's collection norm_ablations_final has it, with max-out, ``20_nomaxout`` without it;
-100 epochs. They need the extra ``parity[explain]``. Not run yet.
+``small`` is the small ResNet's shape, for a CPU: 12 epochs of the base model, 6 of a code. ``resnet_small_*`` is that
+network with ordinary layers, by its own recipe, for as many epochs. ``20`` is ResNet-20 as ``resnet_20_bnu-linear`` of
+B-cos-v2's collection norm_ablations_final has it, with max-out, ``20_nomaxout`` without it; 100 epochs. B-cos networks
+need the extra ``parity[explain]``. Not run yet.
 """
 
 from torch import nn
@@ -15,10 +16,12 @@ from parity.coders import ConcatenationEncoder, LearnedGridEncoder, LinearDecode
 from parity.data.cifar import CIFAR10DataModule
 from parity.experiments.config import Config, update_config
 from parity.experiments.recipes import base_config, parity_configs, towards_base_model
-from parity.models import BcosResNet, FromBaseModel, PerCell
+from parity.models import BcosResNet, FromBaseModel, PerCell, ResNet
 from parity.training import (
+    SGD,
     Adam,
     Cosine,
+    CrossEntropy,
     LabelReconstructionLoss,
     MeanOver,
     OneCycle,
@@ -46,6 +49,8 @@ SMALL = dict(
     trainer=dict(max_epochs=6),
 )
 
+BASE_EPOCHS = {"bcos_resnet_small": 12, "bcos_resnet_20": 100, "bcos_resnet_20_nomaxout": 100}
+
 NETWORKS: dict[str, Config] = {
     "bcos_resnet_small": SMALL,
     "bcos_resnet_20": dict(model=dict(blocks=(3, 3, 3), width=16, max_out=2)),
@@ -68,7 +73,29 @@ for network, changes in NETWORKS.items():
     config = update_config(DEFAULTS, changes)
     cells = update_config(config, CELLS)
     towards_base = update_config(cells, towards_base_model(temperature=1.0))
-    CONFIGS[f"{network}_base"] = base_config(config, dict(loss=MeanOver(UniformOffLabels())))
+    base = dict(loss=MeanOver(UniformOffLabels()), trainer=dict(max_epochs=BASE_EPOCHS[network]))
+    CONFIGS[f"{network}_base"] = base_config(config, base)
     CONFIGS |= parity_configs(network, config, SUMS)
     CONFIGS |= parity_configs(network, cells, GRIDS)
     CONFIGS |= parity_configs(network, towards_base, GRIDS_KL)
+
+RESNET = {
+    **update_config(DEFAULTS, dict(optimizer=SGD(lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True))),
+    "model": dict(network=ResNet, blocks=(1, 1, 1), widths=(24, 48, 96)),
+    "schedule": OneCycle(),
+    "trainer": dict(max_epochs=6),
+}
+RESNET_CELLS = update_config(
+    {**RESNET, "model": dict(network=PerCell, cell_network=ResNet, blocks=(1, 1, 1), widths=(24, 48, 96))},
+    {
+        **{key: CELLS[key] for key in ("code", "trained")},
+        "loss": LabelReconstructionLoss(CrossEntropy(), parities_alone),
+    },
+)
+
+CONFIGS |= {
+    "resnet_small_base": base_config(RESNET, dict(loss=nn.CrossEntropyLoss(), trainer=dict(max_epochs=12))),
+    **parity_configs("resnet_small", RESNET, SUMS),
+    **parity_configs("resnet_small", RESNET_CELLS, GRIDS),
+    **parity_configs("resnet_small", update_config(RESNET_CELLS, towards_base_model(temperature=2.0)), GRIDS_KL),
+}
