@@ -18,6 +18,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,10 @@ from parity.training import Hardware
 
 _log = logging.getLogger("parity")
 
-NETWORKS = {"Digits": "mlp", "MNIST": "mlp", "CIFAR10": "small_resnet", "FSDD": "lenet"}
-"""Of each data set, and the order in which they are measured."""
-
-OVERRIDES: dict[str, dict[str, Any]] = {
-    "Digits": {"base": "mlp_augmented_base"},
-    "CIFAR10": {"trainer.precision": "bf16-mixed"},
-    "FSDD": {"base": "lenet_augmented_base"},
+OVERRIDES: dict[tuple[str, str], dict[str, Any]] = {
+    ("Digits", "mlp"): {"base": "mlp_augmented_base"},
+    ("CIFAR10", "small_resnet"): {"trainer.precision": "bf16-mixed"},
+    ("FSDD", "lenet"): {"base": "lenet_augmented_base"},
 }
 """Base models are trained as parity models are, but for the published one on MNIST."""
 ON_LABELS = {"packed", "cells"}
@@ -63,14 +61,20 @@ class Run:
     """A code on a data set, of one seed."""
 
     dataset: str
+    network: str
     code: str
     k: int
     seed: int
 
     @property
+    def pair(self) -> tuple[str, str]:
+        """The data set and the network."""
+        return self.dataset, self.network
+
+    @property
     def name(self) -> str:
         """Of the experiment."""
-        return f"{NETWORKS[self.dataset]}_k{self.k}_{self.code}"
+        return f"{self.network}_k{self.k}_{self.code}"
 
     @property
     def result(self) -> str:
@@ -83,17 +87,20 @@ def runs(args: argparse.Namespace) -> Iterator[Run]:
     there = {dataset: {entry.name for entry in catalogue.experiments(dataset)} for dataset in args.dataset}
     for codes, seeds in ((FIRST, args.seeds[:1]), (REST, args.seeds[:1]), (FIRST, args.seeds[1:])):
         for seed in seeds:
-            found = (Run(dataset, code, k, seed) for dataset in args.dataset for k in args.k for code in codes)
+            networks = [pair for pair in pareto.NETWORKS if pair[0] in args.dataset]
+            found = (Run(*pair, code, k, seed) for pair in networks for k in args.k for code in codes)
             yield from (
                 run
                 for run in found
-                if run.name in there[run.dataset] and not (run.dataset == "MNIST" and run.code in ON_LABELS)
+                if run.name in there[run.dataset]
+                and any(fnmatchcase(run.name, pattern) for pattern in args.experiment_name)
+                and not (run.dataset == "MNIST" and run.code in ON_LABELS)
             )
 
 
 def experiment_of(run: Run, args: argparse.Namespace) -> Experiment:
     """Return a run's experiment."""
-    overrides = OVERRIDES.get(run.dataset, {})
+    overrides = OVERRIDES.get((run.dataset, run.network), {})
     return Experiment(run.dataset, run.name, seed=run.seed, overrides=overrides, base_directory=args.runs)
 
 
@@ -118,18 +125,18 @@ def measure(run: Run, args: argparse.Namespace) -> None:
         [candidate], lambda _: loader, datamodule.task, default, (0.01, 0.05, 0.1), classes=datamodule.class_names
     )
     figures = {key: found[key] for key in _FIGURES}
-    named = {"dataset": run.dataset, "experiment": run.name, "code": run.code, "start": start_of(experiment)}
-    row = {**named, "seconds": seconds, **figures}
+    named = {"dataset": run.dataset, "network": run.network, "experiment": run.name, "code": run.code}
+    row = {**named, "start": start_of(experiment), "seconds": seconds, **figures}
     store.write(
         run.result, f"{run.dataset} {run.name} at equal cost, on test data", [row],
         config=config_hash(experiment), seeds=[run.seed],
     )  # fmt: skip
 
 
-def time_left(missing: Sequence[Run], spent: Mapping[str, Sequence[float]]) -> str:
-    """Return how long runs would take, by the median of what those of a data set have taken, in seconds."""
-    known = sum(statistics.median(spent[run.dataset]) for run in missing if run.dataset in spent)
-    never = sorted({run.dataset for run in missing if run.dataset not in spent})
+def time_left(missing: Sequence[Run], spent: Mapping[tuple[str, str], Sequence[float]]) -> str:
+    """Return how long runs would take, by the median of what those of a network have taken, in seconds."""
+    known = sum(statistics.median(spent[run.pair]) for run in missing if run.pair in spent)
+    never = sorted({" ".join(run.pair) for run in missing if run.pair not in spent})
     parts = [f"about {known / 60:.0f} min left"] if known else []
     return " and ".join([*parts, *(f"{dataset} not timed yet" for dataset in never)]) or "nothing left"
 
@@ -142,10 +149,10 @@ def main(args: argparse.Namespace) -> None:
         if run.result in there and store.read(run.result)["config"] != config_hash(experiment_of(run, args)):
             raise ParityError(f"{run.result}.json is of another config than now: delete it, and train it again.")
     missing = [run for run in runs(args) if run.result not in there]
-    spent: dict[str, list[float]] = {}
+    spent: dict[tuple[str, str], list[float]] = {}
     for row in (row for name in there for row in store.rows(name)):
         if row["seconds"] is not None:
-            spent.setdefault(row["dataset"], []).append(row["seconds"])
+            spent.setdefault((row["dataset"], row["network"]), []).append(row["seconds"])
     if args.list:
         print(f"{len(there)} results are there; missing, in this order, {time_left(missing, spent)}:")
         print("\n".join(run.result for run in missing))
@@ -155,15 +162,16 @@ def main(args: argparse.Namespace) -> None:
         print(f"{number}/{len(missing)} {run.dataset} {run.name}, seed {run.seed}, {left}", flush=True)
         began = time.monotonic()
         measure(run, args)
-        spent.setdefault(run.dataset, []).append(time.monotonic() - began)
-    for dataset in args.dataset:
-        print(f"\n{dataset}:\n\n{tables.equal_cost(dataset)()}")
-        pareto.draw(dataset)
+        spent.setdefault(run.pair, []).append(time.monotonic() - began)
+    for dataset, network in (pair for pair in pareto.NETWORKS if pair[0] in args.dataset):
+        print(f"\n{dataset}, {network}:\n\n{tables.equal_cost(dataset, network)()}")
+        pareto.draw(dataset, network)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--dataset", nargs="+", choices=(datasets := list(dict(pareto.NETWORKS))), default=datasets)
+    parser.add_argument("--experiment_name", nargs="+", metavar="NAME", default=["*"], help="names or globs")
     parser.add_argument("--k", type=int, nargs="+", default=list(KS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--list", action="store_true", help="measure nothing")

@@ -1,6 +1,6 @@
-"""Draws what codes lose against what they cost, of the results at equal cost: a picture for each data set.
+"""Draws what codes lose against what they cost, of the results at equal cost: a picture for each network.
 
-    python benchmarks/pareto.py            docs/images/equal-cost-<data set>-{light,dark}.png
+    python benchmarks/pareto.py            docs/images/equal-cost-<data set>-<network>-{light,dark}.png
 
 ``compare_all.py`` draws them too, once it has run.
 """
@@ -18,7 +18,15 @@ from serving_results import IMAGES, THEMES
 
 from parity.storage.files import written_whole
 
-DATASETS = ("Digits", "MNIST", "CIFAR10", "FSDD")
+NETWORKS = (
+    ("Digits", "mlp"),
+    ("MNIST", "mlp"),
+    ("CIFAR10", "small_resnet"),
+    ("CIFAR10", "whitened"),
+    ("FSDD", "lenet"),
+)
+"""Data sets and base models, in the order in which they are measured."""
+
 _MARKERS = {2: "o", 4: "s", 8: "^"}
 _PANELS = {
     "extra multiply-adds, of the base model's for a group": "multiply_adds",
@@ -36,17 +44,23 @@ class Point(NamedTuple):
     bytes_up: float
 
 
-def points(dataset: str) -> list[Point]:
-    """Return the codes that were measured on a data set."""
+def measured(dataset: str, network: str) -> dict[tuple[int, str], list[dict[str, Any]]]:
+    """Return what was measured of a network, its seeds, for each k and code."""
     found: dict[tuple[int, str], list[dict[str, Any]]] = {}
-    for row in (row for name in store.names("equal_cost") for row in store.rows(name) if row["dataset"] == dataset):
-        found.setdefault((row["k"], row["code"]), []).append(row)
+    for row in (row for name in store.names("equal_cost") for row in store.rows(name)):
+        if (row["dataset"], row["network"]) == (dataset, network):
+            found.setdefault((row["k"], row["code"]), []).append(row)
+    return found
+
+
+def points(dataset: str, network: str) -> list[Point]:
+    """Return the codes that were measured of a network."""
     return [
         Point(
             k, code, statistics.mean(100 * row["loss"]["1"]["value"] for row in rows), rows[0]["extra_multiply_adds"],
             rows[0]["extra_bytes_up"],
         )
-        for (k, code), rows in sorted(found.items())
+        for (k, code), rows in sorted(measured(dataset, network).items())
     ]  # fmt: skip
 
 
@@ -59,9 +73,9 @@ def front(found: Sequence[Point], cost: str) -> list[Point]:
     return best
 
 
-def draw(dataset: str) -> None:
-    """Draw a data set's picture, if there is anything to draw."""
-    if not (found := points(dataset)):
+def draw(dataset: str, network: str) -> None:
+    """Draw a network's picture, if there is anything to draw."""
+    if not (found := points(dataset, network)):
         return
     colours = dict(zip(sorted({point.code for point in found}), colormaps["tab20"].colors, strict=False))  # type: ignore[attr-defined]
     for theme, style in THEMES.items():
@@ -73,8 +87,8 @@ def draw(dataset: str) -> None:
             first = figure.axes[0]
             first.set_ylabel("points of accuracy lost")
             figure.legend(*first.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
-            figure.suptitle(f"{dataset}, one prediction missing", fontsize=11)
-            with written_whole(IMAGES / f"equal-cost-{dataset}-{theme}.png") as path:
+            figure.suptitle(f"{dataset}, {network}, one prediction missing", fontsize=11)
+            with written_whole(IMAGES / f"equal-cost-{dataset}-{network}-{theme}.png") as path:
                 figure.savefig(path, format="png", dpi=110)
 
 
@@ -95,5 +109,5 @@ def _panel(axes: Axes, found: Sequence[Point], cost: str, colours: dict[str, Any
 
 
 if __name__ == "__main__":
-    for name in DATASETS:
-        draw(name)
+    for pair in NETWORKS:
+        draw(*pair)

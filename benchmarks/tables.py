@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pareto
 import serving_results
 import store
 
@@ -222,8 +223,8 @@ def quickstart() -> str:
     return "\n".join(["```text", *lines, "```"])
 
 
-def equal_cost(dataset: str) -> Callable[[], str]:
-    """Return the maker of the table of what the same extra worker can run on a data set."""
+def equal_cost(dataset: str, network: str) -> Callable[[], str]:
+    """Return the maker of the table of what the same extra worker can run beside a network."""
 
     def line(k: int, code: str, found: Sequence[Row]) -> list[str]:
         first = found[0]
@@ -241,14 +242,14 @@ def equal_cost(dataset: str) -> Callable[[], str]:
         ]  # fmt: skip
 
     def made() -> str:
-        if not (found := at_equal_cost(dataset)):
+        if not (found := at_equal_cost(dataset, network)):
             return f"Not measured yet: `python benchmarks/compare_all.py --dataset {dataset}`."
         return markdown(EQUAL_COST_HEAD, [line(*key, rows) for key, rows in found])
 
     return made
 
 
-def stragglers(dataset: str) -> Callable[[], str]:
+def stragglers(dataset: str, network: str) -> Callable[[], str]:
     """Return the maker of the table of what users get where workers are not alike and independent, by A_o(0.1)."""
 
     def line(k: int, code: str, found: Sequence[Row]) -> list[str]:
@@ -259,7 +260,7 @@ def stragglers(dataset: str) -> Callable[[], str]:
     def made() -> str:
         lines = [
             line(*key, [row for row in rows if "slow" in row["A_o"]["0.1"]])  # not in the first results
-            for key, rows in at_equal_cost(dataset)
+            for key, rows in at_equal_cost(dataset, network)
         ]
         head = ("k", "code", "A_o(0.1)", "one worker is slow", "workers fail together")
         return markdown(head, sorted(lines, key=lambda cells: (cells[0], -float(cells[2]))))
@@ -267,13 +268,9 @@ def stragglers(dataset: str) -> Callable[[], str]:
     return made
 
 
-def at_equal_cost(dataset: str) -> list[tuple[tuple[int, str], list[Row]]]:
-    """Return what was measured on a data set, its seeds, for each k and code, those first that lose least."""
-    found: dict[tuple[int, str], list[Row]] = {}
-    for row in (row for name in store.names("equal_cost") for row in store.rows(name)):
-        if row["dataset"] == dataset:
-            found.setdefault((row["k"], row["code"]), []).append(row)
-    return sorted(found.items(), key=lambda item: (item[0][0], mean_loss(item[1])))
+def at_equal_cost(dataset: str, network: str) -> list[tuple[tuple[int, str], list[Row]]]:
+    """Return what was measured of a network, its seeds, for each k and code, those first that lose least."""
+    return sorted(pareto.measured(dataset, network).items(), key=lambda item: (item[0][0], mean_loss(item[1])))
 
 
 STARTS = {
@@ -404,16 +401,18 @@ TABLES: dict[str, Callable[[], str]] = {
     "codes_FSDD": codes("FSDD"),
     "ablation": ablation,
     "lost": lost,
-    "equal_cost_Digits": equal_cost("Digits"),
-    "equal_cost_Digits_figure": serving_results.figures(
-        "equal-cost-Digits",
-        "Points of accuracy lost against extra multiply-adds, and against extra bytes sent, a point for each code and "
-        "k, with a line through those that none is better than in both; the table above has the same figures.",
-    ),
-    "equal_cost_MNIST": equal_cost("MNIST"),
-    "equal_cost_CIFAR10": equal_cost("CIFAR10"),
-    "equal_cost_FSDD": equal_cost("FSDD"),
-    "stragglers_Digits": stragglers("Digits"),
+    **{f"equal_cost_{dataset}_{network}": equal_cost(dataset, network) for dataset, network in pareto.NETWORKS},
+    **{
+        f"equal_cost_{dataset}_{network}_figure": serving_results.figures(
+            f"equal-cost-{dataset}-{network}",
+            "Points of accuracy lost against extra multiply-adds, and against extra bytes sent, a point for each code "
+            "and k, with a line through those that none is better than in both; the table above has the same figures.",
+            "Not measured yet: `python benchmarks/compare_all.py`.",
+        )
+        for dataset, network in pareto.NETWORKS
+    },
+    "stragglers_Digits_mlp": stragglers("Digits", "mlp"),
+    "stragglers_MNIST_mlp": stragglers("MNIST", "mlp"),
     "located": Plain(
         "located",
         {"code": "code", "k": "k", "E": "E", "workers": "workers", "locator": "locator",

@@ -22,6 +22,7 @@ from parity.models.split import split_after
 from parity.models.text import Embedding, TextTransformer
 from parity.models.torchvision_model import torchvision_model
 from parity.models.weights import load_into, read_weights
+from parity.models.whitened import WhitenedConvNet
 
 __all__ = [
     "MLP",
@@ -45,6 +46,7 @@ __all__ = [
     "Resized",
     "RevMUX",
     "TextTransformer",
+    "WhitenedConvNet",
     "XavierConvolution",
     "load_into",
     "read_weights",

@@ -11,7 +11,7 @@ ENTRIES = [
     entry
     for dataset in ("Digits", "MNIST", "CIFAR10", "FSDD")
     for entry in catalogue.experiments(dataset)
-    if entry.collection == "equal_cost" and not entry.name.endswith("_base")
+    if entry.collection in ("equal_cost", "whitened") and not entry.name.endswith("_base")
 ]
 
 
@@ -22,7 +22,8 @@ def test_all_predictions_together_cost_a_parity_model_what_one_costs_the_base_mo
     query = torch.zeros(1, *model.encoder.query_shape)
     parity_query = torch.zeros(1, *model.encoder.parity_query_shape)
     ratio = multiply_adds(model.parity_models[0].eval(), parity_query) / multiply_adds(model.base_model, query)
-    assert 0.9 < ratio <= 1.10
+    cells_without_borders = entry.collection == "whitened" and "cells" in entry.name  # of 16 pixels pooling drops one
+    assert (0.75 if cells_without_borders else 0.9) < ratio <= 1.10
 
 
 @pytest.mark.parametrize("dataset", ["Digits", "CIFAR10", "FSDD"])

@@ -1,0 +1,89 @@
+"""The network that is trained within few epochs: what its first layer does, and that it can be pruned and resumed."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from parity.errors import ParityError
+from parity.models import FromPrunedBaseModel, WhitenedConvNet
+from parity.models.whitened import WhitenedConvolution
+
+
+def images(count: int, side: int = 16) -> torch.Tensor:
+    """Return images whose pixels, and colours, are correlated."""
+    rough = torch.randn(count, 3, side // 4, side // 4, generator=torch.Generator().manual_seed(0))
+    smooth = functional.interpolate(rough, scale_factor=4, mode="bilinear")
+    noise = torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(1))
+    return smooth + smooth.mean(1, keepdim=True) + 0.3 * noise + 2
+
+
+def test_directions_of_the_first_batch_are_uncorrelated_and_of_variance_one() -> None:
+    layer = WhitenedConvolution(3)
+    values = layer(images(64)).transpose(0, 1).flatten(1)
+    assert torch.equal(values[:12], -values[12:])
+    torch.testing.assert_close(values[:12].cov(), torch.eye(12), atol=0.05, rtol=0.0)  # a little noise is allowed for
+    weight = layer.weight.clone()
+    layer(5 * images(8))
+    assert torch.equal(layer.weight, weight)
+
+
+def test_directions_without_variance_stay_finite() -> None:
+    layer = WhitenedConvolution(3)
+    assert torch.isfinite(layer(images(4).mean(1, keepdim=True).expand(-1, 3, -1, -1))).all()
+
+
+def test_weights_that_are_loaded_are_kept() -> None:
+    trained, other = WhitenedConvNet((3, 16, 16), (10,), (4, 8, 8)), WhitenedConvNet((3, 16, 16), (10,), (4, 8, 8))
+    trained.train()(images(32))
+    other.load_state_dict(trained.state_dict())
+    other.train()(images(32, side=32))
+    assert torch.equal(other.whitening.weight, trained.whitening.weight)
+
+
+def test_nothing_is_whitened_where_nothing_is_trained() -> None:
+    network = WhitenedConvNet((3, 16, 16), (10,), (4, 8, 8)).eval()
+    before = network.whitening.weight.clone()
+    assert network(images(2)).shape == (2, 10)
+    assert torch.equal(network.whitening.weight, before)
+
+
+def test_whitens_under_autocast() -> None:
+    network = WhitenedConvNet((3, 16, 16), (10,), (4, 8, 8)).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        network(images(32)).float().sum().backward()
+    exact = WhitenedConvolution(3)
+    exact(images(32))
+    torch.testing.assert_close(network.whitening.weight, exact.weight)
+
+
+def test_starts_from_a_wider_one_pruned() -> None:
+    torch.manual_seed(0)
+    wide, narrow = WhitenedConvNet((3, 16, 16), (10,), (8, 16, 12)), WhitenedConvNet((3, 16, 16), (10,), (5, 6, 7))
+    wide.train()(images(32))
+    dead = [2, 5, 7]
+    with torch.no_grad():  # three channels of the first block that nothing makes, and nothing reads
+        for number in (0, 4):
+            wide.blocks[0][number].weight[dead] = 0
+        wide.blocks[0][4].weight[:, dead] = 0
+        wide.blocks[1][0].weight[:, dead] = 0
+        for number in (2, 5):
+            wide.blocks[0][number].weight[dead] = 0
+    FromPrunedBaseModel()(narrow, wide)
+    left = [channel for channel in range(8) if channel not in dead]
+    assert torch.equal(narrow.blocks[0][0].weight, wide.blocks[0][0].weight[left])
+    assert torch.equal(narrow.whitening.weight, wide.whitening.weight)
+    assert torch.isfinite(narrow.eval()(images(2))).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "widths", "sentence"),
+    [
+        ((3, 8, 8), (64, 256, 256), "9 x 9 or larger"),
+        ((12,), (4,), "takes images"),
+        ((3, 32, 32), (), "1 block or more"),
+        ((3, 32, 32), (4, 0), "1 block or more"),
+    ],
+)
+def test_what_does_not_fit_is_refused(shape: tuple[int, ...], widths: tuple[int, ...], sentence: str) -> None:
+    with pytest.raises(ParityError, match=sentence):
+        WhitenedConvNet(shape, (10,), widths)
