@@ -23,6 +23,8 @@ from parity.evaluation.smoothing import choose_smoothing
 
 log = logging.getLogger(__name__)
 
+BACKUP = "cheaper backup"
+
 
 def baselines(base_model: nn.Module, data: DataInGroups, ks: Sequence[int]) -> list[Candidate]:
     """Return the codes without training at each k; NeRCC, where there is validation data to choose its smoothing on."""
@@ -63,8 +65,6 @@ def backups(
     """Return the code at each k in which every query also goes to a smaller network of this name."""
     about = f"every query also goes to {name}"
     return [
-        Candidate(
-            "cheaper backup", about, False, data.coded(base_model, k, k, BackupEncoder, BackupDecoder, [network] * k)
-        )
+        Candidate(BACKUP, about, False, data.coded(base_model, k, k, BackupEncoder, BackupDecoder, [network] * k))
         for k in ks
     ]

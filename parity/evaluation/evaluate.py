@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
@@ -16,8 +17,9 @@ from parity.data.queries import regrouped
 from parity.data.tokens import check_vocabulary
 from parity.errors import ParityError, cause
 from parity.evaluation.accuracies import evaluate_base
-from parity.evaluation.baselines import backups
+from parity.evaluation.baselines import BACKUP, backups
 from parity.evaluation.baselines import baselines as codes_without_training
+from parity.evaluation.cascade import cascade
 from parity.evaluation.comparison import Candidate, compare, timings
 from parity.evaluation.costs import multiply_adds
 from parity.evaluation.evaluation import Evaluation
@@ -258,7 +260,8 @@ def compare_on(
         base_name: of it.
         candidates: the trained codes.
         baselines: also compare those without training.
-        backup: name and network of a smaller one, which every query also goes to.
+        backup: name and network of a smaller one, which every query also goes to; and which, in a row of its own,
+            answers first.
         ks: of baselines and backups.
         unavailable, paired, default_class, split, timed: see ``evaluate``.
 
@@ -293,6 +296,11 @@ def compare_on(
         candidates, lambda k: data.loader(k, split), task, default, unavailable, paired, classes,
         lambda name: log.info("evaluating %s", name),
     )  # fmt: skip
+    if backup and not paired and isinstance(task, Classification):
+        if data.has_validation:
+            codes += _cascades(*backup, base_model, data, split, default, codes)
+        else:
+            log.warning("the cascade is left out: hand over validation data, val_data=..., to choose its threshold on")
     if timed:
         log.info("timing")
     return {
@@ -313,6 +321,22 @@ def compare_on(
         "codes": codes,
         "timing": timings(candidates, lambda k: data.loader(k, split)) if timed else [],
     }
+
+
+def _cascades(
+    name: str,
+    network: nn.Module,
+    base_model: nn.Module,
+    data: DataInGroups,
+    split: str,
+    default: torch.Tensor,
+    codes: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """Return the row in which the smaller network answers first, for each k that it is a backup at."""
+    rows = [code for code in codes if code["name"] == BACKUP]
+    return [
+        cascade(name, network, base_model, partial(data.loader, 1), split, default.to(data.device), row) for row in rows
+    ]
 
 
 def _one_hot(number: int, default: torch.Tensor) -> torch.Tensor:

@@ -125,7 +125,7 @@ def show_comparison(results: dict[str, Any], console: Console | None = None) -> 
         table.add_row(
             Text(code["name"]),  # no markup
             f"({code['k']}, {code['r']})",
-            *(f"+{code[name]:.0%}" for name in ("extra_workers", "extra_multiply_adds", "extra_bytes_up")),
+            *(f"{code[name]:+.0%}" for name in ("extra_workers", "extra_multiply_adds", "extra_bytes_up")),
             f"{code['A_a']['value']:.4f}",
             _with_interval(code["loss"]["1"]) if code["loss"] else "–",
             *(_with_spread(code[key]["1"]) if code[key] else "–" for key in ("A_d", "reconstruction")),

@@ -48,7 +48,7 @@ def test_every_code_is_there_once_for_each_k(comparison: dict[str, Any]) -> None
         ("mlp_k2_add", 2, 1), ("mlp_k4_linear_r2", 4, 2),
         ("no redundancy", 2, 0), ("replication x2", 2, 2), ("ApproxIFER", 2, 1), ("NeRCC", 2, 1),
         ("no redundancy", 4, 0), ("replication x2", 4, 4), ("ApproxIFER", 4, 1), ("NeRCC", 4, 1),
-        ("cheaper backup", 2, 2), ("cheaper backup", 4, 4),
+        ("cheaper backup", 2, 2), ("cheaper backup", 4, 4), ("cascade", 2, 2), ("cascade", 4, 4),
     ]  # fmt: skip
 
 
