@@ -24,6 +24,7 @@ NETWORKS = (
     ("CIFAR10", "small_resnet"),
     ("CIFAR10", "whitened"),
     ("FSDD", "lenet"),
+    ("CatVsDog", "small_resnet"),
 )
 """Data sets and base models, in the order in which they are measured."""
 

@@ -42,9 +42,9 @@ def rows(name: str) -> list[Row]:
 
 
 def names(folder: str = "") -> list[str]:
-    """Return the names of all results in a folder of ``results/``, also those in folders of it."""
+    """Return the names of all results in a folder of ``results/``, also those in folders of it, not in one of runs."""
     found = (str(path.relative_to(RESULTS).with_suffix("")) for path in (RESULTS / folder).rglob("*.json"))
-    return sorted(name for name in found if not name.startswith(_CELLS))
+    return sorted(name for name in found if not name.startswith(_CELLS) and "_runs/" not in name)
 
 
 def write(name: str, about: str, found: Sequence[Row], *, config: str | None = None, seeds: Sequence[int] = ()) -> None:

@@ -15,6 +15,7 @@ import statistics
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Plain:
     """A table with a line for each row of a result.
 
     Args:
-        result: its name.
+        result: its name; or a glob, for the rows of several.
         columns: heads, and the name of a value or a format of the row's values.
     """
 
@@ -70,7 +71,8 @@ class Plain:
 
     def __call__(self) -> str:
         """Return the table."""
-        return markdown(list(self.columns), [self._line(row) for row in store.rows(self.result)])
+        names = [name for name in store.names() if fnmatchcase(name, self.result)]
+        return markdown(list(self.columns), [self._line(row) for name in names for row in store.rows(name)])
 
     def _line(self, row: Row) -> list[str]:
         return [text(row[name]) if name in row else name.format(**row) for name in self.columns.values()]
@@ -375,7 +377,7 @@ def provenance() -> str:
     """Return where every result comes from."""
     lines = []
     for name in store.names():
-        if not name.startswith(("better_codes/", "equal_cost/")):
+        if not name.startswith(("better_codes/", "equal_cost/", "explanations/")):
             result = store.read(name)
             seeds = ", ".join(map(str, result["seeds"])) or "–"
             versions = result["versions"] or {}
@@ -435,15 +437,15 @@ TABLES: dict[str, Callable[[], str]] = {
          "g = 10 %, ignored": "{users[2][ignored]:.4f}", "acted on, g = 10 %": "{users[2][acted_on]:.4f}"},
     ),
     "explanations_codes": Plain(
-        "explanations/codes",
+        "explanations/code-*",
         {"data": "dataset", "network": "`{network}`", "code": "`{code}`", "k": "k", "A_d": "{A_d:.4f}",
-         "explainer": "`{explainer}`", "groups": "groups",
+         "explainer": "`{explainer}`", "groups": "grids",
          "on the right query": "{value:.3f} ({low:.3f} to {high:.3f})",
          "through the base model too": "{through_value:.3f} ({through_low:.3f} to {through_high:.3f})",
          "chance": "{chance:.3f}", "epochs": "epochs"},
     ),
     "explanations_localisation": Plain(
-        "explanations/localisation",
+        "explanations/base-*",
         {"data": "dataset", "network": "`{network}`", "A_a": "{A_a:.4f}", "grid": "grid", "grids": "grids",
          "explainer": "`{explainer}`", "in the right cell": "{value:.3f} ({low:.3f} to {high:.3f})",
          "chance": "{chance:.3f}", "epochs": "epochs"},
@@ -593,9 +595,17 @@ def reached() -> dict[tuple[str, str], dict[str, float]]:
         }
     for row in store.rows("original_recipe"):  # a row for each number of epochs: the most
         found[row["dataset"], row["experiment"]] = {"A_d": row["mean"]}
-    for row in (row for result in ONE_SEED for row in store.rows(result)):
+    explained = store.names("explanations")
+    for row in (row for result in (*ONE_SEED, *explained) for row in store.rows(result)):
         figures: dict[str, float] = {name: row[name] for name in _FIGURES if name in row}
         found.setdefault((row["dataset"], row["experiment"]), figures)
+    for dataset, network in pareto.NETWORKS:
+        for rows in pareto.measured(dataset, network).values():
+            figures = {
+                name: statistics.mean(row[name]["1"]["value"] for row in rows) for name in ("A_d", "reconstruction")
+            }
+            figures["A_a"] = statistics.mean(row["A_a"]["value"] for row in rows)
+            found.setdefault((dataset, rows[0]["experiment"]), figures)
     return found
 
 

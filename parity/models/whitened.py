@@ -38,7 +38,7 @@ class WhitenedConvolution(nn.Module):
         self.register_load_state_dict_post_hook(_has_been_whitened)
 
     def forward(self, images: Tensor) -> Tensor:
-        if self.training and not self.whitened:
+        if self.training and not self.whitened and torch.is_grad_enabled():
             self.whiten(images.detach())
         return functional.conv2d(images, self.weight, self.bias)
 

@@ -9,7 +9,7 @@ from parity.experiments import Experiment, catalogue
 
 ENTRIES = [
     entry
-    for dataset in ("Digits", "MNIST", "CIFAR10", "FSDD")
+    for dataset in ("Digits", "MNIST", "CIFAR10", "FSDD", "CatVsDog")
     for entry in catalogue.experiments(dataset)
     if entry.collection in ("equal_cost", "whitened") and not entry.name.endswith("_base")
 ]
@@ -26,7 +26,7 @@ def test_all_predictions_together_cost_a_parity_model_what_one_costs_the_base_mo
     assert (0.75 if cells_without_borders else 0.9) < ratio <= 1.10
 
 
-@pytest.mark.parametrize("dataset", ["Digits", "CIFAR10", "FSDD"])
+@pytest.mark.parametrize("dataset", ["Digits", "CIFAR10", "FSDD", "CatVsDog"])
 def test_base_model_is_trained_as_the_parity_models_are(dataset: str) -> None:
     for entry in (entry for entry in ENTRIES if entry.dataset == dataset):
         experiment = Experiment(dataset, entry.name)

@@ -47,6 +47,16 @@ def test_nothing_is_whitened_where_nothing_is_trained() -> None:
     assert torch.equal(network.whitening.weight, before)
 
 
+def test_nothing_is_whitened_by_a_step_that_is_only_tried() -> None:
+    network = WhitenedConvNet((3, 16, 16), (10,), (4, 8, 8)).train()
+    before = network.whitening.weight.clone()
+    with torch.no_grad():
+        network(images(2))
+    assert torch.equal(network.whitening.weight, before)
+    network(images(32))
+    assert not torch.equal(network.whitening.weight, before)
+
+
 def test_whitens_under_autocast() -> None:
     network = WhitenedConvNet((3, 16, 16), (10,), (4, 8, 8)).train()
     with torch.autocast("cpu", torch.bfloat16):

@@ -9,7 +9,8 @@ The parity models are the base networks, started from the base models.
 import torchvision
 
 from parity.coders import LearnedGridEncoder, PositionalDecoder
-from parity.experiments.recipes import CELLS, parity_configs
+from parity.experiments.config import update_config
+from parity.experiments.recipes import CELLS, CELLS_KL, parity_configs, towards_base_model
 from parity.models import FromBaseModel, PerCell, ResNet, torchvision_model
 from parity.training import SGD, CrossEntropy, LabelReconstructionLoss, OneCycle, parities_alone
 
@@ -35,4 +36,8 @@ RESNET18 = {
 }
 """At 224 pixels, for as many epochs as the original's parity models."""
 
-CONFIGS = {**parity_configs("small_resnet", DEFAULTS, CELLS), **parity_configs("resnet18", RESNET18, CELLS)}
+CONFIGS = {
+    **parity_configs("small_resnet", DEFAULTS, CELLS),
+    **parity_configs("small_resnet", update_config(DEFAULTS, towards_base_model(temperature=2.0)), CELLS_KL),
+    **parity_configs("resnet18", RESNET18, CELLS),
+}
