@@ -46,7 +46,7 @@ OVERRIDES: dict[tuple[str, str], dict[str, Any]] = {
 ON_LABELS = {"packed", "cells"}
 """Codes that may be right where a base model without their augmentation is wrong: not run beside the published one."""
 FIRST = ("cells_kl", "packed_kl", "packed_pruned_kl", "add", "mimo_kl", "revmux_kl")
-REST = ("datamux_kl", "mimonet_kl", "packed", "cells", "concat")
+REST = ("packed_coarse_kl", "packed_deep_kl", "datamux_kl", "mimonet_kl", "packed", "cells", "concat")
 KS = (2, 4)
 _FIGURES = (
     "k", "r", "n", "groups", "queries_left_over", "A_a", "loss", "A_d", "reconstruction", "A_o", "mse", "extra_workers",

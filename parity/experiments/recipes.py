@@ -1,6 +1,7 @@
 """What experiments of several data sets share; a collection's own settings stand in its ``DEFAULTS``."""
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from parity.coders import ConcatenationEncoder, Encoder, LearnedGridEncoder, LinearEncoder, MLPDecoder, PackedEncoder
@@ -10,6 +11,9 @@ from parity.training import KLDivergence, ReconstructionLoss, SquaredError, pari
 
 Codes = Mapping[str, tuple[Callable[..., Encoder], Sequence[int]]]
 """Encoders and their k, by the codes' names."""
+
+Shapes = Mapping[str, tuple[Mapping[int, Config], Callable[..., None] | None]]
+"""Students of other shapes: by what their codes are called, their ``model`` settings by k, and ``parity_start``."""
 
 ORIGINAL_CODES: Codes = dict(add=(LinearEncoder, (2, 3, 4)), concat=(ConcatenationEncoder, (2, 4)))
 """The codes that Kosaian, Rashmi, Venkataraman (SOSP 2019) train parity models for."""
@@ -99,7 +103,12 @@ def cell_configs(config: Config, hidden: Mapping[int, Sequence[int]], queries: i
 
 
 def packed_configs(
-    network: str, config: Config, students: Mapping[int, Config], queries: int, temperature: float
+    network: str,
+    config: Config,
+    students: Mapping[int, Config],
+    queries: int,
+    temperature: float,
+    others: Shapes = MappingProxyType({}),
 ) -> dict[str, dict[str, Any]]:
     """Return the configs <network>_k<k>_packed, of k students for whole queries, and <network>_k<k>_packed_kl.
 
@@ -111,14 +120,19 @@ def packed_configs(
         students: what makes a student, its ``model`` settings, by k.
         queries: in a batch.
         temperature: of the loss towards the base model.
+        others: students of other shapes, of each <network>_k<k>_packed_<shape>_kl alone.
     """
     towards = towards_base_model(temperature)
     pruned = dict(**towards, parity_start=FromPrunedBaseModel())
     losses = {"packed": {}, "packed_kl": towards, "packed_pruned_kl": pruned}
+    every = [
+        (f"packed_{shape}_kl", dict(**towards, parity_start=start), each) for shape, (each, start) in others.items()
+    ]
+    every += [(code, loss, students) for code, loss in losses.items()]
     return {
         f"{network}_k{k}_{code}": update_config(update_config(config, _at_k(k, queries, model, PackedEncoder)), loss)
-        for code, loss in losses.items()
-        for k, model in students.items()
+        for code, loss, by_k in every
+        for k, model in by_k.items()
     }
 
 

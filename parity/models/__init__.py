@@ -14,7 +14,7 @@ from parity.models.mlp import MLP
 from parity.models.packed import Demultiplexed, MIMONet, PackedStudents
 from parity.models.per_cell import PerCell
 from parity.models.pruning import FromPrunedBaseModel
-from parity.models.resized import Resized
+from parity.models.resized import Downsampled, Resized
 from parity.models.resnet import ResNet
 from parity.models.revmux import RevMUX
 from parity.models.speech import VGG11, LeNet
@@ -31,6 +31,7 @@ __all__ = [
     "BcosResNet",
     "BoxNetwork",
     "Demultiplexed",
+    "Downsampled",
     "Embedding",
     "FromBaseModel",
     "FromPrunedBaseModel",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from parity.errors import ParityError
 from parity.models.packed import PackedStudents
 from parity.models.per_cell import PerCell
+from parity.models.resized import Downsampled
 from parity.models.revmux import RevMUX
 
 
@@ -128,4 +129,6 @@ class FrozenBaseModel:
 
 def inner_network(parity_model: nn.Module) -> nn.Module:
     """Return the network of a parity model that can start from the base model: what it wraps, or it itself."""
-    return parity_model.network if isinstance(parity_model, PerCell | PackedStudents | RevMUX) else parity_model
+    while isinstance(parity_model, PerCell | PackedStudents | RevMUX | Downsampled):
+        parity_model = parity_model.network
+    return parity_model

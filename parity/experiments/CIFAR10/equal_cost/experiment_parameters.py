@@ -10,8 +10,17 @@ the base model's channels, and ``revmux_kl``, in which the base model stays as i
 """
 
 from parity.coders import HadamardSumEncoder, LearnedGridEncoder, PackedEncoder, PositionalDecoder, StackingEncoder
-from parity.experiments.recipes import packed_configs, superposition_configs
-from parity.models import Demultiplexed, FrozenBaseModel, MIMONet, PackedStudents, ResNet, RevMUX
+from parity.experiments.recipes import Shapes, packed_configs, superposition_configs
+from parity.models import (
+    Demultiplexed,
+    Downsampled,
+    FromBaseModel,
+    FrozenBaseModel,
+    MIMONet,
+    PackedStudents,
+    ResNet,
+    RevMUX,
+)
 from parity.models.packed import convolution
 from parity.models.revmux import convolutions
 from parity.training import SGD, CrossEntropy, LabelReconstructionLoss, OneCycle, parities_alone
@@ -38,6 +47,16 @@ STUDENTS = {k: dict(widths=(width, 2 * width, 4 * width)) for k, width in {2: 17
 def _widths(width: int) -> dict[str, tuple[int, ...]]:
     return dict(blocks=(1, 1, 1), widths=(width, 2 * width, 4 * width))
 
+
+WHOLE = dict(blocks=(1, 1, 1), widths=(24, 48, 96))
+OTHERS: Shapes = dict(
+    deep=({2: dict(blocks=(2, 2, 2), widths=(12, 24, 48)), 4: dict(blocks=(2, 2, 2), widths=(8, 16, 32))}, None),
+    coarse=(
+        {k: dict(student=Downsampled, inner=ResNet, side=side, **WHOLE) for k, side in {2: 22, 4: 16}.items()},
+        FromBaseModel(),
+    ),
+)
+"""Students of twice as many blocks; and the base network, started from the base model, for a smaller image."""
 
 SUPERPOSITION = dict(
     mimo=(StackingEncoder, {k: dict(network=ResNet, **_widths(24)) for k in (2, 4)}),
@@ -77,7 +96,7 @@ REVMUX = dict(
 FROZEN = {**DEFAULTS, "trained": ("encoder", "parity_models"), "parity_start": FrozenBaseModel()}
 
 CONFIGS = {
-    **packed_configs("small_resnet", DEFAULTS, STUDENTS, QUERIES, temperature=2.0),
+    **packed_configs("small_resnet", DEFAULTS, STUDENTS, QUERIES, temperature=2.0, others=OTHERS),
     **superposition_configs("small_resnet", DEFAULTS, SUPERPOSITION, QUERIES, temperature=2.0),
     **superposition_configs("small_resnet", FROZEN, REVMUX, QUERIES, temperature=2.0),
 }

@@ -21,13 +21,14 @@ from parity.coders import (
 from parity.data.augmentation import RandomCropAndFlip
 from parity.experiments.config import update_config
 from parity.experiments.recipes import (
+    Shapes,
     base_config,
     packed_configs,
     parity_configs,
     superposition_configs,
     towards_base_model,
 )
-from parity.models import FromBaseModel, FrozenBaseModel, PackedStudents, PerCell, RevMUX, WhitenedConvNet
+from parity.models import Downsampled, FromBaseModel, FrozenBaseModel, PackedStudents, PerCell, RevMUX, WhitenedConvNet
 from parity.models.revmux import convolutions
 from parity.training import SGD, CrossEntropy, LabelReconstructionLoss, OneCycle, ParityTargetLoss, parities_alone
 
@@ -60,6 +61,14 @@ CELLS_KL = update_config(CELLS, towards_base_model(temperature=2.0))
 PACKED = {**DEFAULTS, "model": dict(network=PackedStudents, student=WhitenedConvNet)}
 STUDENTS = {2: dict(widths=(48, 180, 184)), 4: dict(widths=(32, 128, 112))}
 
+OTHERS: Shapes = dict(
+    coarse=(
+        {k: dict(student=Downsampled, inner=WhitenedConvNet, side=side) for k, side in {2: 24, 4: 16}.items()},
+        FromBaseModel(),
+    )
+)
+"""The base network, started from the base model, for a smaller image."""
+
 WIDTHS = {2: (60, 256, 256), 4: (48, 232, 240)}
 MIMO = dict(mimo=(StackingEncoder, {k: dict(network=WhitenedConvNet, widths=widths) for k, widths in WIDTHS.items()}))
 """Encoder, and by k the settings of a network that makes all k predictions."""
@@ -90,7 +99,7 @@ CONFIGS = {
     **parity_configs("whitened", update_config(DEFAULTS, SUM), dict(add=(LinearEncoder, (2, 4))), BATCHES),
     **parity_configs("whitened", CELLS, dict(cells=(LearnedGridEncoder, (2, 4))), BATCHES),
     **parity_configs("whitened", CELLS_KL, dict(cells_kl=(LearnedGridEncoder, (2, 4))), BATCHES),
-    **packed_configs("whitened", PACKED, STUDENTS, QUERIES, temperature=2.0),
+    **packed_configs("whitened", PACKED, STUDENTS, QUERIES, temperature=2.0, others=OTHERS),
     **superposition_configs("whitened", DEFAULTS, MIMO, QUERIES, temperature=2.0),
     **superposition_configs("whitened", FROZEN, REVMUX, QUERIES, temperature=2.0),
 }

@@ -15,8 +15,8 @@ from torch import nn
 
 from parity.coders import HadamardSumEncoder, LearnedGridEncoder, PackedEncoder, PositionalDecoder, StackingEncoder
 from parity.data.augmentation import RandomAffine
-from parity.experiments.recipes import base_config, packed_configs, superposition_configs
-from parity.models import MLP, Demultiplexed, FrozenBaseModel, MIMONet, PackedStudents, RevMUX
+from parity.experiments.recipes import Shapes, base_config, packed_configs, superposition_configs
+from parity.models import MLP, Demultiplexed, Downsampled, FrozenBaseModel, MIMONet, PackedStudents, RevMUX
 from parity.models.packed import linear
 from parity.models.revmux import bottleneck
 from parity.training import AdamW, CrossEntropy, LabelReconstructionLoss, OneCycle, parities_alone
@@ -37,6 +37,18 @@ QUERIES = 64
 """In a batch, whatever k is."""
 
 STUDENTS = {2: dict(hidden=(110, 95)), 4: dict(hidden=(72, 55))}
+
+OTHERS: Shapes = dict(
+    deep=({2: dict(hidden=(90, 75, 70)), 4: dict(hidden=(60, 50, 40))}, None),
+    coarse=(
+        {
+            k: dict(student=Downsampled, inner=MLP, side=4, hidden=hidden)
+            for k, hidden in {2: (155, 93), 4: (100, 68)}.items()
+        },
+        None,
+    ),
+)
+"""Students with one more layer, and such as see a smaller image."""
 
 SUPERPOSITION = dict(
     mimo=(
@@ -79,7 +91,7 @@ BASE = dict(data=dict(batch_size=64), model=dict(network=MLP, hidden=(200, 100))
 
 CONFIGS = {
     "mlp_augmented_base": base_config(DEFAULTS, BASE),
-    **packed_configs("mlp", DEFAULTS, STUDENTS, QUERIES, temperature=4.0),
+    **packed_configs("mlp", DEFAULTS, STUDENTS, QUERIES, temperature=4.0, others=OTHERS),
     **superposition_configs("mlp", DEFAULTS, SUPERPOSITION, QUERIES, temperature=4.0),
     **superposition_configs("mlp", FROZEN, REVMUX, QUERIES, temperature=4.0),
 }

@@ -12,8 +12,8 @@ one. 2 to 4 minutes each on 1 core; not run yet.
 
 from parity.coders import HadamardSumEncoder, LearnedGridEncoder, PackedEncoder, PositionalDecoder, StackingEncoder
 from parity.data.augmentation import RandomAffine
-from parity.experiments.recipes import packed_configs, superposition_configs
-from parity.models import MLP, Demultiplexed, FrozenBaseModel, MIMONet, PackedStudents, RevMUX
+from parity.experiments.recipes import Shapes, packed_configs, superposition_configs
+from parity.models import MLP, Demultiplexed, Downsampled, FrozenBaseModel, MIMONet, PackedStudents, RevMUX
 from parity.models.packed import linear
 from parity.models.revmux import bottleneck
 from parity.training import AdamW, CrossEntropy, LabelReconstructionLoss, OneCycle, parities_alone
@@ -34,6 +34,18 @@ QUERIES = 512
 """In a batch, whatever k is."""
 
 STUDENTS = {2: dict(hidden=(115, 60)), 4: dict(hidden=(58, 50)), 8: dict(hidden=(29, 40))}
+
+OTHERS: Shapes = dict(
+    deep=({2: dict(hidden=(104, 80, 70)), 4: dict(hidden=(52, 50, 40))}, None),
+    coarse=(
+        {
+            k: dict(student=Downsampled, inner=MLP, side=14, hidden=hidden)
+            for k, hidden in {2: (300, 110), 4: (160, 95)}.items()
+        },
+        None,
+    ),
+)
+"""Students with one more layer, and such as see a smaller image."""
 
 SUPERPOSITION = dict(
     mimo=(
@@ -75,7 +87,7 @@ REVMUX = dict(
 FROZEN = {**DEFAULTS, "trained": ("encoder", "parity_models"), "parity_start": FrozenBaseModel()}
 
 CONFIGS = {
-    **packed_configs("mlp", DEFAULTS, STUDENTS, QUERIES, temperature=4.0),
+    **packed_configs("mlp", DEFAULTS, STUDENTS, QUERIES, temperature=4.0, others=OTHERS),
     **superposition_configs("mlp", DEFAULTS, SUPERPOSITION, QUERIES, temperature=4.0),
     **superposition_configs("mlp", FROZEN, REVMUX, QUERIES, temperature=4.0),
 }
