@@ -132,6 +132,10 @@ def show_comparison(results: dict[str, Any], console: Console | None = None) -> 
             *(f"{overall['value']:.4f}" for overall in code["A_o"].values()),
         )
     console.print(table)
+    for line in dict.fromkeys(
+        f"{code['name']}: {code['about']}" for code in results["codes"] if "answers_first" in code
+    ):
+        console.print(Text(line), soft_wrap=True)
 
 
 def _with_spread(entry: dict[str, float]) -> str:
