@@ -273,7 +273,7 @@ def compare_on(
     """
     for f in unavailable:
         if not 0 <= f <= 1:
-            raise ParityError(f"--unavailable takes probabilities, from 0 to 1, not {f:g}.")
+            raise ParityError(f"unavailable takes probabilities, from 0 to 1, not {f:g}.")
     trained = {candidate.model.k for candidate in candidates}
     data.check_enough(trained.union(ks if baselines or backup else ()), split)
     if baselines and data.has_validation:
@@ -288,7 +288,7 @@ def compare_on(
         *(backups(base_model, backup[1], backup[0], data, ks) if backup else ()),
     ]
     if not candidates:
-        raise ParityError("nothing is to be compared: name parity experiments, or add --baselines.")
+        raise ParityError("nothing is to be compared: name codes, or ask for baselines.")
     classes = data.module(1).class_names if isinstance(task, Classification) else None
     counted = evaluate_base(base_model, data.loader(1, split), task)
     query = next(data.loader(1, split).every_query(1))[1]
@@ -341,5 +341,5 @@ def _cascades(
 
 def _one_hot(number: int, default: torch.Tensor) -> torch.Tensor:
     if default.dim() != 1 or not 0 <= number < len(default):
-        raise ParityError(f"--default_class is one of the {len(default)} classes, counted from 0, not {number}.")
+        raise ParityError(f"default_class is one of the {len(default)} classes, counted from 0, not {number}.")
     return nn.functional.one_hot(torch.tensor(number), len(default)).float()

@@ -59,6 +59,8 @@ def run_comparison(
         raise ParityError("name the experiments to compare; parity train --list shows what there is.")
     base = experiments[0] if experiments[0].is_base else experiments[0].base_experiment or experiments[0]
     trained_ks = {experiment.config["code"]["k"] for experiment in experiments if not experiment.is_base}
+    if not (trained_ks or baselines or backup):
+        raise ParityError("nothing is to be compared: name parity experiments, or add --baselines.")
     device = make_trainer(Hardware(accelerator), logger=False, enable_checkpointing=False).strategy.root_device
     data = DataInGroups(lambda k: base.get_datamodule(k=k, batch_size=base.larger_batches), device)
     ks = sorted(set(ks or trained_ks or DEFAULT_K))
