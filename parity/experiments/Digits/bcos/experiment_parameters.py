@@ -74,4 +74,5 @@ CONFIGS = {
     "resnet_base": base_config(RESNET, {**BASE, "loss": nn.CrossEntropyLoss()}),
     **parity_configs("resnet", RESNET, SUMS, BATCHES),
     **parity_configs("resnet", RESNET_CELLS, GRIDS, BATCHES),
+    **parity_configs("resnet", update_config(RESNET_CELLS, towards_base_model(temperature=1.0)), GRIDS_KL, BATCHES),
 }
