@@ -60,8 +60,13 @@ def saliency(network: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def integrated_gradients(network: nn.Module, inputs: Tensor, targets: Tensor, steps: int = 50) -> Tensor:
-    """Gradients along the line from zeros to the input (Sundararajan, Taly, Yan, ICML 2017), in so many steps."""
-    return captum().IntegratedGradients(network).attribute(inputs, target=targets, n_steps=steps)
+    """Gradients along the line from zeros to the input (Sundararajan, Taly, Yan, ICML 2017), in so many steps.
+
+    As many inputs go through the network at once as there are, not as many for each step: those would need 24 GiB and
+    more where a batch of the same size needs one.
+    """
+    made = captum().IntegratedGradients(network)
+    return made.attribute(inputs, target=targets, n_steps=steps, internal_batch_size=len(inputs))
 
 
 def deep_lift(network: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:

@@ -282,3 +282,10 @@ def test_pictures_have_colours_of_the_weights_and_the_contributions_sign() -> No
     assert axes.images[0].get_array().shape == (8, 8)
     with pytest.raises(ParityError, match="B-cos networks"):
         color_image(resnet(), query, 1)
+
+
+def test_integrated_gradients_need_no_more_at_once_than_a_batch() -> None:
+    network, seen = resnet(), []
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    explain(network, images(5), torch.tensor([0, 1, 2, 3, 0]), "IntegratedGradients")
+    assert max(seen) == 5
