@@ -24,7 +24,7 @@ class _ScaledByCosine(torch.autograd.Function):
     def forward(ctx: Any, out: Tensor, norm: Tensor) -> Tensor:
         inverse = norm.reciprocal()
         ctx.save_for_backward(out, inverse)
-        return (out.abs() * out).mul_(inverse)
+        return (out.abs() * inverse).mul_(out)  # in this order: of 16 bits the square may be too large, or nothing
 
     @staticmethod
     @once_differentiable
@@ -55,7 +55,7 @@ class _Normalised(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         mean = features.mean((0, 2, 3))
-        variance = (features.square().mean((0, 2, 3)) - mean.square()).clamp_(min=0)
+        variance = (features - mean[:, None, None]).square().mean((0, 2, 3))
         inverse = (variance + eps).rsqrt()
         ctx.save_for_backward(features, weight, mean, inverse)
         ctx.mark_non_differentiable(variance)
@@ -79,8 +79,12 @@ def _wide(features: Tensor) -> Tensor:
 class FastBcosConv2d(BcosConv2d):
     """``BcosConv2d``: (B, C, H, W) -> (B, out_channels, H', W')."""
 
+    def _is_plain(self) -> bool:
+        """Whether this is a training step of a layer whose patches have one norm for all outputs."""
+        return self.training and self.groups == 1 and self.linear.dilation == (1, 1)
+
     def forward_impl(self, in_tensor: Tensor) -> Tensor:
-        if not self.training or self.detach or self.b != 2 or self.groups > 1:
+        if not self._is_plain() or self.detach or self.b != 2:
             return super().forward_impl(in_tensor)
         out = self.linear(in_tensor)
         if self.max_out > 1:
@@ -88,7 +92,7 @@ class FastBcosConv2d(BcosConv2d):
         return _ScaledByCosine.apply(out, self.calc_patch_norms(in_tensor))
 
     def calc_patch_norms(self, in_tensor: Tensor) -> Tensor:
-        if not self.training or self.groups > 1:
+        if not self._is_plain():
             return super().calc_patch_norms(in_tensor)
         squares = _SquaredNorm.apply(_wide(in_tensor))
         squares = torch.nn.functional.avg_pool2d(squares, self.kernel_size, self.stride, self.padding)

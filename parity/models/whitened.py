@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from parity.errors import ParityError
@@ -34,11 +34,10 @@ class WhitenedConvolution(nn.Module):
     def __init__(self, in_channels: int) -> None:
         super().__init__()
         numbers = in_channels * _KERNEL**2
-        start = torch.eye(numbers).view(numbers, in_channels, _KERNEL, _KERNEL)
-        self.register_buffer("weight", torch.cat([start, -start]))
+        self.register_buffer("weight", _as_they_are(in_channels))
         self.bias = nn.Parameter(torch.zeros(2 * numbers))
         self.whitened = False
-        self.register_load_state_dict_post_hook(_has_been_whitened)
+        self.register_load_state_dict_post_hook(_see_what_was_loaded)
 
     def forward(self, images: Tensor) -> Tensor:
         if self.training and not self.whitened and torch.is_grad_enabled():
@@ -47,18 +46,30 @@ class WhitenedConvolution(nn.Module):
 
     @torch.no_grad()
     def whiten(self, images: Tensor) -> None:
-        """Take the directions of these images: (B, C, H, W)."""
+        """Take the directions of these images, (B, C, H, W), unless they are all the same colour; of rank 0's."""
         with torch.autocast(images.device.type, enabled=False):
             patches = functional.unfold(images.float(), _KERNEL).transpose(1, 2).flatten(0, 1)
-            variances, directions = torch.linalg.eigh(patches.T.cov(correction=0).double())
-            scaled = directions / (variances + _NOISE * variances[-1]).sqrt()
-        scaled = scaled.T.flip(0).view_as(self.weight[: len(variances)]).to(self.weight.dtype)
+            covariance = patches.T.cov(correction=0)
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.broadcast(covariance, 0)
+        variances, directions = torch.linalg.eigh(covariance.cpu().double())
+        if variances[-1] <= 0:
+            return
+        scaled = directions / (variances.clamp(min=0) + _NOISE * variances[-1]).sqrt()
+        scaled = scaled.T.flip(0).view_as(self.weight[: len(variances)])
         self.weight.copy_(torch.cat([scaled, -scaled]))
         self.whitened = True
 
 
-def _has_been_whitened(layer: Any, _: Any) -> None:
-    layer.whitened = True
+def _as_they_are(channels: int) -> Tensor:
+    """Return the weights that leave patches as they are, beside their opposites."""
+    numbers = channels * _KERNEL**2
+    start = torch.eye(numbers).view(numbers, channels, _KERNEL, _KERNEL)
+    return torch.cat([start, -start])
+
+
+def _see_what_was_loaded(layer: Any, _: Any) -> None:
+    layer.whitened = not torch.equal(layer.weight.cpu(), _as_they_are(layer.weight.shape[1]).to(layer.weight.dtype))
 
 
 class WhitenedConvNet(nn.Module):

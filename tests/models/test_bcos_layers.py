@@ -43,6 +43,7 @@ def equal_layers(ours: nn.Module, theirs: nn.Module) -> None:
         dict(kernel_size=3, padding=1, stride=2),
         dict(kernel_size=1, max_out=2),
         dict(kernel_size=3, padding=1, groups=2),
+        dict(kernel_size=3, dilation=2),
         dict(kernel_size=3, b=1.5),
         dict(kernel_size=3, b=1),
     ],
@@ -73,3 +74,19 @@ def test_network_trains_under_autocast() -> None:
     exact = network(queries)
     assert torch.allclose(rough.float(), exact, atol=0.05 * float(exact.detach().std()) + 0.05)
     assert all(torch.isfinite(parameter.grad).all() for parameter in network.parameters())
+
+
+def test_norm_of_features_far_from_zero() -> None:
+    features = 10 + 0.01 * torch.randn(FEATURES, generator=torch.Generator().manual_seed(0))
+    ours, theirs = NoBias(FastBatchNormUncentered2d)(6), NoBias(BatchNormUncentered2d)(6)
+    torch.testing.assert_close(ours(features), theirs(features), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 4.0])
+def test_convolution_in_half_precision_neither_overflows_nor_vanishes(scale: float) -> None:
+    layer = FastBcosConv2d(512, 8, kernel_size=3, padding=1)
+    nn.init.ones_(layer.linear.weight)
+    features = torch.full((1, 512, 4, 4), scale)
+    with torch.autocast("cpu", torch.float16):
+        rough = layer(features)
+    torch.testing.assert_close(rough.float(), layer(features), rtol=1e-2, atol=0)

@@ -1,11 +1,14 @@
 """The network that is trained within few epochs: what its first layer does, and that it can be pruned and resumed."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from torch import distributed
 from torch.nn import functional
 
 from parity.errors import ParityError
-from parity.models import FromPrunedBaseModel, WhitenedConvNet
+from parity.models import FromBaseModel, FromPrunedBaseModel, WhitenedConvNet
 from parity.models.whitened import WhitenedConvolution
 
 
@@ -30,6 +33,40 @@ def test_directions_of_the_first_batch_are_uncorrelated_and_of_variance_one() ->
 def test_directions_without_variance_stay_finite() -> None:
     layer = WhitenedConvolution(3)
     assert torch.isfinite(layer(images(4).mean(1, keepdim=True).expand(-1, 3, -1, -1))).all()
+
+
+def test_a_batch_of_one_colour_is_not_what_directions_are_taken_from() -> None:
+    layer = WhitenedConvolution(3)
+    assert torch.isfinite(layer(torch.zeros(4, 3, 16, 16))).all()
+    layer(images(64))
+    assert layer.whitened
+
+
+def test_weights_that_were_never_whitened_still_are_after_loading() -> None:
+    layer = WhitenedConvNet((3, 16, 16), (10,), (4, 8, 8))
+    layer.load_state_dict(WhitenedConvNet((3, 16, 16), (10,), (4, 8, 8)).state_dict())
+    layer.train()(images(32))
+    assert layer.whitening.whitened
+    other = WhitenedConvNet((6, 16, 16), (10,), (4, 8, 8))
+    FromBaseModel()(other, layer)  # with another number of channels
+    assert not other.whitening.whitened
+
+
+def whitened_by(rank: int, address: str, folder: str) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{address}", rank=rank, world_size=2)
+    layer = WhitenedConvolution(3)
+    layer(images(32) * (1 + rank))
+    torch.save(layer.weight, f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_all_processes_have_the_same_directions(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(whitened_by, (str(tmp_path / "meeting"), str(tmp_path)), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    alone = WhitenedConvolution(3)
+    alone(images(32))
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, alone.weight)
 
 
 def test_weights_that_are_loaded_are_kept() -> None:

@@ -6,8 +6,8 @@
 Each parity model has at most 1.10 x the base model's multiply-adds for a query, all k predictions together, and the
 recipe of the positional codes: epochs, augmentation, optimiser. All start from scratch but ``packed_pruned_kl``, from
 the base model's channels, and ``revmux_kl``, in which the base model stays as it is. ``packed*``, ``mimo_kl`` and
-``mimonet_kl`` are sent k whole queries, k times the bytes; ``datamux_kl`` and ``revmux_kl``
-one. 2 to 4 minutes each on 1 core; not run yet.
+``mimonet_kl`` are sent k whole queries, k times the bytes; ``datamux_kl`` and ``revmux_kl`` one. 1 to 2 minutes each on
+1 core. Results: docs/equal_cost.md; k = 8 was not run.
 """
 
 from parity.coders import HadamardSumEncoder, LearnedGridEncoder, PackedEncoder, PositionalDecoder, StackingEncoder
