@@ -1,11 +1,13 @@
 """A smaller network that answers first: the base model is only asked where it is not sure enough.
 
 What a backup does for availability, this does for cost: it belongs beside the codes wherever a smaller network is at
-hand, since the same network could have answered most queries alone.
+hand, since the same network could have answered most queries alone. What users get where outputs are missing takes a
+failure as noticed at once: that a query the smaller network is not sure of waits for two workers, one after the other,
+is not in it.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,6 +19,7 @@ from parity.errors import ParityError
 from parity.evaluation.code_evaluation import CORRELATION, SLOW
 from parity.evaluation.costs import multiply_adds
 from parity.evaluation.intervals import paired_interval
+from parity.tasks import Task
 
 LOST = 0.001
 """What a cascade may lose of the base model's accuracy, on the data that its threshold is chosen on."""
@@ -29,7 +32,7 @@ class Answers:
     """What both networks predict for the same queries.
 
     Args:
-        sure: the smaller network's largest softmax probability, float64 (N,).
+        sure: the smaller network's largest softmax probability, float64 (N,); -1 where it is NaN.
         first: whether the smaller network is right, float64 (N,).
         base: whether the base model is, float64 (N,).
         default: whether the default prediction is, float64 (N,).
@@ -42,14 +45,15 @@ class Answers:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, network: nn.Module, base_model: nn.Module, loader: GroupLoader, default: Tensor) -> Self:
-        """Ask both networks about all queries of a split."""
+    def of(cls, network: nn.Module, base_model: nn.Module, loader: GroupLoader, task: Task, default: Tensor) -> Self:
+        """Ask both networks about all queries that are in groups."""
         found: list[tuple[Tensor, ...]] = []
         for batch in loader.batches():
-            queries, targets = batch.queries.flatten(0, 1), batch.targets.flatten()
+            queries, targets = batch.queries.flatten(0, 1), batch.targets.flatten(0, 1)
             by_first, by_base = network(queries), base_model(queries)
-            right = [logits.argmax(-1) == targets for logits in (by_first, by_base)]
-            found.append((by_first.double().softmax(-1).amax(-1), *right, targets == default.argmax(-1)))
+            given = (by_first, by_base, default.expand_as(by_base))
+            sure = by_first.double().softmax(-1).amax(-1).nan_to_num(-1.0)
+            found.append((sure, *(task.measure(logits, targets)[:, 0] for logits in given)))
         return cls(*(torch.cat(parts).double().cpu() for parts in zip(*found, strict=True)))
 
     def threshold(self) -> float:
@@ -74,8 +78,9 @@ def cascade(
     name: str,
     network: nn.Module,
     base_model: nn.Module,
-    loader: Callable[[str], GroupLoader],
-    split: str,
+    calibration: GroupLoader,
+    loader: GroupLoader,
+    task: Task,
     default: Tensor,
     backup: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -85,31 +90,30 @@ def cascade(
         name: of the smaller network.
         network: it, in eval mode.
         base_model: the base model, in eval mode.
-        loader: gives all queries of a split; 'val' is what the threshold is chosen on.
-        split: what is measured.
+        calibration: what the threshold is chosen on.
+        loader: of what is measured, the groups of the backup's row.
+        task: what predictions are measured by.
         default: (*P), what a user gets where neither network's output is available.
         backup: the row of the code in which every query goes to both. Where the base model's output is missing, both
             give the smaller network's: A_d and what is made of it stay.
 
     Returns:
-        The row. Costs are those beyond the base model's for all queries, and may be negative; 'without_faults' is what
-        a cascade loses where nothing is missing, with its paired interval, and 'answers_first' the share of queries
-        that the base model is not asked about.
+        The row. Costs are those beyond the base model's for all queries, and may be negative; extra workers are what
+        is sent to more than one. 'without_faults' is what a cascade loses where nothing is missing, with its paired
+        interval, and 'answers_first' the share of queries that the base model is not asked about.
 
     Raises:
-        ParityError: the threshold would be chosen on test data.
+        ParityError: the threshold would be chosen on test data, or on the data that is measured.
     """
-    calibration = loader("val")
-    if calibration.split == "test":
-        raise ParityError("a cascade's threshold is chosen on validation data: hand over the loader of 'val'.")
-    threshold = Answers.of(network, base_model, calibration, default).threshold()
-    measured = Answers.of(network, base_model, loader(split), default)
+    if calibration.split in ("test", loader.split):
+        raise ParityError("a cascade's threshold is chosen on validation data, and measured on other data.")
+    threshold = Answers.of(network, base_model, calibration, task, default).threshold()
+    measured = Answers.of(network, base_model, loader, task, default)
     first = measured.sure >= threshold
     share = float(first.double().mean())
-    query = next(loader(split).every_query(1))[1]
+    query = next(loader.every_query(1))[1]
     adds = multiply_adds(network, query) / multiply_adds(base_model, query) - share
-    without_faults = measured.right(first, 1.0, 1.0)
-    lost = paired_interval(measured.base, without_faults)
+    lost = paired_interval(measured.base, measured.right(first, 1.0, 1.0))
     sure = f"sure of {threshold:.1%} or more" if threshold <= 1 else "never sure enough"
     return {
         **backup,
@@ -119,9 +123,10 @@ def cascade(
         "answers_first": share,
         "without_faults": lost._asdict(),
         "extra_multiply_adds": adds,
-        "extra_bytes_up": 1.0 - share,
-        "extra_bytes_down": 1.0 - share,
+        **dict.fromkeys(("extra_workers", "extra_bytes_up", "extra_bytes_down"), 1.0 - share),
         "A_o": {f: _overall(measured, first, float(f), backup["n"]) for f in backup["A_o"]},
+        **dict.fromkeys(("per_class", "confusion", "calibration", "likelihood")),
+        "against": [],
     }  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
@@ -289,6 +288,12 @@ def compare_on(
     ]
     if not candidates:
         raise ParityError("nothing is to be compared: name codes, or ask for baselines.")
+    with_cascade = backup is not None and not paired and isinstance(task, Classification)
+    if with_cascade and (split == "val" or not data.has_validation or not len(data.module(1).rows("val"))):
+        with_cascade = False
+        log.warning(
+            "the cascade is left out: its threshold is chosen on validation data (val_data=...), and measured on other"
+        )
     classes = data.module(1).class_names if isinstance(task, Classification) else None
     counted = evaluate_base(base_model, data.loader(1, split), task)
     query = next(data.loader(1, split).every_query(1))[1]
@@ -296,11 +301,8 @@ def compare_on(
         candidates, lambda k: data.loader(k, split), task, default, unavailable, paired, classes,
         lambda name: log.info("evaluating %s", name),
     )  # fmt: skip
-    if backup and not paired and isinstance(task, Classification):
-        if data.has_validation:
-            codes += _cascades(*backup, base_model, data, split, default, codes)
-        else:
-            log.warning("the cascade is left out: hand over validation data, val_data=..., to choose its threshold on")
+    if backup and with_cascade:
+        codes += _cascades(*backup, base_model, data, split, default, codes)
     if timed:
         log.info("timing")
     return {
@@ -333,9 +335,13 @@ def _cascades(
     codes: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """Return the row in which the smaller network answers first, for each k that it is a backup at."""
-    rows = [code for code in codes if code["name"] == BACKUP]
+    calibration, task = data.loader(1, "val"), data.module(1).task
     return [
-        cascade(name, network, base_model, partial(data.loader, 1), split, default.to(data.device), row) for row in rows
+        cascade(
+            name, network, base_model, calibration, data.loader(row["k"], split), task, default.to(data.device), row
+        )
+        for row in codes
+        if row["name"] == BACKUP
     ]
 
 

@@ -11,10 +11,13 @@ from torch import Tensor, nn
 from parity import evaluate
 from parity.coded_model import CodedModel
 from parity.coders import BerrutDecoder, BerrutEncoder
+from parity.data import GroupSampler, TensorLoader
 from parity.data.digits import DigitsDataModule
+from parity.data.loaders import Scaling
 from parity.evaluation.cascade import LOST, Answers
 from parity.evaluation.costs import multiply_adds
 from parity.models import MLP
+from parity.tasks import Classification
 
 Q, P = (1, 8, 8), (10,)
 FREQUENCIES = (0.0, 0.05, 0.3)
@@ -43,7 +46,7 @@ def found() -> dict[str, Any]:
     queries, targets = DigitsDataModule().load(train=True)
     queries = queries / 16
     base, smaller = (fitted(queries[:600], targets[:600], hidden) for hidden in (200, 60))
-    validation, test = (queries[600:1000], targets[600:1000]), (queries[1000:], targets[1000:])
+    validation, test = (queries[600:1001], targets[600:1001]), (queries[1001:], targets[1001:])
     compared = evaluate(
         coded(base), test, val_data=validation, backup=smaller, ks=(2, 4), unavailable=FREQUENCIES, timed=False,
         default_class=DEFAULT,
@@ -80,7 +83,7 @@ def test_a_cascade_answers_most_alone_for_little(found: dict[str, Any]) -> None:
     assert row["answers_first"] == pytest.approx(share)
     cost = multiply_adds(found["smaller"], queries[:1]) / multiply_adds(found["base"], queries[:1])
     assert row["extra_multiply_adds"] == pytest.approx(cost + (1 - share) - 1)
-    assert row["extra_bytes_up"] == row["extra_bytes_down"] == pytest.approx(1 - share)
+    assert row["extra_workers"] == row["extra_bytes_up"] == row["extra_bytes_down"] == pytest.approx(1 - share)
     by_base, by_smaller = (predictions(found[name], queries)[0] for name in ("base", "smaller"))
     users = torch.where(sure >= least, by_smaller, by_base)
     lost = float((by_base == targets).double().mean() - (users == targets).double().mean())
@@ -118,7 +121,41 @@ def test_without_validation_data_there_is_no_cascade(found: dict[str, Any], capl
     queries, targets = found["test"]
     compared = evaluate(coded(found["base"]), (queries, targets), backup=found["smaller"], timed=False).results
     assert [code["name"] for code in compared["codes"]][1:] == ["cheaper backup"]
-    assert "the cascade is left out: hand over validation data" in caplog.text
+    assert "the cascade is left out: its threshold is chosen on validation data" in caplog.text
+
+
+def test_measured_on_validation_data_there_is_no_cascade(
+    found: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = DigitsDataModule(num_validation=300)
+    compared = evaluate(coded(found["base"]), data, backup=found["smaller"], split="val", timed=False).results
+    assert [code["name"] for code in compared["codes"]][1:] == ["cheaper backup"]
+    compared = evaluate(
+        coded(found["base"]), DigitsDataModule(num_validation=0), backup=found["smaller"], timed=False
+    ).results
+    assert [code["name"] for code in compared["codes"]][1:] == ["cheaper backup"]
+    assert caplog.text.count("the cascade is left out") == 2
+
+
+def test_what_is_nan_is_never_answered_first() -> None:
+    class Sometimes(nn.Module):
+        def forward(self, queries: Tensor) -> Tensor:
+            logits = 9 * nn.functional.one_hot(queries[:, 0].long(), 3).float()
+            return logits.masked_fill((queries[:, :1] == 0), torch.nan)
+
+    class Right(nn.Module):
+        def forward(self, queries: Tensor) -> Tensor:
+            return nn.functional.one_hot(queries[:, 0].long(), 3).float()
+
+    queries = torch.arange(30.0).remainder(3)[:, None]
+    sampler = GroupSampler(torch.arange(30), 1, 8, seed=0, shuffle=False)
+    loader = TensorLoader(queries, queries[:, 0].long(), sampler, Scaling(1.0), "val")
+    answers = Answers.of(Sometimes().eval(), Right().eval(), loader, Classification(3), torch.eye(3)[1])
+    lost = answers.sure < 0
+    assert lost.sum() == 10
+    assert torch.equal(answers.first, (~lost).double())
+    assert answers.base.sum() == 30
+    assert torch.equal(answers.sure >= answers.threshold(), ~lost)
 
 
 def test_one_that_is_never_right_answers_nothing() -> None:
