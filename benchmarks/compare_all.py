@@ -42,7 +42,7 @@ OVERRIDES: dict[tuple[str, str], dict[str, Any]] = {
     ("CIFAR10", "small_resnet"): {"trainer.precision": "bf16-mixed"},
     ("FSDD", "lenet"): {"base": "lenet_augmented_base"},
 }
-"""Base models are trained as parity models are, but for the published one on MNIST."""
+"""Base models have parity models' epochs and augmentation, in full precision, but for the published one on MNIST."""
 ON_LABELS = {"packed", "cells"}
 """Codes that may be right where a base model without their augmentation is wrong: not run beside the published one."""
 FIRST = ("cells_kl", "packed_kl", "packed_pruned_kl", "add", "mimo_kl", "revmux_kl")

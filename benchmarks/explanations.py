@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import store
+from better_codes import config_hash
 
 from parity.analyses.localisation import analyse
 from parity.command_line import run_command
+from parity.errors import ParityError
 from parity.experiments import Experiment
 from parity.runs.training import run_training
 
@@ -102,9 +104,13 @@ def figures(result: Mapping[str, Any]) -> dict[str, Any]:
 def main(args: argparse.Namespace) -> None:
     """Measure what is missing."""
     there = set(store.names("explanations"))
-    for run in (run for dataset in args.dataset for run in runs(dataset) if run.result not in there):
-        print(run.result, flush=True)
+    for run in (run for dataset in args.dataset for run in runs(dataset)):
         experiment = Experiment(run.dataset, run.name, base_directory=args.runs)
+        if run.result in there:
+            if store.read(run.result)["config"] != config_hash(experiment):
+                raise ParityError(f"{run.result}.json is of another config than now: delete it, and train it again.")
+            continue
+        print(run.result, flush=True)
         run_training(experiment)
         named = {
             "dataset": run.dataset, "network": run.network, "experiment": run.name,
@@ -112,7 +118,8 @@ def main(args: argparse.Namespace) -> None:
         }  # fmt: skip
         rows = of_base(run, experiment) if run.code is None else of_code(run, experiment)
         about = "positive attribution in the right cell, or on the query that is rebuilt"
-        store.write(run.result, about, [named | row for row in rows], seeds=[0])
+        found = [named | row for row in rows]
+        store.write(run.result, about, found, config=config_hash(experiment), seeds=[0])
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ class Plain:
 
     def __call__(self) -> str:
         """Return the table."""
-        names = [name for name in store.names() if fnmatchcase(name, self.result)]
+        names = [name for name in store.names() if fnmatchcase(name, self.result)] or [self.result]
         return markdown(list(self.columns), [self._line(row) for name in names for row in store.rows(name)])
 
     def _line(self, row: Row) -> list[str]:
