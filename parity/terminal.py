@@ -145,3 +145,8 @@ def progress(
                 log.info("%s: %d of %d", what, done, total)
 
         yield advance
+
+
+def visible(text: str) -> str:
+    """Return a text with control characters, line breaks among them, as their escapes: a terminal obeys none of it."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

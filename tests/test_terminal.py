@@ -99,3 +99,7 @@ def test_elsewhere_lines_are_logged(caplog: pytest.LogCaptureFixture, monkeypatc
         advance()
     assert [record.message for record in caplog.records] == ["smoothing: 1 of 2", "smoothing: 2 of 2"]
     assert console.file.getvalue().strip() == ""
+
+
+def test_control_characters_are_shown_and_not_obeyed() -> None:
+    assert terminal.visible("mlp\x1b[31m\r\nnext é\u2028") == r"mlp\x1b[31m\r\nnext é\u2028"

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parity.markdown import escaped
-from parity.settings import check_printable
 
 LIMITS = (
     "A rebuilt prediction approximates the base model's. Its accuracy is the one measured above, on data like the data "
@@ -28,9 +27,6 @@ class CardFacts:
         provenance: where the base model's weights come from.
         licences: by what they are of, e.g. {'base weights': 'Apache-2.0', 'data': 'CC BY-SA 3.0'}.
         command: that trained it.
-
-    Raises:
-        ParityError: the name has control characters, which whoever serves it would send to a terminal.
     """
 
     name: str
@@ -43,9 +39,6 @@ class CardFacts:
     provenance: str = "not stated"
     licences: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
-
-    def __post_init__(self) -> None:
-        check_printable(self.name, "the name of an artefact")
 
 
 def model_card(facts: CardFacts, manifest: Mapping[str, Any]) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 from parity.errors import DamagedFileError, ParityError
 from parity.schema import Field, Schema, check_fields
-from parity.settings import check_printable
 from parity.storage.files import parse_json, read_bytes
 
 FILE = "manifest.json"
@@ -75,10 +74,6 @@ def read_manifest(folder: Path, expected: str | None = None) -> dict[str, Any]:
             "load it with the parity that wrote it, or export it again."
         )
     check_fields(manifest, _SCHEMA, str(path))
-    try:
-        check_printable(manifest["name"], "'name'")
-    except ParityError as error:
-        raise DamagedFileError(f"{path} is damaged: {error}") from error
     return manifest
 
 

@@ -15,6 +15,7 @@ from parity.serving.app import make_app
 from parity.serving.http import MOST_HEAD, Protocol
 from parity.serving.server import CodedServer
 from parity.serving.service import Service
+from parity.terminal import visible
 
 _log = logging.getLogger(__name__)
 
@@ -140,7 +141,8 @@ class _Running:
         await self._service.server.start()
         host, port = self._listening.getsockname()[:2]
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        _log.info("serving %s on http://%s: ask /predict, read /docs", self._service.servable.name, where)
+        name = visible(self._service.servable.name)
+        _log.info("serving %s on http://%s: ask /predict, read /docs", name, where)
 
     async def _reload(self) -> None:
         try:

@@ -13,6 +13,7 @@ from parity.serving.pools import WorkerPool
 from parity.serving.replies import Reply
 from parity.serving.servable import Servable
 from parity.serving.server import CodedServer
+from parity.terminal import visible
 
 _log = logging.getLogger(__name__)
 
@@ -57,4 +58,4 @@ class Service:
         pool = await asyncio.to_thread(self._make_pool, servable.model)
         await self.server.replace(servable.model, pool)
         self.servable = servable  # in the same step of the event loop as the replacement
-        _log.info("serving %s, version %s", servable.name, servable.version[:12])
+        _log.info("serving %s, version %s", visible(servable.name), servable.version[:12])

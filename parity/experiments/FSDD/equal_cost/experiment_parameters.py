@@ -6,8 +6,7 @@
 Each parity model has at most 1.10 x the base model's multiply-adds for a query, all k predictions together, and the
 recipe of the positional codes: epochs, augmentation, optimiser. All start from scratch but ``packed_pruned_kl``, from
 the base model's channels, and ``revmux_kl``, in which the base model stays as it is. The base model is trained as they
-are, so that none of them is right more often for its augmentation alone. 20 epochs, 3 to 8 minutes each on 1 core; not
-run yet.
+are, so that none of them is right more often for its augmentation alone. 20 epochs each. Not run yet.
 """
 
 from torch import nn
