@@ -99,8 +99,7 @@ def run(table: Table, name: str, seed: int, args: argparse.Namespace) -> None:
         seconds = time.monotonic() - began
         row = evaluated(experiment) | {"seconds": seconds}
         store.write(result, f"{table.dataset} {name}, on test data", [row], config=config, seeds=[seed])
-    if store.read(result)["config"] != config:
-        raise ParityError(f"{result}.json is of another config than {name} has now: delete it, and train it again.")
+    check_config(result, experiment)
 
 
 def config_hash(experiment: Experiment) -> str:
@@ -108,6 +107,17 @@ def config_hash(experiment: Experiment) -> str:
     plain = experiment.identity(None).plain()
     plain["config"]["optimizer"].pop("fused", None)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def check_config(result: str, experiment: Experiment) -> None:
+    """Make sure that a result that is there is of a run's settings.
+
+    Raises:
+        ParityError: it is of others.
+    """
+    if store.read(result)["config"] != config_hash(experiment):
+        name = experiment.experiment_name
+        raise ParityError(f"{result}.json is of another config than {name} has now: delete it, and train it again.")
 
 
 def evaluated(experiment: Experiment) -> store.Row:

@@ -25,11 +25,10 @@ from typing import Any
 import pareto
 import store
 import tables
-from better_codes import config_hash
+from better_codes import check_config, config_hash
 
 from parity.coded_model import CodedModel
 from parity.command_line import run_command
-from parity.errors import ParityError
 from parity.evaluation.comparison import Candidate, compare
 from parity.experiments import Experiment, catalogue
 from parity.runs.training import RunOptions, run_training
@@ -146,8 +145,8 @@ def main(args: argparse.Namespace) -> None:
     _log.setLevel(logging.INFO)
     there = set(store.names("equal_cost"))
     for run in runs(args):
-        if run.result in there and store.read(run.result)["config"] != config_hash(experiment_of(run, args)):
-            raise ParityError(f"{run.result}.json is of another config than now: delete it, and train it again.")
+        if run.result in there:
+            check_config(run.result, experiment_of(run, args))
     missing = [run for run in runs(args) if run.result not in there]
     spent: dict[tuple[str, str], list[float]] = {}
     for row in (row for name in there for row in store.rows(name)):

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import store
-from better_codes import config_hash
+from better_codes import check_config, config_hash
 
 from parity.analyses.localisation import analyse
 from parity.command_line import run_command
-from parity.errors import ParityError
 from parity.experiments import Experiment
 from parity.runs.training import run_training
 
@@ -107,8 +106,7 @@ def main(args: argparse.Namespace) -> None:
     for run in (run for dataset in args.dataset for run in runs(dataset)):
         experiment = Experiment(run.dataset, run.name, base_directory=args.runs)
         if run.result in there:
-            if store.read(run.result)["config"] != config_hash(experiment):
-                raise ParityError(f"{run.result}.json is of another config than now: delete it, and train it again.")
+            check_config(run.result, experiment)
             continue
         print(run.result, flush=True)
         run_training(experiment)

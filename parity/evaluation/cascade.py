@@ -7,7 +7,7 @@ is not in it.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -16,15 +16,13 @@ from torch import Tensor, nn
 
 from parity.data import GroupLoader
 from parity.errors import ParityError
-from parity.evaluation.code_evaluation import CORRELATION, SLOW
+from parity.evaluation.code_evaluation import CORRELATION, SLOW, WITHIN
 from parity.evaluation.costs import multiply_adds
 from parity.evaluation.intervals import paired_interval
 from parity.tasks import Task
 
 LOST = 0.001
 """What a cascade may lose of the base model's accuracy, on the data that its threshold is chosen on."""
-
-_WITHIN = 1.96
 
 
 @dataclass(frozen=True)
@@ -74,45 +72,53 @@ class Answers:
 
 
 @torch.no_grad()
-def cascade(
+def cascades(
     name: str,
     network: nn.Module,
     base_model: nn.Module,
-    calibration: GroupLoader,
-    loader: GroupLoader,
+    loader: Callable[[int, str], GroupLoader],
+    split: str,
     task: Task,
     default: Tensor,
-    backup: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Return a backup's row of a comparison, changed to what a cascade costs and delivers.
+    backups: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """Return rows of a comparison with a backup, changed to what a cascade costs and delivers.
 
     Args:
         name: of the smaller network.
         network: it, in eval mode.
         base_model: the base model, in eval mode.
-        calibration: what the threshold is chosen on.
-        loader: of what is measured, the groups of the backup's row.
+        loader: gives the groups of k of a split; 'val' is what the threshold is chosen on.
+        split: what is measured.
         task: what predictions are measured by.
         default: (*P), what a user gets where neither network's output is available.
-        backup: the row of the code in which every query goes to both. Where the base model's output is missing, both
-            give the smaller network's: A_d and what is made of it stay.
+        backups: the row at each k of the code in which every query goes to both. Where the base model's output is
+            missing, both give the smaller network's: A_d and what is made of it stay.
 
     Returns:
-        The row. Costs are those beyond the base model's for all queries, and may be negative; extra workers are what
+        The rows. Costs are those beyond the base model's for all queries, and may be negative; extra workers are what
         is sent to more than one. 'without_faults' is what a cascade loses where nothing is missing, with its paired
         interval, and 'answers_first' the share of queries that the base model is not asked about.
 
     Raises:
         ParityError: the threshold would be chosen on test data, or on the data that is measured.
     """
-    if calibration.split in ("test", loader.split):
+    calibration = loader(1, "val")
+    if calibration.split in ("test", split):
         raise ParityError("a cascade's threshold is chosen on validation data, and measured on other data.")
     threshold = Answers.of(network, base_model, calibration, task, default).threshold()
-    measured = Answers.of(network, base_model, loader, task, default)
+    query = next(calibration.every_query(1))[1]
+    cost = multiply_adds(network, query) / multiply_adds(base_model, query)
+    rows = []
+    for backup in backups:
+        measured = Answers.of(network, base_model, loader(backup["k"], split), task, default)
+        rows.append(_row(name, backup, measured, threshold, cost))
+    return rows
+
+
+def _row(name: str, backup: Mapping[str, Any], measured: Answers, threshold: float, cost: float) -> dict[str, Any]:
     first = measured.sure >= threshold
     share = float(first.double().mean())
-    query = next(loader.every_query(1))[1]
-    adds = multiply_adds(network, query) / multiply_adds(base_model, query) - share
     lost = paired_interval(measured.base, measured.right(first, 1.0, 1.0))
     sure = f"sure of {threshold:.1%} or more" if threshold <= 1 else "never sure enough"
     return {
@@ -122,7 +128,7 @@ def cascade(
         f"points ({100 * lost.low:.2f} to {100 * lost.high:.2f}) without any fault; the base model answers the rest",
         "answers_first": share,
         "without_faults": lost._asdict(),
-        "extra_multiply_adds": adds,
+        "extra_multiply_adds": cost - share,
         **dict.fromkeys(("extra_workers", "extra_bytes_up", "extra_bytes_down"), 1.0 - share),
         "A_o": {f: _overall(measured, first, float(f), backup["n"]) for f in backup["A_o"]},
         **dict.fromkeys(("per_class", "confusion", "calibration", "likelihood")),
@@ -133,7 +139,7 @@ def cascade(
 def _overall(measured: Answers, first: Tensor, f: float, workers: int) -> dict[str, float]:
     """Return A_o(f), with its interval over queries, beside a slow worker, and where workers fail together."""
     right = measured.right(first, 1 - f, 1 - f)
-    mean, margin = float(right.mean()), _WITHIN * float(right.std()) / math.sqrt(len(right))
+    mean, margin = float(right.mean()), WITHIN * float(right.std()) / math.sqrt(len(right))
     slow = 1 - min(SLOW * f, 1.0)
     one_of_two = [measured.right(first, *there).mean() for there in ((slow, 1 - f), (1 - f, slow))]
     both = f * f + CORRELATION * f * (1 - f)

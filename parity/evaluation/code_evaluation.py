@@ -22,8 +22,8 @@ SLOW = 10
 CORRELATION = 0.2
 """Where workers fail together: of whether one worker and whether another is unavailable."""
 
-# Of the normal distribution: what lies within so many standard errors is 95 %.
-_WITHIN = 1.96
+WITHIN = 1.96
+"""Of the normal distribution: what lies within so many standard errors is 95 %."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class CodeEvaluation:
 
     def _interval(self, mean: float, squares: float, error: float = 0.0) -> Interval:
         variance = max(squares / self.groups - mean**2, 0.0)
-        margin = _WITHIN * math.sqrt(variance / self.groups + error**2)
+        margin = WITHIN * math.sqrt(variance / self.groups + error**2)
         return Interval(mean, max(mean - margin, self.task.lowest), min(mean + margin, 1.0))
 
     def _measured(self, means: Tensor, measure: str | None) -> float:

@@ -18,7 +18,7 @@ from parity.errors import ParityError, cause
 from parity.evaluation.accuracies import evaluate_base
 from parity.evaluation.baselines import BACKUP, backups
 from parity.evaluation.baselines import baselines as codes_without_training
-from parity.evaluation.cascade import cascade
+from parity.evaluation.cascade import cascades
 from parity.evaluation.comparison import Candidate, compare, timings
 from parity.evaluation.costs import multiply_adds
 from parity.evaluation.evaluation import Evaluation
@@ -302,7 +302,8 @@ def compare_on(
         lambda name: log.info("evaluating %s", name),
     )  # fmt: skip
     if backup and with_cascade:
-        codes += _cascades(*backup, base_model, data, split, default, codes)
+        rows = [code for code in codes if code["name"] == BACKUP]
+        codes += cascades(*backup, base_model, data.loader, split, task, default.to(data.device), rows)
     if timed:
         log.info("timing")
     return {
@@ -323,26 +324,6 @@ def compare_on(
         "codes": codes,
         "timing": timings(candidates, lambda k: data.loader(k, split)) if timed else [],
     }
-
-
-def _cascades(
-    name: str,
-    network: nn.Module,
-    base_model: nn.Module,
-    data: DataInGroups,
-    split: str,
-    default: torch.Tensor,
-    codes: Sequence[Mapping[str, Any]],
-) -> list[dict[str, Any]]:
-    """Return the row in which the smaller network answers first, for each k that it is a backup at."""
-    calibration, task = data.loader(1, "val"), data.module(1).task
-    return [
-        cascade(
-            name, network, base_model, calibration, data.loader(row["k"], split), task, default.to(data.device), row
-        )
-        for row in codes
-        if row["name"] == BACKUP
-    ]
 
 
 def _one_hot(number: int, default: torch.Tensor) -> torch.Tensor:

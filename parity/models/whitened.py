@@ -80,7 +80,7 @@ class WhitenedConvNet(nn.Module):
     decayed. As many channels as a convolution has inputs start as the identity.
 
     Args:
-        query_shape: shape Q of a query, (C, H, W), 16 x 16 or larger where there are three blocks.
+        query_shape: shape Q of a query, (C, H, W), 9 x 9 or larger where there are three blocks.
         prediction_shape: shape P of a prediction, e.g. ``(10,)``.
         widths: channels of each block.
 
