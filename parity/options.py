@@ -48,7 +48,7 @@ OPTIONS: Schema = {
     **dict.fromkeys(("widths", "hidden_layers"), _whole(1)),
     **dict.fromkeys(("default_class", "refresh_rate", "steps"), _whole(0)),
     **dict.fromkeys(("unavailable", "wrong", "false_alarms", "momentum", "tenant_load"), _number(0, 1)),
-    **dict.fromkeys(("lr", "state_lr"), _number(0, 1_000_000)),
+    **dict.fromkeys(("lr", "state_lr", "budget"), _number(0, 1_000_000)),
 }  # fmt: skip
 """Numbers that can be meant, in any command that has the option; which of them make sense together is for it to see."""
 

@@ -129,9 +129,10 @@ LOCALISATION = {
     "--analysis_config": ["2_3x3", "2_code", "0_3x3", "2_x", f"{BIG}_2x2", "", LONG, MARKED],
     "--explainer_name": ["Ours", "GradCAM", "x", "", MARKED], "--batch_size": WHOLE, "--through_base_model": None,
 }  # fmt: skip
+STUDENTS = {**NAMING, "--epochs": WHOLE, "--budget": NUMBERS, "--accelerator": ["cpu", "tpu", "x"]}
 MODULES = {
     "load": "parity.serving.load", "simulate": "parity.serving.simulate",
-    "localisation": "parity.analyses.localisation",
+    "localisation": "parity.analyses.localisation", "students": "parity.analyses.students",
 }  # fmt: skip
 NAMED = ["--dataset=Digits", "--accelerator=cpu"]
 # What is trained or submitted writes nothing here, and there is nothing trained that could be served or exported.
@@ -143,6 +144,7 @@ COMMANDS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "export": (EXPORT, NAMED),
     "simulate": (SIMULATION, ["--queries=30"]),
     "localisation": (LOCALISATION, NAMED[:1]),
+    "students": (STUDENTS, NAMED),
     "training_stability": (STUDIES, ["--dry_run"]),
     "error_propagation": (STUDIES, ["--dry_run"]),
 }
