@@ -25,6 +25,7 @@ NETWORKS = (
     ("CIFAR10", "whitened"),
     ("FSDD", "lenet"),
     ("CatVsDog", "small_resnet"),
+    ("CIFAR10", "resnet18_gpu"),
 )
 """Data sets and base models, in the order in which they are measured."""
 

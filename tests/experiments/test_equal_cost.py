@@ -13,7 +13,7 @@ ENTRIES = [
     entry
     for dataset in ("Digits", "MNIST", "CIFAR10", "FSDD", "CatVsDog")
     for entry in catalogue.experiments(dataset)
-    if entry.collection in ("equal_cost", "whitened") and not entry.name.endswith("_base")
+    if entry.collection in ("equal_cost", "whitened", "resnet18_gpu") and not entry.name.endswith("_base")
 ]
 
 
