@@ -20,7 +20,7 @@ from better_codes import check_config, config_hash
 
 from parity.analyses.localisation import analyse
 from parity.command_line import run_command
-from parity.experiments import Experiment
+from parity.experiments import Experiment, catalogue
 from parity.runs.training import run_training
 
 ORDINARY = ("GradCAM", "IntegratedGradients", "InputXGradient", "Saliency", "DeepLIFT")
@@ -29,7 +29,11 @@ BASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "bcos": ("Ours", "GradCAM", "IntegratedGradients", "Occlusion"),
         "resnet": (*ORDINARY, "Occlusion"),
     },
-    "CIFAR10": {"bcos_resnet_small": ("Ours", "GradCAM"), "resnet_small": ORDINARY},
+    "CIFAR10": {
+        "bcos_resnet_small": ("Ours", "GradCAM"),
+        "resnet_small": ORDINARY,
+        "resnet_small_crop2": ("GradCAM",),
+    },
 }
 """Explainers of base models, by data set and network."""
 
@@ -67,7 +71,9 @@ class Run:
 def runs(dataset: str) -> Iterator[Run]:
     """Yield the runs of a data set, base models first."""
     yield from (Run(dataset, network) for network in BASES[dataset])
-    yield from (Run(dataset, network, code, k) for k in KS for code in CODES for network in BASES[dataset])
+    codes = (Run(dataset, network, code, k) for k in KS for code in CODES for network in BASES[dataset])
+    there = {entry.name for entry in catalogue.experiments(dataset)}
+    yield from (run for run in codes if run.name in there)
 
 
 def of_base(run: Run, experiment: Experiment) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from parity.coders import ConcatenationEncoder, Encoder, LearnedGridEncoder, LinearEncoder, MLPDecoder, PackedEncoder
 from parity.experiments.config import OF_CODES, Config, update_config
-from parity.models import FromPrunedBaseModel
+from parity.models import FromPrunedBaseModel, PerCell
 from parity.training import KLDivergence, ReconstructionLoss, SquaredError, parities_alone
 
 Codes = Mapping[str, tuple[Callable[..., Encoder], Sequence[int]]]
@@ -44,6 +44,12 @@ def base_config(config: Config, changes: Config) -> dict[str, Any]:
         changes: what is different: the loss at least.
     """
     return update_config({key: value for key, value in config.items() if key not in OF_CODES}, changes)
+
+
+def in_cells(config: Config) -> dict[str, Any]:
+    """Return the config of parity models that run a config's own network, with its arguments, in each cell."""
+    model = dict(config["model"])
+    return {**config, "model": {"network": PerCell, "cell_network": model.pop("network"), **model}}
 
 
 def parity_configs(

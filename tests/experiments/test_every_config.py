@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from parity.coded_model import CodedModel
 from parity.data import GroupDataModule, TensorLoader, TokensDataModule
 from parity.experiments import Experiment, catalogue
+from parity.models import FromBaseModel
+from parity.models.initialisation import inner_network
 from parity.models.weights import fingerprint
 from parity.runs.training import RunOptions, lit_module
 from parity.tasks import Classification
@@ -117,6 +119,19 @@ def test_one_training_and_one_validation_step(entry: catalogue.Entry, tmp_path: 
         assert entry.name.endswith("_base")
         assert model.eval()(queries[:, 0]).shape == (3, *data.task.prediction_shape)
         assert changed
+
+
+STARTED = [entry for entry in ENTRIES if isinstance(entry.config.get("parity_start"), FromBaseModel)]
+
+
+@pytest.mark.parametrize("entry", STARTED, ids=lambda entry: f"{entry.dataset}-{entry.name}")
+def test_what_starts_from_the_base_model_is_that_network(entry: catalogue.Entry) -> None:
+    model = Experiment(entry.dataset, entry.name).get_model()
+    assert isinstance(model, CodedModel)
+    own, base = inner_network(model.parity_models[0]).state_dict(), model.base_model.state_dict()
+    assert own.keys() == base.keys()
+    different = [name for name, value in base.items() if own[name].shape != value.shape]
+    assert different in ([], ["fc1.weight"])  # of a spectrogram's pixels, of which a cell has fewer
 
 
 def check_name(name: str, model: CodedModel) -> None:

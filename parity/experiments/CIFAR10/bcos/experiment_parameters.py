@@ -14,10 +14,11 @@ bcos_resnet_small_base A_a 0.7803; resnet_small_base A_a 0.8139, in about 13. Co
 from torch import nn
 
 from parity.coders import ConcatenationEncoder, LearnedGridEncoder, LinearDecoder, LinearEncoder, PositionalDecoder
+from parity.data.augmentation import RandomCropAndFlip
 from parity.data.cifar import CIFAR10DataModule
 from parity.experiments.config import Config, update_config
-from parity.experiments.recipes import base_config, parity_configs, towards_base_model
-from parity.models import BcosResNet, FromBaseModel, PerCell, ResNet
+from parity.experiments.recipes import base_config, in_cells, parity_configs, towards_base_model
+from parity.models import BcosResNet, FromBaseModel, ResNet
 from parity.training import (
     SGD,
     Adam,
@@ -44,7 +45,8 @@ DEFAULTS = dict(
 )
 
 SMALL = dict(
-    model=dict(blocks=(1, 1, 1), width=24),
+    data=dict(augmentation=RandomCropAndFlip(padding=2)),
+    model=dict(blocks=(1, 1, 1), width=24, temperature=0.2),
     optimizer=Adam(lr=1e-2),
     schedule=OneCycle(),
     trainer=dict(max_epochs=6),
@@ -59,7 +61,6 @@ NETWORKS: dict[str, Config] = {
 }
 
 CELLS = dict(
-    model=dict(network=PerCell, cell_network=BcosResNet),
     code=dict(decoder=PositionalDecoder),
     trained=("encoder", "parity_models"),
     loss=LabelReconstructionLoss(UniformOffLabels(), parities_alone),
@@ -72,7 +73,7 @@ GRIDS_KL = dict(cells_kl=(LearnedGridEncoder, (2, 4)))
 CONFIGS = {}
 for network, changes in NETWORKS.items():
     config = update_config(DEFAULTS, changes)
-    cells = update_config(config, CELLS)
+    cells = update_config(in_cells(config), CELLS)
     towards_base = update_config(cells, towards_base_model(temperature=1.0))
     base = dict(loss=MeanOver(UniformOffLabels()), trainer=dict(max_epochs=BASE_EPOCHS[network]))
     CONFIGS[f"{network}_base"] = base_config(config, base)
@@ -87,15 +88,14 @@ RESNET = {
     "trainer": dict(max_epochs=6),
 }
 RESNET_CELLS = update_config(
-    {**RESNET, "model": dict(network=PerCell, cell_network=ResNet, blocks=(1, 1, 1), widths=(24, 48, 96))},
-    {
-        **{key: CELLS[key] for key in ("code", "trained")},
-        "loss": LabelReconstructionLoss(CrossEntropy(), parities_alone),
-    },
+    in_cells(RESNET), {**CELLS, "loss": LabelReconstructionLoss(CrossEntropy(), parities_alone)}
 )
 
+RESNET_BASE = base_config(RESNET, dict(loss=nn.CrossEntropyLoss(), trainer=dict(max_epochs=12)))
+
 CONFIGS |= {
-    "resnet_small_base": base_config(RESNET, dict(loss=nn.CrossEntropyLoss(), trainer=dict(max_epochs=12))),
+    "resnet_small_base": RESNET_BASE,
+    "resnet_small_crop2_base": update_config(RESNET_BASE, dict(data=SMALL["data"])),
     **parity_configs("resnet_small", RESNET, SUMS),
     **parity_configs("resnet_small", RESNET_CELLS, GRIDS),
     **parity_configs("resnet_small", update_config(RESNET_CELLS, towards_base_model(temperature=2.0)), GRIDS_KL),

@@ -13,8 +13,8 @@ from torch import nn
 from parity.coders import LearnedGridEncoder, LinearDecoder, LinearEncoder, PackedEncoder, PositionalDecoder
 from parity.data.augmentation import RandomCropAndFlip
 from parity.experiments.config import update_config
-from parity.experiments.recipes import base_config, packed_configs, parity_configs, towards_base_model
-from parity.models import FromBaseModel, FromPrunedBaseModel, PackedStudents, PerCell, ResNet
+from parity.experiments.recipes import base_config, in_cells, packed_configs, parity_configs, towards_base_model
+from parity.models import FromBaseModel, FromPrunedBaseModel, PackedStudents, ResNet
 from parity.training import SGD, CrossEntropy, LabelReconstructionLoss, OneCycle, ParityTargetLoss, parities_alone
 
 DEFAULTS = dict(
@@ -37,7 +37,7 @@ KS = (2, 4, 8)
 BATCHES = {k: QUERIES // k for k in KS}
 
 CELLS = update_config(
-    {**DEFAULTS, "model": dict(network=PerCell, cell_network=ResNet, blocks=(2, 2, 2, 2))},
+    in_cells(DEFAULTS),
     dict(
         code=dict(decoder=PositionalDecoder),
         trained=("encoder", "parity_models"),

@@ -14,8 +14,8 @@ from torch import nn
 from parity.coders import ConcatenationEncoder, LearnedGridEncoder, LinearDecoder, LinearEncoder, PositionalDecoder
 from parity.data.augmentation import RandomAffine
 from parity.experiments.config import update_config
-from parity.experiments.recipes import base_config, parity_configs, towards_base_model
-from parity.models import BcosResNet, FromBaseModel, PerCell, ResNet
+from parity.experiments.recipes import base_config, in_cells, parity_configs, towards_base_model
+from parity.models import BcosResNet, FromBaseModel, ResNet
 from parity.training import (
     AdamW,
     CrossEntropy,
@@ -42,7 +42,6 @@ DEFAULTS = dict(
 )
 
 CELLS = dict(
-    model=dict(network=PerCell, cell_network=BcosResNet),
     code=dict(decoder=PositionalDecoder),
     trained=("encoder", "parity_models"),
     loss=LabelReconstructionLoss(UniformOffLabels(), parities_alone),
@@ -59,10 +58,10 @@ GRIDS = dict(cells=(LearnedGridEncoder, (2, 4)))
 GRIDS_KL = dict(cells_kl=(LearnedGridEncoder, (2, 4)))
 
 BASE = dict(data=dict(batch_size=64), loss=MeanOver(UniformOffLabels()), trainer=dict(max_epochs=50))
-BCOS_CELLS = update_config(DEFAULTS, CELLS)
+BCOS_CELLS = update_config(in_cells(DEFAULTS), CELLS)
 RESNET = {**DEFAULTS, "model": ORDINARY}
 RESNET_CELLS = {
-    **update_config(RESNET, {**CELLS, "model": dict(network=PerCell, cell_network=ResNet)}),
+    **update_config(in_cells(RESNET), CELLS),
     "loss": LabelReconstructionLoss(CrossEntropy(), parities_alone),
 }
 

@@ -16,6 +16,7 @@ true labels (benchmarks/better_codes.py; mean of three seeds):
 
 from parity.coders import LearnedGridEncoder, PositionalDecoder
 from parity.data.augmentation import RandomAffine
+from parity.experiments.config import update_config
 from parity.experiments.recipes import cell_configs
 from parity.models import MLP, PerCell
 from parity.training import AdamW, CrossEntropy, LabelReconstructionLoss, OneCycle, parities_alone
@@ -39,3 +40,7 @@ HIDDEN = {2: (190, 100), 3: (220, 95), 4: (180, 70), 8: (160, 65)}
 """Widths of the network in a cell of 28 x 14, 14 x 14 or 9 x 9 pixels, by k: at most 1.10 x the base model's cost."""
 
 CONFIGS = cell_configs(DEFAULTS, HIDDEN, QUERIES)
+CONFIGS |= {
+    f"mlp_k{k}_cells_long_kl": update_config(CONFIGS[f"mlp_k{k}_cells_kl"], dict(trainer=dict(max_epochs=150)))
+    for k in (2, 4)
+}
