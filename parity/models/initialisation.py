@@ -1,5 +1,6 @@
 """How parity models start: objects that a config passes as ``parity_init``; ``From...`` as ``parity_start``."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,8 @@ from parity.models.packed import PackedStudents
 from parity.models.per_cell import PerCell
 from parity.models.resized import Downsampled
 from parity.models.revmux import RevMUX
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,11 @@ class FromBaseModel:
                 "from them."
             )
         target.load_state_dict(start, strict=False)
+        if left := [name for name in own if name not in start]:
+            log.info(
+                "%s starts from the base model but for %d of its %d weights: %s%s",
+                type(target).__name__, len(left), len(own), ", ".join(left[:3]), ", ..." * (len(left) > 3),
+            )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 import torch
 from torch import nn
@@ -123,3 +125,13 @@ def test_the_network_in_a_cell_starts_from_what_fits_its_smaller_queries() -> No
 def test_networks_with_nothing_in_common_are_told_apart() -> None:
     with pytest.raises(ParityError, match="cannot start"):
         FromBaseModel()(MLP((4,), (3,), hidden=(2,)), ResNet((3, 8, 8), (4,), blocks=(1,), widths=(4,)))
+
+
+def test_weights_that_do_not_start_from_the_base_model_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "parity")
+    base = MLP((4,), (3,), hidden=(5, 5))
+    FromBaseModel()(MLP((4,), (3,), hidden=(5, 5)), base)
+    assert not caplog.messages
+    FromBaseModel()(MLP((4,), (3,), hidden=(5, 7)), base)
+    names = "layers.2.weight, layers.2.bias, layers.4.weight"
+    assert caplog.messages == [f"MLP starts from the base model but for 3 of its 6 weights: {names}"]
