@@ -117,10 +117,10 @@ def start_of(experiment: Experiment) -> str | None:
 def measure(run: Run, args: argparse.Namespace) -> None:
     """Train a run, where that is not done, and compare it with its base model on test data."""
     experiment = experiment_of(run, args)
-    was_trained, began = (experiment.save_dir / "test_metrics.json").exists(), time.monotonic()
+    had_begun, began = experiment.save_dir.exists(), time.monotonic()
     weights = args.weights if run.dataset == "MNIST" else None
     run_training(experiment, RunOptions(hardware=Hardware(args.accelerator), refresh_rate=1000), weights)
-    seconds = None if was_trained else time.monotonic() - began
+    seconds = None if had_begun else time.monotonic() - began
     datamodule, model = experiment.get_datamodule(batch_size=experiment.larger_batches), experiment.load_trained_model()
     assert isinstance(model, CodedModel)
     trainer = make_trainer(Hardware(args.accelerator), logger=False, enable_checkpointing=False)
