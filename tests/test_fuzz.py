@@ -129,7 +129,13 @@ LOCALISATION = {
     "--analysis_config": ["2_3x3", "2_code", "0_3x3", "2_x", f"{BIG}_2x2", "", LONG, MARKED],
     "--explainer_name": ["Ours", "GradCAM", "x", "", MARKED], "--batch_size": WHOLE, "--through_base_model": None,
 }  # fmt: skip
-STUDENTS = {**NAMING, "--epochs": WHOLE, "--budget": NUMBERS, "--accelerator": ["cpu", "tpu", "x"]}
+STUDENTS = {
+    **NAMING,
+    "--epochs": WHOLE,
+    "--budget": NUMBERS,
+    "--base_weights": PATHS,
+    "--accelerator": ["cpu", "tpu", "x"],
+}
 MODULES = {
     "load": "parity.serving.load", "simulate": "parity.serving.simulate",
     "localisation": "parity.analyses.localisation", "students": "parity.analyses.students",

@@ -8,7 +8,8 @@ budget of multiply-adds allows, trains all of them for a few epochs by the exper
 compares them on validation data. Test data is not looked at. Prints a table, the best first, and the ``model`` of a
 config that makes the best.
 
-Writes students.json and a folder for each student under <run name>-students, beside the run; the same command resumes.
+Writes students.json and a folder for each student under <run name>-students, beside the run; the same command resumes,
+and another base model, budget or number of epochs trains others.
 """
 
 import argparse
@@ -44,6 +45,9 @@ def get_parser() -> argparse.ArgumentParser:
         "--budget", type=float, default=BUDGET, metavar="X",
         help="multiply-adds of k students, of the base model's for one query (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--base_weights", type=Path, metavar="FILE", help="weights of the base model, instead of what the config names"
+    )
     parser.add_argument("--accelerator", default="auto", help="as Lightning names it (default: %(default)s)")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
@@ -59,12 +63,16 @@ def main(args: argparse.Namespace) -> None:
     if not (args.dataset and args.experiment_name):
         raise ParityError("name --dataset and --experiment_name.")
     experiment = named_run(args, args.experiment_name)
-    found = search(experiment, args.epochs, args.budget, args.accelerator)
+    found = search(experiment, args.epochs, args.budget, args.accelerator, args.base_weights)
     _show(found)
 
 
 def search(
-    experiment: "Experiment", epochs: int = 5, budget: float = BUDGET, accelerator: str = "auto"
+    experiment: "Experiment",
+    epochs: int = 5,
+    budget: float = BUDGET,
+    accelerator: str = "auto",
+    base_weights: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Train students of several shapes and compare them on validation data, or resume that.
 
@@ -73,6 +81,7 @@ def search(
         epochs: of each student.
         budget: multiply-adds of k students, of the base model's for one query.
         accelerator: as Lightning names it.
+        base_weights: a file of weights for the base model, instead of what the config names.
 
     Returns:
         A dict for each shape, the best first: ``shape``, ``accuracy`` (A_d on validation data, or the task's measure,
@@ -86,6 +95,7 @@ def search(
     from parity.coded_model import CodedModel
     from parity.evaluation.costs import multiply_adds
     from parity.models import PackedStudents
+    from parity.models.weights import fingerprint
     from parity.storage.files import write_json
     from parity.storage.locks import RunLock
 
@@ -103,12 +113,13 @@ def search(
     query_shape, prediction_shape = model.encoder.query_shape, model.decoder.prediction_shape
     shapes = student_shapes(student, settings, query_shape, prediction_shape, budget * whole / model.k)
     folder = experiment.save_dir.with_name(f"{experiment.run_name}-students")
-    _load_base_model(model, experiment, accelerator)
+    _load_base_model(model, experiment, accelerator, base_weights)
+    base = fingerprint(model.base_model)[:8]
     with RunLock(folder):
         rows = []
         with terminal.progress("students", len(shapes), transient=False) as advance:
             for shape in shapes:
-                own = folder / f"{shape.name}-{budget:g}x-{epochs}"
+                own = folder / f"{shape.name}-{budget:g}x-{epochs}-{base}"
                 rows.append(_row(experiment, model, shape, own, epochs, accelerator))
                 rows[-1]["multiply_adds"] = model.k * shape.multiply_adds / whole
                 advance()
@@ -118,18 +129,20 @@ def search(
     return rows
 
 
-def _load_base_model(model: "CodedModel", experiment: "Experiment", accelerator: str) -> None:
+def _load_base_model(
+    model: "CodedModel", experiment: "Experiment", accelerator: str, base_weights: Path | None
+) -> None:
     """Give an untrained model the weights of its base model, which is trained first where it is not."""
     from parity.models import load_into, read_weights
     from parity.runs.training import RunOptions, run_training
     from parity.training import Hardware
 
-    if (base := experiment.base_experiment) is not None:
+    base = experiment.base_experiment
+    if (path := base_weights or (None if base else Path(experiment.config["base"]))) is not None:
+        load_into(model.base_model, read_weights(path), path)
+    elif base is not None:
         run_training(base, RunOptions(hardware=Hardware(accelerator)))
         model.base_model = base.load_trained_model()
-    else:
-        path = Path(experiment.config["base"])
-        load_into(model.base_model, read_weights(path), path)
     model.eval()
 
 

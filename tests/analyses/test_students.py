@@ -81,13 +81,18 @@ def test_search_compares_on_validation_data_and_resumes(tmp_path: Path, monkeypa
     assert [row["accuracy"] for row in found] == sorted((row["accuracy"] for row in found), reverse=True)
     assert {"own", "shallower", "deeper", "own_4px"} <= {row["shape"] for row in found}
     assert all(0.3 < row["multiply_adds"] <= 0.5 for row in found)
-    assert not any("test" in name for name in pd.read_csv(folder / "own-0.5x-1" / "metrics.csv").columns)
+    [own] = folder.glob("own-0.5x-1-*")
+    assert not any("test" in name for name in pd.read_csv(own / "metrics.csv").columns)
     settings = eval(found[0]["model"], vars(models))
     assert settings.pop("network") is models.PackedStudents
     models.PackedStudents((4, 1, 8, 8), (4, 10), **settings)
     monkeypatch.setattr(torch.optim.Adam, "step", lambda *_, **__: pytest.fail("trained again"))
     assert students.search(experiment, epochs=1, budget=0.5, accelerator="cpu") == found
     monkeypatch.undo()
+    weights = tmp_path / "base.pt"
+    torch.save(experiment.get_model().base_model.state_dict(), weights)
+    other = students.search(experiment, epochs=1, budget=0.5, accelerator="cpu", base_weights=weights)
+    assert {row["accuracy"] for row in other} != {row["accuracy"] for row in found}
     other = students.search(experiment, epochs=1, budget=0.4, accelerator="cpu")
     assert all(0.2 < row["multiply_adds"] <= 0.4 for row in other)
 
