@@ -119,6 +119,12 @@ def analyse(
     from parity.storage.locks import RunLock
 
     is_base = experiment.is_base
+    if not explainers:
+        raise ParityError("name one explainer or more, such as Ours.")
+    if batch_size < 1:
+        raise ParityError(f"batch_size counts explanations, 1 or more, not {batch_size}.")
+    if through_base_model and is_base:
+        raise ParityError(f"{experiment.experiment_name} is a base model: through_base_model is of codes.")
     name = analysis_config or ("500_3x3" if is_base else "500_code")
     config = config_named(name, is_base)
     for explainer in explainers:

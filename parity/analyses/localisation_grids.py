@@ -58,7 +58,7 @@ class Chosen(NamedTuple):
 
 
 def choose(network: nn.Module, data: GroupDataModule, split: str, grids: int, cells: int) -> Chosen:
-    """Choose images that a network predicts right, and is most sure of: of each class those with the highest logits.
+    """Choose images that a network predicts right, and is most sure of: those with the class's highest probability.
 
     Each image is in one grid at most. The choice is the same in every process.
 

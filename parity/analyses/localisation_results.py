@@ -1,5 +1,6 @@
 """A localisation analysis of one run: it is resumed grid by grid, and its results are files in the run's folder."""
 
+import logging
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,11 @@ from parity.experiments import Experiment
 from parity.models.weights import fingerprint
 from parity.schema import Field
 from parity.storage.files import read_json, write_json, written_whole
+
+log = logging.getLogger(__name__)
+
+_LEAST = 1e-6
+"""Below this a number is rounding."""
 
 _SPLIT = "test"
 _STYLE = "seaborn-v0_8-whitegrid"
@@ -72,6 +78,12 @@ class Analysis:
         Raises:
             ParityError: it cannot, or the network does not take images as large as a grid.
         """
+        if explainer == "GradCAM" and isinstance(self.model, CodedModel) and not self._is_positional():
+            name = self.experiment.experiment_name
+            raise ParityError(
+                f"GradCAM has one map of a parity query, and in those of {name} queries have "
+                "no places of their own: its shares would be those of the encoder's weights. Choose another explainer."
+            )
         shape = (1, self.cells, *self.data.query_shape)
         nothing = Chosen(
             torch.full(shape, 0.5, device=self.device),
@@ -86,6 +98,15 @@ class Analysis:
                 f"the network of {self.experiment.experiment_name} does not take a grid of {side} x {side} images: the "
                 f"analysis is for networks that take images of any size, as ResNet and BcosResNet ({cause(error)})."
             ) from error
+
+    def _is_positional(self) -> bool:
+        """Whether a number of the code's parity queries never depends on two queries of a group."""
+        assert isinstance(self.model, CodedModel)
+        ones = torch.eye(self.cells, device=self.device).view(self.cells, self.cells, 1, 1, 1)
+        groups = (ones * torch.ones(self.data.query_shape, device=self.device)).contiguous()
+        with torch.no_grad():
+            coded = self.model.encoder.eval()(groups)
+        return bool((coded.abs() > _LEAST).sum(0).le(1).all())
 
     @cached_property
     def weights(self) -> str:
@@ -156,8 +177,14 @@ class Analysis:
             kept = read_json(path, "a localisation analysis", _RESULT)
         except ParityError as error:
             raise ParityError(f"{error} Remove it, and the same command starts over.") from error
-        # Of other weights, as of a run that was trained on since, nothing can be used.
-        return list(kept["shares"]) if kept["identity"] == identity else []
+        if kept["identity"] != identity:
+            return []  # of other weights, as of a run that was trained on since, nothing can be used
+        if not _are_shares(kept["shares"], identity["grids"], identity["cells"]):
+            raise ParityError(
+                f"{path} is damaged: its shares are not those of {identity['grids']} grids of {identity['cells']} "
+                "cells. Remove it, and the same command starts over."
+            )
+        return list(kept["shares"])
 
     def _table(self, shares: list[list[float]]) -> pd.DataFrame:
         chosen = self.chosen
@@ -175,9 +202,14 @@ class Analysis:
         """Draw all finished explainers of a folder side by side, a box for each."""
         drawn = {}
         for file in sorted(folder.glob("*_smooth*.json")):
-            kept = read_json(file, "a localisation analysis", _RESULT)
-            smooth = kept["identity"]["smooth"]
-            if "score" in kept and kept["identity"] == {**self.identity(kept["explainer"]), "smooth": smooth}:
+            try:
+                kept = read_json(file, "a localisation analysis", _RESULT)
+            except ParityError as error:
+                log.warning("%s It is left out of the figure.", error)
+                continue
+            smooth, explainer = kept["identity"].get("smooth"), str(kept.get("explainer"))
+            same = kept["identity"] == {**self.identity(explainer), "smooth": smooth} and type(smooth) is int
+            if same and len(kept["shares"]) and _are_shares(kept["shares"], self.config.grids, self.cells):
                 label = kept["explainer"] + (f"\nsmooth {smooth}" if smooth > 1 else "")
                 drawn[label] = [share for grid in kept["shares"] for share in grid]
         with matplotlib.style.context(_STYLE):
@@ -189,6 +221,16 @@ class Analysis:
             axes.legend(frameon=False)
             with written_whole(path) as temporary:
                 figure.savefig(temporary, format="png")
+
+
+def _are_shares(shares: list[Any], grids: int, cells: int) -> bool:
+    """Whether these are at most so many grids of shares, each from 0 to 1."""
+    return len(shares) <= grids and all(
+        isinstance(grid, list)
+        and len(grid) == cells
+        and all(type(share) in (int, float) and -_LEAST <= share <= 1 + _LEAST for share in grid)
+        for grid in shares
+    )
 
 
 def _summary(shares: list[list[float]]) -> dict[str, Any]:

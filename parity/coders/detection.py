@@ -47,6 +47,8 @@ class Detector(nn.Module):
 
     def __init__(self, decoder: Decoder, difference: Difference, threshold: float = 0.0) -> None:
         super().__init__()
+        if not threshold >= 0:
+            raise ParityError(f"the threshold of a detector is a difference, 0 or more, not {threshold}.")
         self.decoder, self.difference, self.threshold = decoder, difference, threshold
 
     def disagreement(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,12 +37,17 @@ class LikelyLocator(Locator):
         errors: E.
 
     Raises:
-        ParityError: E is not positive, or half of the workers or more, or there are too many choices of E among n.
+        ParityError: E is not positive, or half of the workers or more, there are too many choices of E among n, or
+            there are no outputs to learn from.
     """
 
     def __init__(self, outputs: Tensor, errors: int) -> None:
-        super().__init__(errors, needed=2 * errors + 1)
-        self.n = outputs.shape[1]
+        super().__init__(errors, 2 * errors + 1, outputs.shape[1])
+        if not len(outputs) or not outputs.isfinite().all() or not outputs.any():
+            raise ParityError(
+                f"wrong outputs are found by what outputs without faults are like, and these {len(outputs)} groups of "
+                "them hold none, numbers that are not finite, or nothing but zeros."
+            )
         if not 1 <= errors < self.n / 2:
             raise ParityError(
                 f"E = {errors} wrong outputs among {self.n} cannot be found: E is 1 to {(self.n - 1) // 2}."

@@ -25,11 +25,12 @@ class Locator(nn.Module):
     Args:
         errors: E.
         needed: outputs of each group that must arrive.
+        n: workers.
     """
 
-    def __init__(self, errors: int, needed: int) -> None:
+    def __init__(self, errors: int, needed: int, n: int) -> None:
         super().__init__()
-        self.errors, self.needed = errors, needed
+        self.errors, self.needed, self.n = errors, needed, n
 
     def forward(self, base_outputs: Tensor, parity_outputs: Tensor, available: Tensor) -> Tensor:
         """Return the E suspects of each group.
@@ -43,8 +44,15 @@ class Locator(nn.Module):
             bool (G, n).
 
         Raises:
-            ParityError: too few outputs of a group arrived.
+            ParityError: too few outputs of a group arrived, or there are not n of them.
         """
+        if base_outputs.shape[1] != self.n or tuple(available.shape) != tuple(base_outputs.shape[:2]):
+            raise ParityError(
+                f"wrong outputs are looked for among {self.n} of each group, not among outputs of shape "
+                f"{tuple(base_outputs.shape)} of which {tuple(available.shape)} are available."
+            )
+        if len(available) == 0:
+            return torch.zeros_like(available)
         if int(available.sum(1).amin()) < self.needed:
             raise ParityError(f"finding {self.errors} wrong outputs needs {self.needed} outputs of each group.")
         return self.suspects(base_outputs.flatten(2).double(), available)
@@ -73,7 +81,7 @@ class RationalLocator(Locator):
     """
 
     def __init__(self, k: int, n: int, errors: int, nodes: Nodes = worker_nodes) -> None:
-        super().__init__(errors, needed=2 * (k + errors) - 1)
+        super().__init__(errors, 2 * (k + errors) - 1, n)
         if errors < 1 or n < self.needed:
             raise ParityError(
                 f"{errors} wrong outputs at k = {k} are found among 2 (k + E) - 1 = {self.needed} workers or more, "
@@ -85,7 +93,7 @@ class RationalLocator(Locator):
         self.basis: Tensor
 
     def suspects(self, values: Tensor, available: Tensor) -> Tensor:
-        """Return the suspects, E of each row True."""
+        """Return the suspects, E of each row; all outputs that are not numbers, where these are more."""
         values = values.mT  # (G, C, n)
         finite = values.isfinite().all(1) & available
         used = finite.unsqueeze(1)
@@ -99,4 +107,4 @@ class RationalLocator(Locator):
         evidence = -(q / middle.clamp(min=_LEAST)).clamp(min=_LEAST).log().sum(1)
         evidence = evidence.masked_fill(available & ~finite, math.inf).masked_fill(~available, -math.inf)
         suspects = evidence.topk(self.errors).indices
-        return torch.zeros_like(available).scatter_(1, suspects, True)
+        return (available & ~finite).scatter(1, suspects, True)

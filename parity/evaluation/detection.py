@@ -1,5 +1,6 @@
 """How well a code notices wrong outputs: thresholds, detection rates, what users get."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -57,7 +58,13 @@ def calibrated(model: CodedModel, loader: GroupLoader, task: Task, false_alarms:
         )
     detector = Detector(model.decoder, difference_for(task))
     largest, _ = detector.disagreement(outputs.base, outputs.parity, _everything(model, outputs))
-    detector.threshold = float(largest.sort(descending=True).values[allowed])
+    threshold = float(largest.nan_to_num(nan=math.inf).sort(descending=True).values[allowed])
+    if not math.isfinite(threshold):
+        raise ParityError(
+            f"more than {false_alarms:.2%} of {groups} groups without faults hold outputs that are not numbers: there "
+            "is no threshold for so few false alarms."
+        )
+    detector.threshold = threshold
     return detector
 
 

@@ -1,6 +1,6 @@
 """Attributions of a network's predictions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -47,6 +47,8 @@ def explain(
             the network does not put out.
     """
     explain_with = explainer_named(explainer)
+    check_queries(queries, batch_size)
+    check_options(explainer, options)
     check_smooth(smooth, queries.dim() - 1)
     with explained(model):
         with torch.no_grad():
@@ -72,8 +74,13 @@ def positive_shares(attributions: Tensor, shape: Sequence[int] | None = None, sm
 
     Returns:
         (G, k), in [0, 1].
+
+    Raises:
+        ParityError: attributions of such queries cannot be smoothed so.
     """
     rank = len(attributions.shape[2:] if shape is None else shape)
+    check_smooth(smooth, rank)
+    attributions = attributions.to(torch.promote_types(attributions.dtype, torch.float32))  # sums of 16 bits overflow
     pixels = attributions.sum(2) if rank == 3 else attributions
     pixels = smoothed(pixels, smooth).clamp(min=0).flatten(2).sum(2)
     return pixels / pixels.sum(1, keepdim=True).clamp(min=torch.finfo(pixels.dtype).tiny)
@@ -90,9 +97,33 @@ def explainer_named(name: str) -> Explainer:
     return EXPLAINERS[name]
 
 
+_OPTIONS: Mapping[str, str] = {"IntegratedGradients": "steps", "Occlusion": "window"}
+
+
+def check_options(explainer: str, options: Mapping[str, object]) -> None:
+    """Raise ParityError where an explainer has not all of these options, or one is not a number that can be meant."""
+    for name, value in options.items():
+        if _OPTIONS.get(explainer) != name:
+            known = f"it has {_OPTIONS[explainer]}" if explainer in _OPTIONS else "it has none"
+            raise ParityError(f"{explainer} has no option '{name}': {known}.")
+        if type(value) is not int or value < 1:
+            raise ParityError(f"{name} of {explainer} is a whole number, 1 or more, not {value!r:.60}.")
+
+
+def check_queries(queries: Tensor, batch_size: int) -> None:
+    """Raise ParityError where these are no queries that can be explained, so many at a time."""
+    if not isinstance(queries, Tensor) or not queries.is_floating_point():
+        kind = queries.dtype if isinstance(queries, Tensor) else type(queries).__name__
+        raise ParityError(f"queries that are explained are a tensor of floating-point numbers, not {kind}.")
+    if len(queries) == 0:
+        raise ParityError("there are no queries to explain: give one or more.")
+    if type(batch_size) is not int or batch_size < 1:
+        raise ParityError(f"batch_size counts queries, 1 or more, not {batch_size!r:.60}.")
+
+
 def check_smooth(smooth: int, rank: int) -> None:
     """Raise ParityError where attributions of queries of so many axes cannot be smoothed so."""
-    if smooth < 1 or smooth % 2 == 0:
+    if type(smooth) is not int or smooth < 1 or smooth % 2 == 0:
         raise ParityError(f"smooth is the side of a window around each pixel, an odd number such as 15, not {smooth}.")
     if smooth > 1 and rank != 3:
         raise ParityError(f"smooth = {smooth} is for images (C, H, W): take smooth = 1 for queries of {rank} axes.")
@@ -112,7 +143,13 @@ def flat_targets(target: Target, shape: Sequence[int], count: int, device: torch
     Raises:
         ParityError: they are not indices into outputs of this shape.
     """
-    indices = torch.as_tensor(target, dtype=torch.int64, device=device)
+    try:
+        indices = torch.as_tensor(target, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ParityError(f"a target is an index into outputs, such as a class, not {target!r:.60}.") from error
+    if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
+        raise ParityError(f"a target is an index into outputs, a whole number, not {target!r:.60}.")
+    indices = indices.to(torch.int64)
     if not (isinstance(target, Tensor) and indices.dim() >= 1):
         indices = indices.reshape(1, -1).expand(count, -1)  # the same for all
     indices = indices.reshape(len(indices), -1)

@@ -90,19 +90,24 @@ def deep_lift(network: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     return attributions
 
 
-def occlusion(network: nn.Module, inputs: Tensor, targets: Tensor, window: int | None = None) -> Tensor:
+def occlusion(
+    network: nn.Module, inputs: Tensor, targets: Tensor, window: int | None = None, rank: int | None = None
+) -> Tensor:
     """What the output loses when a window of the input is zeros (Zeiler, Fergus, ECCV 2014).
+
+    Of queries (C, ...) of two axes or more, all channels C at once.
 
     Args:
         network, inputs, targets: as of all explainers.
         window: its side; by default an eighth of the last axis, and 2 at least.
+        rank: axes of a query, where the inputs are groups of them.
     """
-    rank = min(2, max(1, inputs.dim() - 2))
-    lead, sides = inputs.shape[1:-rank], inputs.shape[-rank:]
+    rank = rank or inputs.dim() - 1
+    channels = inputs.shape[-rank : 1 - rank] if rank > 1 else ()
+    sides = inputs.shape[-rank + len(channels) :]
     side = window or max(2, sides[-1] // _WINDOWS)
     sizes = tuple(min(side, length) for length in sides)
-    # Of what leads, such as queries of a group, one at a time, but all channels of an image.
-    ahead = (*(1 for _ in lead[:-1]), *lead[-1:])
+    ahead = (*(1 for _ in inputs.shape[1:-rank]), *channels)  # of the queries of a group, one at a time
     strides = (*ahead, *(max(1, size // 2) for size in sizes))
     made = captum().Occlusion(network)
     attributions = made.attribute(inputs, sliding_window_shapes=(*ahead, *sizes), strides=strides, target=targets)
@@ -141,14 +146,27 @@ def _leaf(inputs: Tensor) -> Tensor:
 
 
 def _last_features(network: nn.Module, one: Tensor) -> nn.Module:
-    """Return the last module that puts out maps (1, C, h, w) for one input."""
+    """Return the last module that puts out maps (1, C, h, w) for one input, before the layer that makes outputs.
+
+    That layer is the last one with weights: in B-cos networks a convolution, whose maps are the outputs' own.
+    """
     found: list[nn.Module] = []
+    before = 0
 
     def keep(module: nn.Module, _: object, output: object) -> None:
         if isinstance(output, Tensor) and output.dim() == 4 and len(output) == 1 and output[0, 0].numel() > 1:
             found.append(module)
 
+    def count(*_: object) -> None:
+        nonlocal before
+        before = len(found)
+
     hooks = [module.register_forward_hook(keep) for module in network.modules() if module is not network]
+    hooks += [
+        module.register_forward_pre_hook(count)
+        for module in network.modules()
+        if next(module.parameters(recurse=False), None) is not None
+    ]
     try:
         with torch.no_grad():
             network(one)
@@ -157,10 +175,11 @@ def _last_features(network: nn.Module, one: Tensor) -> nn.Module:
             hook.remove()
     if not found or one.dim() < 4:
         raise ParityError(
-            "GradCAM needs convolutional features of the whole image, as ResNet, BcosResNet, VGG11 and torchvision's "
-            "networks have, and this network has none: choose another explainer, such as IntegratedGradients."
+            "GradCAM needs convolutional features of one whole image, as ResNet, BcosResNet, VGG11 and torchvision's "
+            "networks have, and this network has none, or sees several images at once: choose another explainer, such "
+            "as IntegratedGradients."
         )
-    return found[-1]
+    return found[before - 1] if before else found[-1]
 
 
 class _AlwaysLeaves(fx.Tracer):

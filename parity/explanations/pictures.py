@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from parity.errors import ParityError
 from parity.explanations.contributions import check_bcos, gradients, weights_held
-from parity.explanations.explain import Target, explained, flat_targets, smoothed
+from parity.explanations.explain import Target, check_smooth, explained, flat_targets, smoothed
 from parity.models import AddInverse
 
 if TYPE_CHECKING:
@@ -32,9 +33,14 @@ def color_image(network: nn.Module, query: Tensor, target: Target, smooth: int =
         (H, W, 4), red, green, blue and opacity in [0, 1], as ``imshow`` takes it.
 
     Raises:
-        ParityError: it is not a B-cos network, or has no such output.
+        ParityError: it is not a B-cos network, has no such output, or this is not one image.
     """
     check_bcos(network)
+    if query.dim() != 3 or len(query) not in (1, 3):
+        raise ParityError(f"a picture is of one image (C, H, W) of 1 or 3 channels, not of shape {tuple(query.shape)}.")
+    check_smooth(smooth, query.dim())
+    if not 0 <= percentile <= 100:
+        raise ParityError(f"percentile is a number from 0 to 100, not {percentile}.")
     inputs: list[Tensor] = []
     hooks = [
         module.register_forward_hook(lambda _, __, output: inputs.append(output))

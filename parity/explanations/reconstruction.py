@@ -11,6 +11,8 @@ from parity.errors import ParityError
 from parity.explanations.contributions import check_bcos, gradients, weights_held
 from parity.explanations.explain import (
     Target,
+    check_options,
+    check_queries,
     check_smooth,
     explained,
     explainer_named,
@@ -85,10 +87,19 @@ def explain_reconstruction(
         ParityError: the position does not have to be rebuilt, or cannot; or see ``explain``.
     """
     explain_with = explainer_named(explainer)
+    check_queries(queries, batch_size)
+    check_options(explainer, options)
     check_smooth(smooth, queries.dim() - 2)
     coded_model.encoder.check(queries)
-    available = available.expand(len(queries), -1)
+    available = _checked_available(coded_model, available, queries)
     _check_position(coded_model, available, position)
+    if explainer == "GradCAM" and len(coded_model.parity_models) > 1:
+        raise ParityError(
+            f"GradCAM is of one network's features, and this code has {len(coded_model.parity_models)} parity models: "
+            "choose another explainer, such as IntegratedGradients."
+        )
+    if explainer == "Occlusion":
+        options["rank"] = queries.dim() - 2
     if explainer == "Ours":
         for network in coded_model.parity_models or [coded_model.base_model]:
             check_bcos(network)
@@ -103,6 +114,19 @@ def explain_reconstruction(
         ]
     coded_queries, coded, attributions = (torch.cat(tensors).detach() for tensors in zip(*parts, strict=True))
     return ReconstructionExplanation(coded_queries, smoothed(coded, smooth), smoothed(attributions, smooth))
+
+
+def _checked_available(coded_model: CodedModel, available: Tensor, queries: Tensor) -> Tensor:
+    """Return which outputs of each group arrived, bool (G, n)."""
+    n, groups = coded_model.n, len(queries)
+    if not isinstance(available, Tensor) or available.dtype != torch.bool:
+        kind = available.dtype if isinstance(available, Tensor) else type(available).__name__
+        raise ParityError(f"available is a tensor of bool, which of {n} outputs arrived, not {kind}.")
+    if tuple(available.shape) not in ((n,), (1, n), (groups, n)):
+        raise ParityError(
+            f"available has shape ({n},), or ({groups}, {n}) for these groups, not {tuple(available.shape)}."
+        )
+    return available.to(queries.device).expand(groups, -1)
 
 
 def _check_position(coded_model: CodedModel, available: Tensor, position: int) -> None:

@@ -120,6 +120,7 @@ class BcosResNet(nn.Module):
             conv_layer=functools.partial(layers.FastBcosConv2d, max_out=max_out),
             inplanes=width,
             small_inputs=not large_images,
+            logit_bias=1.0,  # replaced below: the own one is log(0) for one class
         )
         bias = -math.log(max(classes - 1, 1)) if logit_bias is None else logit_bias
         self.network.logit_layer = modules.LogitLayer(temperature, bias)

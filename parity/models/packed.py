@@ -59,8 +59,9 @@ class MIMONet(nn.Module):
 
     Menet et al.: "MIMONets: Multiple-Input-Multiple-Output Neural Networks Exploiting Computation in Superposition"
     (NeurIPS 2023), section 3: binding is circular convolution with a key along channels (at each pixel), unbinding
-    circular correlation. Keys have spectra of modulus one, so that unbinding undoes binding; they are drawn once and
-    stay. Both are matrix products here, which count as multiply-adds.
+    circular correlation. Keys have spectra of modulus one, so that binding loses nothing; unbinding has keys of its
+    own, since the trunk lies between. They are drawn once and stay. Both are matrix products here, which count as
+    multiply-adds.
 
     Args:
         query_shape: shape of a parity query, (k, *Q).

@@ -150,6 +150,18 @@ def test_results_lie_in_the_runs_folder_and_the_same_command_resumes(
     path.write_text("{")
     with pytest.raises(ParityError, match="Remove it, and the same command starts over"):
         command(monkeypatch, *options)
+    for bad in ([["x"] * 4] * 6, [[0.5] * 4, [0.5]], [0.5] * 4, [[0.5] * 4] * 9, [[None] * 4], [[7.0] * 4]):
+        path.write_text(json.dumps({"identity": result["identity"], "shares": bad}))
+        with pytest.raises(ParityError, match=r"its shares are not those of 6 grids of 4 cells\. Remove it"):
+            command(monkeypatch, *options)
+    path.write_text(whole)
+    # What lies beside it and is damaged is left out of the figure.
+    for number, content in enumerate(
+        ['{"identity": {}, "shares": []}', "{", '{"identity": {"smooth": "x"}, "shares": []}']
+    ):
+        (folder / f"Other{number}_smooth1.json").write_text(content)
+    command(monkeypatch, *options)
+    assert path.read_text() == whole
     path.unlink()
 
 
@@ -175,9 +187,15 @@ def test_what_does_not_fit_is_refused_before_any_work(runs: Path, monkeypatch: p
         (["--save_path", str(run), "--batch_size", "0"], "not 0"),
         (["--save_path", str(run), "--smooth", "4"], "an odd number"),
         (["--save_path", str(run), "--reload", "epoch_77"], "epoch_77"),
+        (["--save_path", str(run), "--through_base_model"], "is a base model: through_base_model is of codes"),
+        (["--save_path", f"{run.parent}/bcos_k2_add", "--explainer_name", "GradCAM"], "have no places of their own"),
     ):
         with pytest.raises(ParityError, match=message):
             command(monkeypatch, *options)
+    with pytest.raises(ParityError, match="name one explainer or more"):
+        localisation.analyse(Experiment(run), "2_2x2", [])
+    with pytest.raises(ParityError, match="batch_size counts explanations"):
+        localisation.analyse(Experiment(run), "2_2x2", batch_size=0)
     assert not (run / "localisation_analysis" / "best_500_3x3").exists()
 
 

@@ -1,5 +1,6 @@
 """The search for students: shapes within a budget, trained and compared on validation data, resumed."""
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,8 @@ def test_search_compares_on_validation_data_and_resumes(tmp_path: Path, monkeypa
     settings = eval(found[0]["model"], vars(models))
     assert settings.pop("network") is models.PackedStudents
     models.PackedStudents((4, 1, 8, 8), (4, 10), **settings)
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda *_, **__: pytest.fail("trained again"))
+    loop = importlib.import_module("parity.training.train_model")
+    monkeypatch.setattr(loop, "fit", lambda *_, **__: pytest.fail("trained again"))
     assert students.search(experiment, epochs=1, budget=0.5, accelerator="cpu") == found
     monkeypatch.undo()
     weights = tmp_path / "base.pt"

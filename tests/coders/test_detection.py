@@ -141,3 +141,9 @@ def test_a_coded_model_acts_on_suspects_where_it_is_handed_a_detector() -> None:
         base.layers[-1].bias[0] = torch.nan  # both base workers fail: asked to, it rebuilds
     assert model(queries, available).isnan().any()
     assert torch.allclose(model(queries, available, detector), right, atol=1e-5)
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), -1.0])
+def test_a_threshold_that_is_no_difference_is_refused(threshold: float) -> None:
+    with pytest.raises(ParityError, match="the threshold of a detector is a difference, 0 or more"):
+        Detector(LinearDecoder(2, 1, (3,)), Distance(), threshold)

@@ -136,3 +136,24 @@ def test_as_many_wrong_outputs_as_right_ones_are_refused() -> None:
     available[0, 0] = False
     with pytest.raises(ParityError, match="needs 5 outputs of each group"):
         LikelyLocator(outputs, 2)(outputs, outputs[:, :0], available)
+
+
+@pytest.mark.parametrize("outputs", [torch.full((5, 5, 3), torch.nan), torch.ones(0, 5, 3), torch.zeros(4, 5, 3)])
+def test_outputs_that_nothing_can_be_learnt_from_are_refused(outputs: torch.Tensor) -> None:
+    with pytest.raises(ParityError, match="hold none, numbers that are not finite, or nothing but zeros"):
+        LikelyLocator(outputs, 1)
+
+
+@pytest.mark.parametrize("locator", [LikelyLocator(torch.randn(9, 7, 3), 1), RationalLocator(2, 7, 1)])
+def test_another_number_of_workers_is_refused_and_no_groups_have_no_suspects(locator) -> None:
+    with pytest.raises(ParityError, match="wrong outputs are looked for among 7 of each group"):
+        locator(torch.randn(2, 8, 3), torch.empty(2, 0, 3), torch.ones(2, 8, dtype=torch.bool))
+    assert locator(torch.randn(0, 7, 3), torch.empty(0, 0, 3), torch.ones(0, 7, dtype=torch.bool)).shape == (0, 7)
+
+
+def test_all_that_is_not_a_number_is_named_also_where_it_is_more_than_asked_for() -> None:
+    outputs = torch.randn(2, 9, 3)
+    outputs[0, [1, 4]] = torch.nan
+    found = RationalLocator(2, 9, 1)(outputs, torch.empty(2, 0, 3), torch.ones(2, 9, dtype=torch.bool))
+    assert found[0].nonzero().flatten().tolist() == [1, 4]
+    assert found[1].sum() == 1

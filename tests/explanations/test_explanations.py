@@ -21,7 +21,7 @@ from parity.coders import (
 )
 from parity.errors import ParityError
 from parity.explanations import color_image, explain, explain_reconstruction, heat_map, positive_shares
-from parity.explanations.explainers import EXPLAINERS
+from parity.explanations.explainers import EXPLAINERS, _last_features
 from parity.models import MLP, BcosResNet, PerCell, ResNet
 
 pytest.importorskip("bcos", reason="the extra explain is not installed")
@@ -146,12 +146,74 @@ def test_what_does_not_fit_gets_one_sentence(
         explain(network(), images(2), target, **arguments)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("queries", "target", "arguments", "message"),
+    [
+        (images(2).long(), 0, {}, "floating-point numbers, not torch.int64"),
+        (images(0), 0, {}, "no queries to explain"),
+        (images(2), 0, dict(batch_size=0), "batch_size counts queries, 1 or more, not 0"),
+        (images(2), 2.7, {}, "a whole number, not 2.7"),
+        (images(2), torch.tensor([1.9, 2.0]), {}, "a whole number"),
+        (images(2), "3", {}, "such as a class, not '3'"),
+        (images(2), None, {}, "such as a class, not None"),
+        (images(2), 0, dict(steps=3), "Saliency has no option 'steps': it has none"),
+        (
+            images(2),
+            0,
+            dict(explainer="IntegratedGradients", steps=0),
+            "steps of IntegratedGradients is a whole number",
+        ),
+        (images(2), 0, dict(explainer="Occlusion", rank=1), "Occlusion has no option 'rank': it has window"),
+        (images(2), 0, dict(smooth=3.0), "an odd number such as 15, not 3.0"),
+    ],
+)
+def test_what_cannot_be_explained_gets_one_sentence(
+    queries: Tensor, target: object, arguments: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ParityError, match=message):
+        explain(resnet(), queries, target, **{"explainer": "Saliency", **arguments})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("make", "channels"), [(bcos, 16), (resnet, 8)])
+def test_grad_cam_takes_the_features_before_the_layer_that_makes_outputs(
+    make: Callable[[], nn.Module], channels: int
+) -> None:
+    network = make()
+    kept: list[Tensor] = []
+    layer = _last_features(nn.Sequential(network, nn.Flatten(1)), images(1))
+    layer.register_forward_hook(lambda _, __, output: kept.append(output))
+    network(images(1))
+    assert kept[0].shape[1] == channels
+
+
+def test_occlusion_of_vectors_takes_the_queries_of_a_group_one_at_a_time() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(1), nn.Linear(8, 3)).double()
+    coded = CodedModel(network, LinearEncoder(2, 1, (8,)), [network], LinearDecoder(2, 1, (3,)))
+    groups = torch.rand(3, 2, 8, dtype=torch.float64)
+    groups[:, 1] = 0
+    found = explain_reconstruction(coded, groups, torch.tensor([False, True, True]), 0, 1, "Occlusion")
+    assert not found.queries[:, 1].any()
+    assert found.queries[:, 0].any()
+
+
+def test_shares_of_half_precision_do_not_overflow() -> None:
+    shares = positive_shares(torch.full((1, 2, 3, 64, 64), 30.0).half())
+    assert torch.allclose(shares, torch.full((1, 2), 0.5))
+
+
 @pytest.mark.parametrize("missing", ["captum.attr", "bcos.models.resnet"])
 def test_what_is_not_installed_is_named_with_the_extra(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ParityError, match=r"pip install 'parity\[explain\]'"):
         explain(resnet(), images(1), 0, "Saliency") if missing.startswith("captum") else bcos()
     assert importlib.import_module("parity.explanations") is not None
+
+
+def test_a_network_of_one_output() -> None:
+    network = bcos(outputs=(1,))
+    assert network.logit_bias == 0
+    assert torch.allclose(explain(network, images(2), 0).flatten(1).sum(1, keepdim=True), network(images(2)))
 
 
 def test_networks_that_cannot_be_made_get_one_sentence() -> None:
@@ -289,3 +351,40 @@ def test_integrated_gradients_need_no_more_at_once_than_a_batch() -> None:
     network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     explain(network, images(5), torch.tensor([0, 1, 2, 3, 0]), "IntegratedGradients")
     assert max(seen) == 5
+
+
+@pytest.mark.parametrize(
+    ("available", "message"),
+    [
+        (torch.tensor([0, 1, 1]), "a tensor of bool, which of 3 outputs arrived, not torch.int64"),
+        ([False, True, True], "a tensor of bool, which of 3 outputs arrived, not list"),
+        (torch.tensor([False, True]), r"available has shape \(3,\), or \(2, 3\) for these groups, not \(2,\)"),
+        (torch.zeros(5, 3, dtype=torch.bool), r"not \(5, 3\)"),
+    ],
+)
+def test_availability_that_does_not_fit_gets_one_sentence(available: object, message: str) -> None:
+    with pytest.raises(ParityError, match=message):
+        explain_reconstruction(code(LinearEncoder, 2), images(2, 2), available, 0, 0)  # type: ignore[arg-type]
+
+
+def test_grad_cam_is_of_one_parity_model() -> None:
+    networks = [resnet(), resnet()]
+    coded = CodedModel(resnet(), LinearEncoder(3, 2, SHAPE), networks, LinearDecoder(3, 2, (4,))).double()
+    available = torch.tensor([False, True, True, True, True])
+    with pytest.raises(ParityError, match="GradCAM is of one network's features, and this code has 2 parity models"):
+        explain_reconstruction(coded, images(2, 3), available, 0, 0, "GradCAM")
+
+
+@pytest.mark.parametrize(
+    ("shape", "arguments", "message"),
+    [
+        ((2, *SHAPE), {}, "a picture is of one image"),
+        (SHAPE, dict(smooth=2), "an odd number"),
+        (SHAPE, dict(percentile=150), "from 0 to 100, not 150"),
+    ],
+)
+def test_pictures_that_cannot_be_drawn_get_one_sentence(
+    shape: tuple[int, ...], arguments: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ParityError, match=message):
+        color_image(bcos(), torch.rand(shape, dtype=torch.float64), 0, **arguments)  # type: ignore[arg-type]
