@@ -58,11 +58,11 @@ def calibrated(model: CodedModel, loader: GroupLoader, task: Task, false_alarms:
         )
     detector = Detector(model.decoder, difference_for(task))
     largest, _ = detector.disagreement(outputs.base, outputs.parity, _everything(model, outputs))
-    threshold = float(largest.nan_to_num(nan=math.inf).sort(descending=True).values[allowed])
+    threshold = float(largest.masked_fill(largest.isnan(), math.inf).sort(descending=True).values[allowed])
     if not math.isfinite(threshold):
         raise ParityError(
-            f"more than {false_alarms:.2%} of {groups} groups without faults hold outputs that are not numbers: there "
-            "is no threshold for so few false alarms."
+            f"more than {false_alarms:.2%} of {groups} groups without faults hold outputs that are not numbers: so "
+            "few false alarms cannot be had."
         )
     detector.threshold = threshold
     return detector

@@ -111,7 +111,7 @@ def check_options(explainer: str, options: Mapping[str, object]) -> None:
 
 
 def check_queries(queries: Tensor, batch_size: int) -> None:
-    """Raise ParityError where these are no queries that can be explained, so many at a time."""
+    """Raise ParityError where these cannot be explained, so many at a time."""
     if not isinstance(queries, Tensor) or not queries.is_floating_point():
         kind = queries.dtype if isinstance(queries, Tensor) else type(queries).__name__
         raise ParityError(f"queries that are explained are a tensor of floating-point numbers, not {kind}.")

@@ -179,3 +179,13 @@ def test_likelihoods_are_those_of_the_probabilities() -> None:
     assert found["base"]["nll"] == pytest.approx(float(functional.cross_entropy(base.flatten(0, 1), targets.flatten())))
     distances = rebuilt.softmax(-1) - functional.one_hot(targets, 4)
     assert found["rebuilt"]["brier"] == pytest.approx(float(distances.square().sum(-1).mean()), rel=1e-5)
+
+
+def test_outputs_that_are_not_numbers_give_no_threshold(digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, datamodule = digits
+    outputs = outputs_of(model, datamodule.loader("val"))
+    outputs.base[: len(outputs.base) // 10] = torch.nan
+    monkeypatch.setattr("parity.evaluation.detection.outputs_of", lambda *_: outputs)
+    with pytest.raises(ParityError, match=r"more than 5\.00% of \d+ groups without faults hold outputs that are not"):
+        calibrated(model, datamodule.loader("val"), datamodule.task, 0.05)
+    assert calibrated(model, datamodule.loader("val"), datamodule.task, 0.2).threshold >= 0
