@@ -184,7 +184,7 @@ def test_likelihoods_are_those_of_the_probabilities() -> None:
 def test_outputs_that_are_not_numbers_give_no_threshold(digits, monkeypatch: pytest.MonkeyPatch) -> None:
     model, datamodule = digits
     outputs = outputs_of(model, datamodule.loader("val"))
-    outputs.base[: len(outputs.base) // 10] = torch.nan
+    outputs.parity[: len(outputs.parity) // 10] = torch.nan
     monkeypatch.setattr("parity.evaluation.detection.outputs_of", lambda *_: outputs)
     with pytest.raises(ParityError, match=r"more than 5\.00% of \d+ groups without faults hold outputs that are not"):
         calibrated(model, datamodule.loader("val"), datamodule.task, 0.05)
