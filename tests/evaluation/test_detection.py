@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from parity.coded_model import CodedModel
 from parity.coders import PackedEncoder, PositionalDecoder
+from parity.coders.detection import Distance
 from parity.errors import ParityError
 from parity.evaluation.comparison import Likelihood
 from parity.evaluation.detection import calibrated, detection, with_wrong_workers
@@ -184,8 +185,9 @@ def test_likelihoods_are_those_of_the_probabilities() -> None:
 def test_outputs_that_are_not_numbers_give_no_threshold(digits, monkeypatch: pytest.MonkeyPatch) -> None:
     model, datamodule = digits
     outputs = outputs_of(model, datamodule.loader("val"))
-    outputs.parity[: len(outputs.parity) // 10] = torch.nan
+    outputs.base[: len(outputs.base) // 10] = torch.nan
     monkeypatch.setattr("parity.evaluation.detection.outputs_of", lambda *_: outputs)
+    monkeypatch.setattr("parity.evaluation.detection.difference_for", lambda _: Distance())  # as of numbers
     with pytest.raises(ParityError, match=r"more than 5\.00% of \d+ groups without faults hold outputs that are not"):
         calibrated(model, datamodule.loader("val"), datamodule.task, 0.05)
     assert calibrated(model, datamodule.loader("val"), datamodule.task, 0.2).threshold >= 0
