@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from parity.errors import ParityError, did_you_mean
+from parity.explanations.contributions import check_bcos
 from parity.explanations.explainers import EXPLAINERS, Explainer
 
 Target = int | Sequence[int] | Tensor
@@ -50,6 +51,8 @@ def explain(
     check_queries(queries, batch_size)
     check_options(explainer, options)
     check_smooth(smooth, queries.dim() - 1)
+    if explainer == "Ours":
+        check_bcos(model)
     with explained(model):
         with torch.no_grad():
             shape = tuple(model(queries[:1]).shape[1:])

@@ -131,6 +131,7 @@ def test_smoothing_averages_over_a_window() -> None:
     ("network", "target", "arguments", "message"),
     [
         (resnet, 0, dict(explainer="Ours"), "B-cos networks .BcosResNet"),
+        (resnet, 0, dict(explainer="Ours"), "this ResNet is another"),
         (resnet, 4, dict(explainer="Saliency"), r"index into outputs of shape \(4,\)"),
         (resnet, (0, 1), dict(explainer="Saliency"), r"index into outputs of shape \(4,\)"),
         (resnet, 0, dict(explainer="GradCam"), "no explainer 'GradCam': did you mean 'GradCAM'?"),
