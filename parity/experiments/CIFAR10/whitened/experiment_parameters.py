@@ -25,12 +25,13 @@ from parity.experiments.config import update_config
 from parity.experiments.recipes import (
     Shapes,
     base_config,
+    in_cells,
     packed_configs,
     parity_configs,
     superposition_configs,
     towards_base_model,
 )
-from parity.models import Downsampled, FromBaseModel, FrozenBaseModel, PackedStudents, PerCell, RevMUX, WhitenedConvNet
+from parity.models import Downsampled, FromBaseModel, FrozenBaseModel, PackedStudents, RevMUX, WhitenedConvNet
 from parity.models.revmux import convolutions
 from parity.training import SGD, CrossEntropy, LabelReconstructionLoss, OneCycle, ParityTargetLoss, parities_alone
 
@@ -53,8 +54,7 @@ QUERIES = 512
 BATCHES = {k: QUERIES // k for k in (2, 4)}
 
 CELLS = {
-    **DEFAULTS,
-    "model": dict(network=PerCell, cell_network=WhitenedConvNet),
+    **in_cells(DEFAULTS),
     "trained": ("encoder", "parity_models"),
     "parity_start": FromBaseModel(),
 }
