@@ -50,7 +50,9 @@ ON_A_GPU = {("CIFAR10", "resnet18_gpu")}
 """What would take days on a CPU."""
 FIRST = ("cells_kl", "cells_long_kl", "packed_kl", "packed_pruned_kl", "add", "mimo_kl", "revmux_kl")
 REST = ("packed_coarse_kl", "packed_deep_kl", "datamux_kl", "mimonet_kl", "packed", "cells", "concat")
-KS = (2, 4)
+KS = (2, 4, 8)
+SMALL_KS = (2, 4)
+"""Measured first, and with further seeds."""
 _FIGURES = (
     "k", "r", "n", "groups", "queries_left_over", "A_a", "loss", "A_d", "reconstruction", "A_o", "mse", "extra_workers",
     "extra_parameters", "multiply_adds", "extra_multiply_adds", "coding", "extra_bytes_up", "extra_bytes_down",
@@ -88,11 +90,15 @@ class Run:
 def runs(args: argparse.Namespace) -> Iterator[Run]:
     """Yield all runs, those first that tell most: one seed of everything that matters, then its other seeds."""
     there = {dataset: {entry.name for entry in catalogue.experiments(dataset)} for dataset in args.dataset}
-    for codes, seeds in ((FIRST, args.seeds[:1]), (REST, args.seeds[:1]), (FIRST, args.seeds[1:])):
+    small, large = [k for k in args.k if k in SMALL_KS], [k for k in args.k if k not in SMALL_KS]
+    first, further = args.seeds[:1], args.seeds[1:]
+    for codes, ks, seeds in (
+        (FIRST, small, first), (REST, small, first), (FIRST + REST, large, first), (FIRST, small, further),
+    ):  # fmt: skip
         for seed in seeds:
             left_out = ON_A_GPU if args.accelerator == "cpu" else set()
             networks = [pair for pair in pareto.NETWORKS if pair[0] in args.dataset and pair not in left_out]
-            found = (Run(*pair, code, k, seed) for pair in networks for k in args.k for code in codes)
+            found = (Run(*pair, code, k, seed) for pair in networks for k in ks for code in codes)
             yield from (
                 run
                 for run in found

@@ -37,7 +37,7 @@ DEFAULTS = dict(
 QUERIES = 64
 """In a batch, whatever k is."""
 
-STUDENTS = {2: dict(hidden=(110, 95)), 4: dict(hidden=(72, 55))}
+STUDENTS = {2: dict(hidden=(110, 95)), 4: dict(hidden=(72, 55)), 8: dict(hidden=(42, 34))}
 
 OTHERS: Shapes = dict(
     deep=({2: dict(hidden=(90, 75, 70)), 4: dict(hidden=(60, 50, 40))}, None),
@@ -57,6 +57,7 @@ SUPERPOSITION = dict(
         {
             2: dict(network=MLP, hidden=(150, 105)),
             4: dict(network=MLP, hidden=(93, 98)),
+            8: dict(network=MLP, hidden=(54, 70)),
         },
     ),
     mimonet=(
@@ -64,11 +65,15 @@ SUPERPOSITION = dict(
         {
             2: dict(network=MIMONet, stem=linear, channels=60, trunk=MLP, features=48, hidden=(120,)),
             4: dict(network=MIMONet, stem=linear, channels=48, trunk=MLP, features=32, hidden=(100,)),
+            8: dict(network=MIMONet, stem=linear, channels=32, trunk=MLP, features=24, hidden=(80,)),
         },
     ),
     datamux=(
         HadamardSumEncoder,
-        {k: dict(network=Demultiplexed, trunk=MLP, features=100, hidden=(200,), index_hidden=30) for k in (2, 4)},
+        {
+            k: dict(network=Demultiplexed, trunk=MLP, features=100, hidden=(200,), index_hidden=hidden)
+            for k, hidden in {2: 30, 4: 30, 8: 24}.items()
+        },
     ),
 )
 """Encoder, and by k the settings of a network that makes all k predictions."""
