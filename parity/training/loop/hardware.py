@@ -25,6 +25,7 @@ from parity.errors import ParityError, cause, did_you_mean
 from parity.training.loop import ranks
 from parity.training.loop.bursts import BurstData
 from parity.training.loop.lit_module import BurstModule
+from parity.training.loop.memory import keep_freed_memory
 from parity.training.loop.optimizer_steps import StepOptions
 
 ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
@@ -221,6 +222,7 @@ def make_trainer(hardware: Hardware, plugins: Sequence[Any] = (), **kwargs: Any)
         rank_zero_only.rank = ranks.rank()  # type: ignore[attr-defined]  # at import, Lightning guesses it from the environment
     if hardware.sync_batchnorm and trainer.strategy.root_device.type == "cpu":
         raise ParityError("PyTorch synchronises batch normalisation on GPUs only: leave out --sync_batchnorm.")
+    keep_freed_memory(trainer.strategy.root_device)
     # Signals are ours (parity.training.loop.signals); Lightning's handlers would start to communicate amid anything.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     return trainer
