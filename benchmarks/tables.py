@@ -22,7 +22,9 @@ from typing import Any
 import pareto
 import serving_results
 import store
+import torch
 
+from parity.evaluation.intervals import paired_interval
 from parity.experiments.MNIST.ablation.experiment_parameters import ABOUT
 from parity.storage.files import write_text
 from parity.tasks import measure_name
@@ -251,6 +253,28 @@ def equal_cost(dataset: str, network: str) -> Callable[[], str]:
     return made
 
 
+def speakers() -> str:
+    """Return what codes lose on spoken digits of a voice that no network has heard, over all speakers."""
+    lines = []
+    found = [row for name in store.names("speakers") for row in store.rows(name)]
+    for k, code in sorted({(row["k"], row["code"]) for row in found}):
+        each = [row for row in found if row["code"] == code]
+        base, degraded = (
+            torch.cat([torch.tensor(row[f"{which}_by_group"]) for row in each]) for which in ("base", "degraded")
+        )
+        lost, by_speaker = paired_interval(base, degraded), [100 * row["loss"]["value"] for row in each]
+        heard = [row["A_a"] for row in each]
+        lines.append([
+            str(k), f"`{code}`", f"{statistics.mean(heard):.3f} ({min(heard):.3f} to {max(heard):.3f})",
+            f"{100 * lost.value:.1f}", f"{100 * lost.low:.1f} to {100 * lost.high:.1f}",
+            f"{min(by_speaker):.1f} to {max(by_speaker):.1f}",
+            f"{statistics.mean(row['reconstruction'] for row in each):.3f}", str(len(each)),
+        ])  # fmt: skip
+    if not lines:
+        return "Not measured yet: `python benchmarks/speakers.py`."
+    return markdown(SPEAKERS_HEAD, lines)
+
+
 def stragglers(dataset: str, network: str) -> Callable[[], str]:
     """Return the maker of the table of what users get where workers are not alike and independent, by A_o(0.1)."""
 
@@ -284,6 +308,12 @@ STARTS = {
 EQUAL_COST_HEAD = (
     "k", "code", "starts from", "points lost", "first seed, 95 %, paired", "reconstruction", "NLL",
     "parity model's multiply-adds", "extra multiply-adds", "extra bytes up", "extra bytes down", "seeds",
+)  # fmt: skip
+
+
+SPEAKERS_HEAD = (
+    "k", "code", "base model, mean (speakers)", "points lost", "95 %, paired", "speakers", "reconstruction",
+    "speakers measured",
 )  # fmt: skip
 
 
@@ -413,6 +443,7 @@ TABLES: dict[str, Callable[[], str]] = {
         )
         for dataset, network in pareto.NETWORKS
     },
+    "speakers": speakers,
     "stragglers_Digits_mlp": stragglers("Digits", "mlp"),
     "stragglers_MNIST_mlp": stragglers("MNIST", "mlp"),
     "located": Plain(
