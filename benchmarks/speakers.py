@@ -1,7 +1,7 @@
 """Do codes on spoken digits hold for a voice that no network has heard? Cross-validation over the six speakers of FSDD.
 
-    python benchmarks/speakers.py                       packed students and cells, k = 2 and 4
-    python benchmarks/speakers.py --codes lenet_k2_packed_kl --speakers theo
+    python benchmarks/speakers.py                       packed students that start from the base model, and cells
+    python benchmarks/speakers.py --codes lenet_k2_packed_pruned_kl --speakers theo
 
 For each speaker in turn the base model and the parity models are trained on the other five's clips, and compared on all
 of this one's. Validation data are the other five's clips 0 to 4 of each digit. Each (code, speaker) is a file under
@@ -24,7 +24,7 @@ from parity.runs.training import RunOptions, run_training
 from parity.training import Hardware
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
-CODES = tuple(f"lenet_k{k}_{code}" for k in (2, 4) for code in ("packed_kl", "cells_kl"))
+CODES = tuple(f"lenet_k{k}_{code}" for k in (2, 4) for code in ("packed_pruned_kl", "cells_kl"))
 HELD_OUT = 5
 """Of each digit and speaker, so many clips are validation data."""
 
