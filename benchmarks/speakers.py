@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 import store
-from better_codes import config_hash
+from better_codes import check_config, config_hash
 
 from parity import settings
 from parity.coded_model import CodedModel
@@ -43,9 +43,18 @@ def lay_out(source: Path, folder: Path, speaker: str) -> None:
         (folder / name).write_text("".join(f"{path.parent.name}/{path.name}\n" for path in paths))
 
 
+def experiment_of(code: str, runs: Path) -> Experiment:
+    """Return a code's experiment beside a base model that has its augmentation and epochs."""
+    return Experiment("FSDD", code, overrides={"base": "lenet_augmented_base"}, base_directory=runs)
+
+
 def measure(code: str, speaker: str, runs: Path) -> None:
-    """Train a code and its base model without a speaker, and compare them on this speaker's clips."""
-    experiment = Experiment("FSDD", code, overrides={"base": "lenet_augmented_base"}, base_directory=runs)
+    """Train a code and its base model without a speaker, and compare them on this one's clips, unless that is done."""
+    experiment, result = experiment_of(code, runs), f"speakers/{code}-{speaker}"
+    if result in store.names("speakers"):
+        check_config(result, experiment)
+        return
+    print(f"{code}, without {speaker}", flush=True)
     run_training(experiment, RunOptions(hardware=Hardware("cpu"), refresh_rate=1000))
     datamodule, model = experiment.get_datamodule(batch_size=experiment.larger_batches), experiment.load_trained_model()
     assert isinstance(model, CodedModel)
@@ -53,22 +62,20 @@ def measure(code: str, speaker: str, runs: Path) -> None:
     row = {
         "code": code, "speaker": speaker, "k": model.k, "groups": found.groups, "A_a": found.a_a,
         "A_d": found.degraded(1), "reconstruction": found.degraded(1, against="reconstruction"),
-        "loss": found.loss_interval(1)._asdict(), "base_by_group": found.base_by_group.tolist(),
-        "degraded_by_group": found.degraded_by_group[1].tolist(),
+        "loss": found.loss_interval(1)._asdict(),
     }  # fmt: skip
     about = f"FSDD {code}, trained without {speaker}'s clips, on {speaker}'s"
-    store.write(f"speakers/{code}-{speaker}", about, [row], config=config_hash(experiment), seeds=[0])
+    store.write(result, about, [row], config=config_hash(experiment), seeds=[0])
 
 
 def main(args: argparse.Namespace) -> None:
     """Measure what is missing."""
-    source, there = settings.data_path("FSDD"), set(store.names("speakers"))
+    source = settings.data_path("FSDD")
     for speaker in args.speakers:
         folder = args.runs / speaker
         lay_out(source, folder / "data" / "FSDD", speaker)
         settings.DATA_ROOT = folder / "data"
-        for code in (code for code in args.codes if f"speakers/{code}-{speaker}" not in there):
-            print(f"{code}, without {speaker}", flush=True)
+        for code in args.codes:
             measure(code, speaker, folder)
 
 
