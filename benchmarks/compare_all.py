@@ -48,7 +48,7 @@ ON_LABELS = {"packed", "cells"}
 """Codes that may be right where a base model without their augmentation is wrong: not run beside the published one."""
 ON_A_GPU = {("CIFAR10", "resnet18_gpu")}
 """What would take days on a CPU."""
-FIRST = ("cells_kl", "cells_long_kl", "packed_kl", "packed_pruned_kl", "add", "mimo_kl", "revmux_kl")
+FIRST = ("cells_kl", "cells_long_kl", "packed_kl", "packed_pruned_kl", "add", "add_augmented", "mimo_kl", "revmux_kl")
 REST = ("packed_coarse_kl", "packed_deep_kl", "datamux_kl", "mimonet_kl", "packed", "cells", "concat")
 KS = (2, 4, 8)
 SMALL_KS = (2, 4)

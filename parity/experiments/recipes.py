@@ -4,10 +4,20 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from parity.coders import ConcatenationEncoder, Encoder, LearnedGridEncoder, LinearEncoder, MLPDecoder, PackedEncoder
+from torch import nn
+
+from parity.coders import (
+    ConcatenationEncoder,
+    Encoder,
+    LearnedGridEncoder,
+    LinearDecoder,
+    LinearEncoder,
+    MLPDecoder,
+    PackedEncoder,
+)
 from parity.experiments.config import OF_CODES, Config, update_config
 from parity.models import FromPrunedBaseModel, PerCell
-from parity.training import KLDivergence, ReconstructionLoss, SquaredError, parities_alone
+from parity.training import KLDivergence, ParityTargetLoss, ReconstructionLoss, SquaredError, parities_alone
 
 Codes = Mapping[str, tuple[Callable[..., Encoder], Sequence[int]]]
 """Encoders and their k, by the codes' names."""
@@ -163,6 +173,27 @@ def superposition_configs(
         f"{network}_k{k}_{code}_kl": update_config(config, _at_k(k, queries, model, encoder))
         for code, (encoder, models) in codes.items()
         for k, model in models.items()
+    }
+
+
+def sum_configs(
+    network: str, config: Config, architecture: Config, ks: Sequence[int], queries: int
+) -> dict[str, dict[str, Any]]:
+    """Return the configs <network>_k<k>_add_augmented: addition, by the recipe of the codes that stand beside it.
+
+    Args:
+        network: its name.
+        config: what they have in common.
+        architecture: the base model's, as ``model`` settings.
+        ks: k.
+        queries: in a batch.
+    """
+    ours = dict(code=dict(decoder=LinearDecoder), loss=ParityTargetLoss(nn.MSELoss()))
+    return {
+        f"{network}_k{k}_add_augmented": update_config(
+            update_config(config, _at_k(k, queries, architecture, LinearEncoder)), ours
+        )
+        for k in ks
     }
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from parity.coders import HadamardSumEncoder, LearnedGridEncoder, PackedEncoder, PositionalDecoder, StackingEncoder
 from parity.data.augmentation import RandomAffine
-from parity.experiments.recipes import Shapes, base_config, packed_configs, superposition_configs
+from parity.experiments.recipes import Shapes, base_config, packed_configs, sum_configs, superposition_configs
 from parity.models import MLP, Demultiplexed, Downsampled, FrozenBaseModel, MIMONet, PackedStudents, RevMUX
 from parity.models.packed import linear
 from parity.models.revmux import bottleneck
@@ -97,6 +97,7 @@ BASE = dict(data=dict(batch_size=64), model=dict(network=MLP, hidden=(200, 100))
 
 CONFIGS = {
     "mlp_augmented_base": base_config(DEFAULTS, BASE),
+    **sum_configs("mlp", DEFAULTS, dict(network=MLP, hidden=(200, 100)), (2, 4), QUERIES),
     **packed_configs("mlp", DEFAULTS, STUDENTS, QUERIES, temperature=4.0, others=OTHERS),
     **superposition_configs("mlp", DEFAULTS, SUPERPOSITION, QUERIES, temperature=4.0),
     **superposition_configs("mlp", FROZEN, REVMUX, QUERIES, temperature=4.0),

@@ -15,7 +15,7 @@ from torch import nn
 
 from parity.coders import HadamardSumEncoder, LearnedGridEncoder, PackedEncoder, PositionalDecoder, StackingEncoder
 from parity.data.augmentation import RandomAffine
-from parity.experiments.recipes import base_config, packed_configs, superposition_configs
+from parity.experiments.recipes import base_config, packed_configs, sum_configs, superposition_configs
 from parity.models import Demultiplexed, FrozenBaseModel, LeNet, MIMONet, PackedStudents, RevMUX
 from parity.models.packed import convolution
 from parity.models.revmux import convolutions
@@ -80,6 +80,7 @@ BASE = dict(data=dict(batch_size=64), model=dict(network=LeNet), loss=nn.CrossEn
 
 CONFIGS = {
     "lenet_augmented_base": base_config(DEFAULTS, BASE),
+    **sum_configs("lenet", DEFAULTS, dict(network=LeNet), (2, 4), QUERIES),
     **packed_configs("lenet", DEFAULTS, STUDENTS, QUERIES, temperature=2.0),
     **superposition_configs("lenet", DEFAULTS, SUPERPOSITION, QUERIES, temperature=2.0),
     **superposition_configs("lenet", FROZEN, REVMUX, QUERIES, temperature=2.0),

@@ -12,7 +12,7 @@ the base model's channels, and ``revmux_kl``, in which the base model stays as i
 
 from parity.coders import HadamardSumEncoder, LearnedGridEncoder, PackedEncoder, PositionalDecoder, StackingEncoder
 from parity.data.augmentation import RandomAffine
-from parity.experiments.recipes import Shapes, packed_configs, superposition_configs
+from parity.experiments.recipes import Shapes, packed_configs, sum_configs, superposition_configs
 from parity.models import MLP, Demultiplexed, Downsampled, FrozenBaseModel, MIMONet, PackedStudents, RevMUX
 from parity.models.packed import linear
 from parity.models.revmux import bottleneck
@@ -87,6 +87,7 @@ REVMUX = dict(
 FROZEN = {**DEFAULTS, "trained": ("encoder", "parity_models"), "parity_start": FrozenBaseModel()}
 
 CONFIGS = {
+    **sum_configs("mlp", DEFAULTS, dict(network=MLP), (2, 4), QUERIES),
     **packed_configs("mlp", DEFAULTS, STUDENTS, QUERIES, temperature=4.0, others=OTHERS),
     **superposition_configs("mlp", DEFAULTS, SUPERPOSITION, QUERIES, temperature=4.0),
     **superposition_configs("mlp", FROZEN, REVMUX, QUERIES, temperature=4.0),
