@@ -369,6 +369,7 @@ def _options_of_base(base: "Experiment", args: argparse.Namespace) -> argparse.N
         args,
         experiment_name=[base.experiment_name],
         collection=base.collection,
+        run_name=None if base.run_name == base.experiment_name else base.run_name,
         seed=None,
         seeds=None,
         sweep=[],

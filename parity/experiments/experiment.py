@@ -4,6 +4,7 @@ import importlib
 import shlex
 from collections.abc import Callable, Mapping
 from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +134,8 @@ class Experiment:
     def base_experiment(self) -> "Experiment | None":
         """The run whose best checkpoint is the base model; None where the config names a file of weights.
 
-        Overrides of what the data is are its too.
+        Overrides of what the data is are its too, and part of its run's name: ``mlp_base-data.fold=1``. A run that was
+        trained with them under the name of the base alone is it as well.
         """
         base = self.config.get("base")
         if not isinstance(base, str):
@@ -143,10 +145,35 @@ class Experiment:
             for path, value in self.overrides.items()
             if path.startswith("data.") and path.split(".")[1] not in _EACH_RUN_ITS_OWN
         }
-        experiment = Experiment(self.dataset, base, base_directory=self.base_directory, overrides=overrides)
+        made = partial(Experiment, self.dataset, base, base_directory=self.base_directory, overrides=overrides)
+        experiment = made()
         if not experiment.is_base:
             raise ParityError(f"'{base}' is not a base model: it has a code of its own.")
-        return experiment
+        own = Experiment(self.dataset, base).config.get("data", {})
+        data = experiment.config.get("data", {})
+        if all(own.get(name) == data[name] for name in {path.split(".")[1] for path in overrides}):
+            return experiment
+        if experiment.folder.stored_settings() is not None and not experiment.trained_otherwise():
+            return experiment
+        values = "".join(f"-{path}={str(value).replace('/', '_')}" for path, value in sorted(overrides.items()))
+        return made(run_name=f"{experiment.run_name}{values}")
+
+    def trained_otherwise(self) -> list[str]:
+        """Return what data or network of the run in ``save_dir`` differ from this config's: 'config.data.fold: 1 -> 0'.
+
+        Raises:
+            ParityError: the file of its settings is damaged.
+        """
+        if (stored := self.folder.stored_settings()) is None:
+            return []
+        ignored = {f"config.data.{name}" for name in _EACH_RUN_ITS_OWN}
+        found = ((text, text.partition(":")[0]) for text in self.as_before(stored).identity(None).differences(stored))
+        return [
+            text
+            for text, path in found
+            if f"{path}.".startswith(("config.data.", "config.model."))
+            and not any(f"{path}.".startswith(f"{name}.") for name in ignored)
+        ]
 
     @property
     def larger_batches(self) -> int:

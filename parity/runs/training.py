@@ -202,6 +202,9 @@ def _base_weights(
         if options.leaves_nothing:
             log.warning("a dry run: the base model is left untrained")
             return None
+    elif found := base.trained_otherwise():
+        what = f"the base model in {base.save_dir} was trained with other settings: {'; '.join(found)}"
+        raise ParityError(f"{what}. {_base_remedy(base)}")
     path = base.checkpoint("best")
     try:
         return Weights(model_weights(check_checkpoint(path)["state_dict"]), path)
@@ -209,11 +212,17 @@ def _base_weights(
         raise ParityError(f"{error} To train the base model again: {base.command()} --force-no-resume") from error
 
 
+def _base_remedy(base: Experiment) -> str:
+    return f"Move that folder away, or train it again: {base.command()} --force-no-resume"
+
+
 def _train_base(base: Experiment, options: RunOptions, stop: StopSignals) -> None:
     if not options.train_base:
         raise ParityError(
             f"the base model {base.experiment_name} is not trained: train it first, with {base.command()}"
         )
+    own_folder = replace(base.folder, remedy=_base_remedy(base))
+    own_folder.check(base.as_before(own_folder.stored_settings()).identity(None))
     log.info("the base model %s is not trained yet: training it first", base.experiment_name)
     own = replace(
         options, resume=True, resume_from=None, checkpoint_every=None, wandb=options.wandb and not in_sweep(),

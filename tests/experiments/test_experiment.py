@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from parity.coded_model import CodedModel
+from parity.data.digits import DigitsDataModule
 from parity.errors import ParityError
-from parity.experiments import Experiment
+from parity.experiments import Experiment, catalogue
 from parity.experiments.config import frozen, update_config
 from parity.models.weights import fingerprint
 from parity.plain import ABSENT
@@ -371,3 +372,71 @@ def test_resume_from_a_bare_file_name(runs: Path, monkeypatch: pytest.MonkeyPatc
     second = experiment(runs, epochs=2, run_name="second")
     run_training(second, RunOptions(hardware=Hardware("cpu"), resume_from=Path("last.ckpt")))
     assert [row["epoch"] for row in second.load_metrics()] == [2]
+
+
+class FoldedDigitsDataModule(DigitsDataModule):
+    """Digits with one more argument that the data depends on."""
+
+    def __init__(
+        self, k: int = 1, batch_size: int = 32, num_validation: int = 240, seed: int = 0, fold: int = 0
+    ) -> None:
+        super().__init__(k=k, batch_size=batch_size, num_validation=num_validation, seed=seed)
+        self.fold = fold
+
+
+OWN_DATA = """
+from parity.experiments.Digits.original.experiment_parameters import CONFIGS as ORIGINAL
+from parity.experiments.config import update_config
+
+SHORT = dict(data=dict(fold=0), trainer=dict(max_epochs=1))
+CONFIGS = {
+    "own_base": update_config(ORIGINAL["mlp_base"], SHORT),
+    "own_k2": update_config(ORIGINAL["mlp_k2_add"], dict(SHORT, base="own_base")),
+}
+"""
+
+
+@pytest.fixture
+def own_data(tmp_path: Path) -> Path:
+    """A base directory; the configs of ``own_k2`` and its base have ``data.fold`` to override."""
+    file = tmp_path / "configs" / "FoldedDigits" / "own" / "experiment_parameters.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(OWN_DATA)
+    catalogue.add_experiments_path(tmp_path / "configs")
+    return tmp_path / "runs"
+
+
+def own(runs: Path, name: str = "own_k2", **overrides: object) -> Experiment:
+    return Experiment("FoldedDigits", name, base_directory=runs, overrides=overrides)
+
+
+def test_other_data_has_a_base_model_of_its_own(own_data: Path) -> None:
+    run_training(own(own_data), OPTIONS)
+    other = Experiment(
+        "FoldedDigits", "own_k2", base_directory=own_data, run_name="other", overrides={"data.fold": "1"}
+    )
+    run_training(other, OPTIONS)
+    bases = [own_data / "FoldedDigits" / "own" / name / "config.json" for name in ("own_base", "own_base-data.fold=1")]
+    assert [json.loads(base.read_text())["config"]["data"]["fold"] for base in bases] == [0, 1]
+    assert other.base_experiment is not None
+    assert "--run_name own_base-data.fold=1 --set data.fold=1" in other.base_experiment.command()
+
+
+def test_a_base_model_that_other_data_was_trained_into_is_refused(own_data: Path) -> None:
+    run_training(own(own_data, "own_base", **{"data.fold": 1, "data.batch_size": 64}), OPTIONS)
+    with pytest.raises(
+        ParityError, match=r"was trained with other settings: config\.data\.fold: 1 -> 0\. .*own_base --"
+    ):
+        run_training(own(own_data), OPTIONS)
+    run_training(own(own_data, **{"data.fold": 1}), OPTIONS)  # what that base model was trained on
+    assert sorted(path.name for path in (own_data / "FoldedDigits" / "own").iterdir()) == ["own_base", "own_k2"]
+
+
+def test_an_unfinished_base_model_of_other_settings_is_refused_by_its_own_command(own_data: Path) -> None:
+    base = own(own_data, "own_base", **{"optimizer.lr": 0.5})
+    run_training(base, OPTIONS)
+    (base.save_dir / "test_metrics.json").unlink()
+    with pytest.raises(
+        ParityError, match=r"lr: 0\.5 -> 0\.001\. Move .* again: python .* own_base --.*-force-no-resume"
+    ):
+        run_training(own(own_data), OPTIONS)
