@@ -46,15 +46,18 @@ class RunLock:
         folder: of the run; it is made if it is not there, and removed in the end if nothing else came into it.
         wait: for a living owner to end, instead of raising.
         also: other folders that its owner writes into, likewise.
+        named_by: what a user names another folder by.
 
     Raises:
         ParityError: (on entering) a living process has it; its host, pid and job are in the message. Or the folder
             cannot be written to.
     """
 
-    def __init__(self, folder: Path, wait: bool = False, also: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, folder: Path, wait: bool = False, also: Sequence[Path] = (), named_by: str = "--run_name"
+    ) -> None:
         self.path = folder / NAME
-        self.wait, self.period = wait, _period()
+        self.wait, self.named_by, self.period = wait, named_by, _period()
         self._me = _this_process() | {"lock": uuid.uuid4().hex, "period": self.period}
         self._name: str = self._me["lock"]
         self.fence = Fence(self.path, list(dict.fromkeys((folder, *also))), self._name)
@@ -99,7 +102,7 @@ class RunLock:
             else:
                 raise ParityError(
                     f"{self.path.parent} is being written by another process, {describe(owner)}: wait for it, stop "
-                    f"it, or give this run another folder (--run_name); {self.path} may be removed once no such "
+                    f"it, or give this run another folder ({self.named_by}); {self.path} may be removed once no such "
                     "process lives."
                 )
 

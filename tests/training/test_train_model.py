@@ -252,6 +252,40 @@ def test_a_folder_is_of_one_training_at_a_time_and_of_one_kind(tmp_path: Path) -
     assert read_file(tmp_path / "last.ckpt")["epoch"] + 1 == 2
 
 
+def test_a_restart_removes_what_train_model_has_left_and_no_file_of_the_users(tmp_path: Path) -> None:
+    mine = ["backbone.ckpt", "notes.ckpt.txt", "epoch_best.ckpt"]
+    for name in mine:
+        (tmp_path / name).write_text("mine")
+    quiet(noisy(), shuffled(), 1, checkpoints_path=tmp_path, log_path=tmp_path / "logs", resume=False)
+    (tmp_path / "logs" / "tensorboard" / "others").mkdir()
+    (tmp_path / "last.ckpt.damaged1").touch()
+    quiet(noisy(), shuffled(), 1, checkpoints_path=tmp_path, log_path=tmp_path / "logs", resume=False)
+    assert sorted(path.name for path in tmp_path.glob("*.ckpt*")) == sorted([*mine, "best.ckpt", "last.ckpt"])
+    assert (tmp_path / "logs" / "tensorboard" / "others").is_dir()
+    assert len(list((tmp_path / "logs" / "tensorboard").glob("events*"))) == 1
+    (tmp_path / "training.json").unlink()
+    with pytest.raises(ParityError, match=r"(best|last)\.ckpt is there without the training\.json .*: move it away"):
+        quiet(noisy(), shuffled(), 1, checkpoints_path=tmp_path, resume=False)
+    assert (tmp_path / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("table", ["name,age\nA,3\n", "epoch,step,train_loss\n0,9,0.5\n", ""])
+def test_a_table_of_the_users_is_not_overwritten(tmp_path: Path, table: str, resume: bool) -> None:
+    (tmp_path / "metrics.csv").write_text(table)
+    with pytest.raises(ParityError, match=r"metrics\.csv is not a table of train_model's.*: move it away"):
+        quiet(noisy(), shuffled(), 1, log_path=tmp_path, resume=resume)
+    assert (tmp_path / "metrics.csv").read_text() == table
+
+
+def test_one_folder_written_in_two_ways_is_locked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    quiet(noisy(), shuffled(), 1, checkpoints_path="same", log_path=tmp_path / "same")
+    assert {"last.ckpt", "metrics.csv"} <= {path.name for path in (tmp_path / "same").iterdir()}
+    with RunLock(tmp_path / "same"), pytest.raises(ParityError, match=r"another folder \(checkpoints_path or"):
+        quiet(noisy(), shuffled(), 1, checkpoints_path="same", log_path=tmp_path / "same")
+
+
 @dataclass(frozen=True)
 class Fast:
     """An optimiser factory with a field that came later."""

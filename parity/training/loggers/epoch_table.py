@@ -97,6 +97,15 @@ def read_table(path: Path) -> list[dict[str, str]]:
     return rows
 
 
+def is_epoch_table(path: Path) -> bool:
+    """Whether a file is an ``EpochTable``'s, by its columns, and not a table of something else."""
+    try:
+        rows = read_table(path)
+    except ParityError:
+        return False
+    return bool(rows) and next(iter(rows[0])) == "epoch" and "train/loss" in rows[0]
+
+
 def _column_order(name: str) -> tuple[int, str, int]:
     split, _, metric = name.partition("/")
     stem, _, number = metric.rpartition("_top") if "_top" in metric else metric.rpartition("top")

@@ -1,6 +1,8 @@
 """The folder of a run: what lies where, who writes there, which run it is and what it is resumed from."""
 
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,7 +26,7 @@ from parity.storage.files import (
     write_json,
 )
 from parity.storage.locks import RunLock
-from parity.training.loggers.epoch_table import TENSORBOARD, EpochTable, tensorboard_logger
+from parity.training.loggers.epoch_table import TENSORBOARD, EpochTable, is_epoch_table, tensorboard_logger
 from parity.training.loggers.wandb_logger import WANDB_ID_FILE
 from parity.training.loop import ranks
 from parity.training.loop.checkpoints import (
@@ -45,6 +47,8 @@ TRAINING_FILE = "training.json"
 MADE_WITH = "made_with"
 METRICS_FILE = "metrics.csv"
 TEST_FILE = "test_metrics.json"
+
+_OWN_CHECKPOINT = re.compile(r"(best|last|previous|epoch_\d+)\.ckpt(\.damaged\d+)?")
 
 _IDENTITY = {"version": Field((int,), 1, VERSION, needed=False)}
 _TESTED = {
@@ -166,16 +170,20 @@ class RunFolder:
     @property
     def _locked(self) -> list[Path]:
         own = None if self.identity_file is None else self.identity_file.parent
-        return list(dict.fromkeys(filter(None, (own, self.logs))))
+        return [own] if own and _same(own, self.logs) else list(filter(None, (own, self.logs)))
 
     def check_writable(self) -> None:
-        """Make sure that files can be written there.
+        """Make sure that files can be written there, over no file of somebody else's.
 
         Raises:
             ParityError: they cannot.
         """
         for folder in {*self._locked, *filter(None, [self.checkpoints])}:
             check_writable(folder)
+        if self.logs is None or self._logs_are_own or not os.path.lexists(table := self.logs / METRICS_FILE):
+            return
+        if self.test_file is None and not is_epoch_table(table):
+            raise ParityError(f"{table} is not a table of train_model's, and would be overwritten: move it away.")
 
     @contextmanager
     def held(self, wait: bool = False) -> Iterator[None]:
@@ -196,7 +204,8 @@ class RunFolder:
     def _lock(self, stack: ExitStack, wait: bool) -> None:
         for folder in self._locked:
             own = self.checkpoints is not None and folder == self._locked[0]
-            lock = RunLock(folder, wait, also=[self.checkpoints] if own and self.checkpoints else [])
+            also = [self.checkpoints] if own and self.checkpoints else []
+            lock = RunLock(folder, wait, also, "--run_name" if self.test_file else "checkpoints_path or log_path")
             stack.enter_context(lock)
             for written in lock.fence.folders:
                 remove_temporaries(written)
@@ -266,16 +275,40 @@ class RunFolder:
             remove(self.test_file)  # it is of a shorter run
 
     def _clear(self) -> None:
-        """Remove what an earlier run left, and nothing else."""
+        """Remove what an earlier run left, and nothing else.
+
+        Raises:
+            ParityError: there are checkpoints that no run is known to have saved; nothing is removed then.
+        """
         left: list[Path | None] = []
-        if self.checkpoints is not None:
-            left += self.checkpoints.glob("*.ckpt*")  # those that were set aside too
-        if self.logs is not None:
-            left += [self.logs / name for name in (METRICS_FILE, TENSORBOARD)]
+        if self.checkpoints is not None:  # those that were set aside too
+            left += [path for path in self.checkpoints.glob("*.ckpt*") if _OWN_CHECKPOINT.fullmatch(path.name)]
+            if left and not self.has_identity() and self.identity_file is not None:
+                raise ParityError(
+                    f"{left[0]} is there without the {self.identity_file.name} of a run that saved it, and is not "
+                    "removed: move it away, or train in another folder."
+                )
+        left += self._logged()
         if self.test_file is not None:
             left.append(self.test_file.with_name(WANDB_ID_FILE))  # W&B's own files of it may not be uploaded yet
         for path in filter(None, [*left, self.test_file, self.identity_file]):  # it is a run of its own until the end
             remove(path)
+
+    def _logged(self) -> list[Path]:
+        """Return what an earlier run has logged; beside the logs of ``train_model`` a user's own files may lie."""
+        if self.logs is None:
+            return []
+        if self.test_file is not None:
+            return [self.logs / METRICS_FILE, self.logs / TENSORBOARD]
+        if not self._logs_are_own and not is_epoch_table(self.logs / METRICS_FILE):
+            return []
+        events = (self.logs / TENSORBOARD).glob("events.out.tfevents.*")
+        return [self.logs / METRICS_FILE, self.logs / TENSORBOARD / "hparams.yaml", *events]
+
+    @property
+    def _logs_are_own(self) -> bool:
+        """Whether the identity of the run that has begun lies beside its logs."""
+        return self.has_identity() and self.identity_file is not None and _same(self.identity_file.parent, self.logs)
 
     def loggers(self, epochs: int, csv: bool = True, tensorboard: bool = True) -> list[Logger]:
         """Return what writes the logs, of a training that starts after so many epochs.
@@ -334,3 +367,8 @@ class RunFolder:
         assert self.test_file is not None, "a run that is tested has a folder"
         metrics: dict[str, float] = read_json(self.test_file, "a finished run", _TESTED)["metrics"]
         return metrics
+
+
+def _same(folder: Path, other: Path | None) -> bool:
+    """Whether two paths are of one folder, however they are written."""
+    return other is not None and os.path.realpath(folder) == os.path.realpath(other)
