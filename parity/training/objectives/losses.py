@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from parity import erasures
 from parity.coders import Decoder
+from parity.errors import ParityError
 
 
 class ParityTargetLoss(nn.Module):
@@ -49,9 +50,18 @@ class SquaredError(nn.Module):
     """Squared error, summed over P; a class as reference is the one-hot vector, a class of a pixel too."""
 
     def forward(self, rebuilt: Tensor, reference: Tensor) -> Tensor:
-        """Compare: (B, *P), (B, ...) -> (B,)."""
+        """Compare: (B, *P), (B, ...) -> (B,).
+
+        Raises:
+            ParityError: the reference is of another shape; torch would broadcast one to the other.
+        """
         if not reference.is_floating_point():
             reference = reference if reference.shape == rebuilt.shape else _one_hot(reference, rebuilt)
+        if reference.shape != rebuilt.shape:
+            raise ParityError(
+                f"the squared error compares values one by one, and predictions have the shape {tuple(rebuilt.shape)} "
+                f"where targets have {tuple(reference.shape)}: give both the same shape, as targets.unsqueeze(1) does."
+            )
         return (rebuilt - reference).square().flatten(1).sum(1)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from parity.coders import LinearDecoder, MLPDecoder
 from parity.errors import ParityError
+from parity.training import MeanOver, train_model
 from parity.training.objectives.losses import (
     CrossEntropy,
     KLDivergence,
@@ -125,3 +126,15 @@ def test_patterns_that_a_code_cannot_rebuild_are_refused(patterns: Patterns) -> 
         ParityError, match=r"LinearDecoder cannot be trained on .*parities_alone.*: outputs 0 and 1 of 3"
     ):
         loss(LinearDecoder(2, 1, (CLASSES,)), *example(2, 1))
+
+
+def test_a_squared_error_does_not_broadcast() -> None:
+    with pytest.raises(ParityError, match=r"have the shape \(4, 1\) where targets have \(4,\): give both"):
+        SquaredError()(torch.zeros(4, 1), torch.arange(4.0))
+    assert SquaredError()(torch.zeros(4, 1), torch.arange(4.0).unsqueeze(1)).tolist() == [0, 1, 4, 9]
+    data = [(torch.randn(8, 3), torch.randn(8))]
+    model = nn.Linear(3, 1)
+    before = model.weight.clone()
+    with pytest.raises(ParityError, match=r"predictions have the shape \(2, 1\) where targets have \(2,\)"):
+        train_model(model, data, 1, criterion=MeanOver(SquaredError()), progress=False)
+    assert torch.equal(model.weight, before)
