@@ -6,15 +6,18 @@ has no module, so that modules can be moved; a user's has.
 
 import dataclasses
 import functools
+import hashlib
 import inspect
 import operator
 import re
+import sys
 from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-VERSION = 2
-"""Of the form of plain settings. Version 1, which wrote no version, kept the modules of our names too."""
+VERSION = 3
+"""Of the form of plain settings. Version 1, which wrote no version, kept the modules of our names too; version 2 had
+neither what tensors hold nor arguments that an object keeps under a private name."""
 
 ABSENT = "absent"
 """In a dataclass field's metadata: the value that settings written before there was this field stand for."""
@@ -69,6 +72,8 @@ def _object(value: Any) -> Any:
         return str(value)
     if isinstance(value, set | frozenset):
         return sorted(to_plain(list(value)), key=repr)
+    if _is_array(value):
+        return _array(value)
     if isinstance(value, functools.partial):
         return {"object": _name(value.func), "args": to_plain(value.args), **to_plain(value.keywords)}
     if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
@@ -87,12 +92,56 @@ def _name(thing: Any) -> str:
     return str(thing.__qualname__) if module.partition(".")[0] == "parity" else f"{module}.{thing.__qualname__}"
 
 
+def _is_array(value: Any) -> bool:
+    """Whether a value is a tensor or an array of numbers; this module imports neither torch nor numpy."""
+    torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
+    if torch is not None and isinstance(value, torch.Tensor):
+        return True
+    return numpy is not None and isinstance(value, numpy.ndarray) and not value.dtype.hasobject
+
+
+def _array(value: Any) -> dict[str, Any]:
+    """Return a tensor or an array as its type, its shape and a hash; one that is trained has no hash, it changes."""
+    plain = {"object": _name(type(value)), "dtype": str(value.dtype)}
+    try:
+        plain["shape"] = list(value.shape)
+        if getattr(value, "requires_grad", False):
+            return plain
+        if hasattr(value, "detach"):
+            torch = sys.modules["torch"]
+            value = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        return {**plain, "sha256": hashlib.sha256(value.tobytes()).hexdigest()}
+    except RuntimeError:  # without values yet, or of a layout that has no bytes
+        return plain
+
+
 def _parameters(value: Any) -> dict[str, Any]:
-    """Return what an object was made with, by name: a dataclass's fields, or attributes and submodules."""
+    """Return what an object was made with, by name: a dataclass's fields, or attributes, tensors and submodules."""
     if dataclasses.is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     own = {**getattr(value, "__dict__", {}), **getattr(value, "_modules", {})}
-    return {name: item for name, item in own.items() if not name.startswith("_") and name != "training"}
+    public = {name: item for name, item in own.items() if not name.startswith("_") and name != "training"}
+    return {**public, **_not_in_version_2(value)}
+
+
+def _not_in_version_2(value: Any) -> dict[str, Any]:
+    """Return a module's parameters and buffers, and arguments that an object keeps under their name with a ``_``."""
+    if dataclasses.is_dataclass(value) or isinstance(value, type):
+        return {}
+    held = {**(getattr(value, "_parameters", None) or {}), **(getattr(value, "_buffers", None) or {})}
+    tensors = {name: item for name, item in held.items() if item is not None and _is_array(item)}
+    private = (
+        {f"_{name}" for name in _arguments(type(value))} & vars(value).keys() if hasattr(value, "__dict__") else ()
+    )
+    return {**tensors, **{name: vars(value)[name] for name in sorted(private)}}
+
+
+@functools.cache
+def _arguments(kind: type) -> tuple[str, ...]:
+    try:
+        return tuple(inspect.signature(kind).parameters)
+    except (TypeError, ValueError):  # one of C
+        return ()
 
 
 def upgraded(plain: Any) -> Any:
@@ -104,32 +153,39 @@ def _is_ours(value: Any) -> bool:
     return isinstance(value, str) and _OUR_NAME.match(value) is not None
 
 
-def completed(old: Any, value: Any, defaults: Any = None) -> Any:
+def completed(old: Any, value: Any, defaults: Any = None, version: int = VERSION) -> Any:
     """Return older plain settings with what objects and mappings have been given since, as they were without it.
 
     Args:
         old: as ``to_plain`` made them at another time.
         value: the settings of today, objects and all.
         defaults: the values of keys that mappings among them need not have.
+        version: of the form of ``old``; what that form did not have is taken for what it is today.
     """
     if isinstance(value, Mapping) and isinstance(old, dict):
         defaults = defaults if isinstance(defaults, Mapping) else {}
         older = {**to_plain(defaults), **old}
         return older | {
-            key: completed(older[key], item, defaults.get(key)) for key, item in value.items() if key in older
+            key: completed(older[key], item, defaults.get(key), version) for key, item in value.items() if key in older
         }
     if isinstance(value, list | tuple) and isinstance(old, list) and len(old) == len(value):
-        return [completed(*pair) for pair in zip(old, value, strict=True)]
+        return [completed(*pair, version=version) for pair in zip(old, value, strict=True)]
     if not isinstance(old, dict):
         return old
     if isinstance(value, functools.partial):
-        return completed(old, {"args": value.args, **value.keywords})
+        return completed(old, {"args": value.args, **value.keywords}, version=version)
     if old.get("object") != _name(type(value)):
         return old
+    if _is_array(value):
+        return to_plain(value) if old.get("as") == " ".join(repr(value).split()) else old
     parameters, absent = _parameters(value), _absent(value)
+    later = _not_in_version_2(value) if version < 3 else {}
     if parameters and old.get("as") == f"{type(value).__name__}()":  # it had none
         old = {"object": old["object"]}
-    return completed({**to_plain({name: absent[name] for name in parameters.keys() & absent}), **old}, parameters)
+    if parameters.keys() == later.keys() and later:  # it was its representation
+        old = {name: item for name, item in old.items() if name != "as"}
+    known = {name: absent[name] for name in parameters.keys() & absent} | later
+    return completed({**to_plain(known), **old}, parameters, version=version)
 
 
 def as_before(value: Any, old: Any) -> Any:

@@ -1,5 +1,6 @@
 """Settings as plain values: the same names after a move, and older ones read as they were meant."""
 
+import copy
 import functools
 import json
 from dataclasses import dataclass, field
@@ -187,3 +188,61 @@ def test_the_walker_rebuilds_what_holds_values() -> None:
     value = {1: (1, [np.float64(2), {"a": 3}])}
     assert walk(value, float) == {"1": [1.0, [2.0, {"a": 3.0}]]}
     assert walk(value, float, keys=lambda key: key, keep_tuples=True) == {1: (1.0, [2.0, {"a": 3.0}])}
+
+
+class Margin(nn.Module):
+    """Keeps an argument under a private name, and a tensor as a buffer."""
+
+    def __init__(self, margin: float = 1.0, centres: Any = None) -> None:
+        super().__init__()
+        self._margin = margin
+        self.register_buffer("centres", centres)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0])), nn.CrossEntropyLoss(weight=torch.tensor([1.0, 9.0]))),
+        (nn.CrossEntropyLoss(), nn.CrossEntropyLoss(weight=torch.tensor([1.0, 9.0]))),
+        (Margin(1.0), Margin(5.0)),
+        (Own(Margin(centres=torch.zeros(2))), Own(Margin(centres=torch.zeros(2, dtype=torch.float64)))),
+        (torch.arange(2000), torch.arange(2000).index_fill(0, torch.tensor([1000]), 5)),
+        (np.zeros((2, 3)), np.zeros((3, 2))),
+        (functools.partial(Fast, betas=np.arange(2000)), functools.partial(Fast, betas=np.arange(1, 2001))),
+    ],
+)
+def test_tensors_and_private_arguments_are_settings(one: Any, other: Any) -> None:
+    assert list(changes(completed(to_plain(one), other), to_plain(other)))
+    assert to_plain(one) == json.loads(json.dumps(to_plain(copy.deepcopy(one))))
+
+
+@pytest.mark.parametrize(
+    ("value", "version_2"),
+    [
+        (
+            nn.CrossEntropyLoss(weight=torch.ones(2)),
+            {"object": "torch.nn.modules.loss.CrossEntropyLoss", "reduction": "mean", "ignore_index": -100,
+             "label_smoothing": 0.0},
+        ),
+        (Margin(3.0), {"object": f"{HERE}.Margin", "as": "Margin()"}),
+        (torch.ones(2), {"object": "torch.Tensor", "as": "tensor([1., 1.])"}),
+    ],
+)  # fmt: skip
+def test_what_version_2_did_not_have_refuses_no_run_of_it(value: Any, version_2: Any) -> None:
+    for wrapped, old in ((value, version_2), ([dict(a=value)], [dict(a=version_2)])):
+        assert not list(changes(completed(old, wrapped, version=2), to_plain(wrapped)))
+
+
+def test_a_loss_without_tensors_is_written_as_in_version_2() -> None:
+    assert to_plain(nn.CrossEntropyLoss()) == {
+        "object": "torch.nn.modules.loss.CrossEntropyLoss", "reduction": "mean", "ignore_index": -100,
+        "label_smoothing": 0.0,
+    }  # fmt: skip
+
+
+def test_what_a_loss_trains_is_not_part_of_its_identity() -> None:
+    loss = nn.Linear(2, 1)
+    before = to_plain(loss)
+    with torch.no_grad():
+        loss.weight.add_(1)
+    assert to_plain(loss) == before

@@ -96,7 +96,8 @@ class Identity:
 
     def differences(self, stored: dict[str, Any]) -> list[str]:
         """Return what keeps a run of stored settings from being resumed, a line each: 'code.k: 2 -> 3'."""
-        old = completed(stored, self.settings, self.defaults)
+        version = stored.get("version", 1)
+        old = completed(stored, self.settings, self.defaults, version if isinstance(version, int) else VERSION)
         found = changes(old, self.plain(), {"version", MADE_WITH, *self.not_compared})
         return [str(change) for change in found if change.path != self.epochs or not self._is_longer(*change[1:])]
 
