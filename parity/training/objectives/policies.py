@@ -200,8 +200,8 @@ class Switch(EpochValue):
 class DecreasingOnPlateau(ValuePolicy):
     """A value that is multiplied when the mean training loss has not fallen for more than ``patience`` epochs.
 
-    The loss has fallen when it is below ``max(lowest - atol, lowest * (1 - rtol))``, where ``lowest`` is what it last
-    fell to.
+    The loss has fallen when it is below ``max(lowest - atol, lowest - rtol * abs(lowest))``, where ``lowest`` is what
+    it last fell to.
 
     Args:
         initial: value at first.
@@ -224,7 +224,7 @@ class DecreasingOnPlateau(ValuePolicy):
     def epoch_finished(self, epoch: int, *, train_losses: Sequence[float], metrics: dict[str, float]) -> None:
         loss = _mean(train_losses)
         if loss < self.margin_loss:
-            self.margin_loss = max(loss - self.atol, loss * (1 - self.rtol))
+            self.margin_loss = max(loss - self.atol, loss * (1 - self.rtol if loss >= 0 else 1 + self.rtol))
             self.epochs_waited = 0
             return
         self.epochs_waited += 1
@@ -251,6 +251,8 @@ class LambdaEpoch(EpochValue):
 class LossStop(Policy):
     """Ends training when the mean training loss of an epoch is ``max_ratio`` times its lowest so far, or not finite.
 
+    A loss may be negative: what counts is that it is ``(max_ratio - 1) * abs(lowest)`` above the lowest.
+
     Args:
         max_ratio: above 1; None ends only at a loss that is not finite.
     """
@@ -268,7 +270,9 @@ class LossStop(Policy):
         if not math.isfinite(loss):
             raise EarlyStopping(f"the mean training loss was {loss}")
         self.min_loss = min(self.min_loss, loss)
-        if self.max_ratio is not None and loss > self.max_ratio * self.min_loss:
+        if self.max_ratio is None:
+            return
+        if loss > self.min_loss * (self.max_ratio if self.min_loss >= 0 else 2 - self.max_ratio):
             raise EarlyStopping(f"the mean training loss was {loss:.4g}, after {self.min_loss:.4g}")
 
 

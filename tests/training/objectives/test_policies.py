@@ -79,7 +79,13 @@ def test_values_over_ten_epochs(policy: ValuePolicy, values: list[Any]) -> None:
 
 @pytest.mark.parametrize(
     ("losses", "stops_in"),
-    [([4, 2, 5.9, 6.1], 3), ([1, float("nan")], 1), ([1, 2, float("inf")], 2), ([3, 2, 1], None)],
+    [
+        ([4, 2, 5.9, 6.1], 3),
+        ([1, float("nan")], 1),
+        ([1, 2, float("inf")], 2),
+        ([3, 2, 1], None),
+        ([-1, -2, 1.9, 2.1], 3),
+    ],
 )
 def test_loss_stop(losses: Sequence[float], stops_in: int | None) -> None:
     policy = LossStop(max_ratio=3)
@@ -90,6 +96,15 @@ def test_loss_stop(losses: Sequence[float], stops_in: int | None) -> None:
             return
         policy.validation_started(epoch, [loss])
     assert stops_in is None
+
+
+def test_a_plateau_of_a_negative_loss() -> None:
+    policy = DecreasingOnPlateau(8, 0.5, patience=0, rtol=0.1, atol=0.05)
+    found = []
+    for loss in (-1.0, -1.02, -1.2, -1.2):  # -1.05 is the margin, then -1.25
+        policy.epoch_finished(0, train_losses=[loss], metrics={})
+        found.append(policy.value)
+    assert found == [8, 4, 4, 2]
 
 
 def test_a_loss_stop_that_would_stop_at_once_is_refused() -> None:
