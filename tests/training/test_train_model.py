@@ -1,6 +1,7 @@
 """train_model: the same weights as train.py, from any data, resumed where it was stopped."""
 
 import json
+import math
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
@@ -185,6 +186,20 @@ def test_best_by_what_validate_returns_and_policies_see_it(tmp_path: Path) -> No
     assert read_file(tmp_path / "best.ckpt")["epoch"] == 1
     best = load_trained(noisy(), tmp_path)
     assert not same(best, load_trained(noisy(), tmp_path, "last"))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "best"),
+    [
+        ("auc", [math.nan, 0.1, 0.9], 3),
+        ("auc", [0.1, math.nan, 0.05], 1),
+    ],
+)
+def test_the_best_epoch(tmp_path: Path, name: str, values: list[float], best: int) -> None:
+    left = iter(values)
+    quiet(noisy(), shuffled(), 3, validate=lambda model: {name: next(left)}, checkpoints_path=tmp_path)
+    assert read_file(tmp_path / "best.ckpt")["epoch"] + 1 == best
+    assert read_file(tmp_path / "last.ckpt")["callbacks"]["Checkpoints"]["best_epoch"] == best
 
 
 def endless() -> Iterator[tuple[Tensor, Tensor]]:

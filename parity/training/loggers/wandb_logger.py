@@ -1,6 +1,7 @@
 """Weights & Biases: one W&B run for a run of ours, however often that is interrupted, and no way to stop training."""
 
 import logging
+import math
 import secrets
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
@@ -177,7 +178,8 @@ class WandbLogger(Logger):
         for epoch in epochs:
             run.log(self._rows[epoch])
             self._logged = epoch
-        values = {epoch: row[self.monitor] for epoch, row in self._rows.items() if self.monitor in row}
+        rows = self._rows.items()
+        values = {epoch: row[self.monitor] for epoch, row in rows if not math.isnan(row.get(self.monitor, math.nan))}
         best, name = max(values, key=values.__getitem__, default=None), f"best/{self.monitor}"
         # Of what W&B's own summary="max" would know, only the rows since the last start would count.
         if best is not None and ((known := run.summary.get(name)) is None or values[best] > known):

@@ -1,6 +1,7 @@
 """What a run is resumed from, so that it ends as an uninterrupted one would."""
 
 import logging
+import math
 import os
 import random
 import shutil
@@ -160,7 +161,7 @@ class Checkpoints(Checkpoint):
         epoch = trainer.current_epoch + 1
         value = _monitored(trainer, pl_module.monitor)
         names = [f"epoch_{epoch}.ckpt"] if self.every and epoch % self.every == 0 else []
-        if self.best_value is None or value > self.best_value or pl_module.monitor is None:
+        if pl_module.monitor is None or _is_better(value, self.best_value):
             self.best_value, self.best_epoch = value, epoch
             names.append("best.ckpt")
         if self._saves(trainer):
@@ -244,6 +245,11 @@ class DirectCheckpointIO(TorchCheckpointIO):
                 if isinstance(error.__context__, OSError):  # of the disk
                     raise error.__context__ from error
                 raise
+
+
+def _is_better(value: float, best: float | None) -> bool:
+    """Whether an epoch is the best so far: NaN is worse than any number."""
+    return best is None or value > best or (math.isnan(best) and not math.isnan(value))
 
 
 def _monitored(trainer: pl.Trainer, monitor: str | None) -> float:
