@@ -163,3 +163,11 @@ class ReconstructionAccuracy(Accuracy):
 def with_prefix(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Name values of one split: 'val', {'top1': ...} -> {'val/top1': ...}."""
     return {f"{prefix}/{name}": value for name, value in values.items()}
+
+
+_LESS_IS_BETTER = ("loss", "error", "mse", "rmse", "mae", "nll")
+
+
+def less_is_better(name: str) -> bool:
+    """Whether a logged name is of a loss or an error: its last part ends in loss, error, mse, rmse, mae or nll."""
+    return name.rpartition("/")[2].lower().endswith(_LESS_IS_BETTER)

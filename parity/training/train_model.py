@@ -101,8 +101,9 @@ def train_model(
         validate: called after each epoch with the model in eval mode; the numbers that it returns by name are logged
             as ``val/<name>``.
         val_data: as ``data``, to validate on after each epoch; our datamodules have their own.
-        monitor: logged name of what the best epoch has most of (of a loss, least); by default the accuracy on
-            validation data, else the first number of ``validate``, else every epoch is the best so far.
+        monitor: logged name of what the best epoch has most of, or least, where the name ends in loss, error, mse,
+            rmse, mae or nll; by default the accuracy on validation data, else the first number of ``validate``, else
+            every epoch is the best so far.
         steps_per_epoch: of an iterable that has no end, or is cut off there.
         accumulate_grad_batches, gradient_clip_val, gradient_clip_algorithm, accelerator, precision: as Lightning's.
         averaging: of the weights, e.g. ``EMA(0.999)``; ``load_trained(..., ema=True)`` loads it.

@@ -193,6 +193,9 @@ def test_best_by_what_validate_returns_and_policies_see_it(tmp_path: Path) -> No
     [
         ("auc", [math.nan, 0.1, 0.9], 3),
         ("auc", [0.1, math.nan, 0.05], 1),
+        ("mse_loss", [5.0, 1.0, 3.0], 2),
+        ("words/RMSE", [math.nan, 5.0, 6.0], 2),
+        ("losses", [1.0, 2.0, 3.0], 3),
     ],
 )
 def test_the_best_epoch(tmp_path: Path, name: str, values: list[float], best: int) -> None:

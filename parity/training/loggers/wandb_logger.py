@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from parity.errors import in_one_line
+from parity.metrics import less_is_better
 from parity.storage.files import read_text, write_text
 from parity.versions import code_version
 from parity.wandb_server import is_offline
@@ -47,7 +48,7 @@ class WandbLogger(Logger):
         run_name: name shown by W&B.
         run_id: W&B's id; by default that of the run's folder, or a new one.
         config: plain values; the code's version is put beside them.
-        monitor: metric of which W&B's summary has the highest value, as ``best/<monitor>``, and its ``best_epoch``.
+        monitor: metric of which W&B's summary has the best value, as ``best/<monitor>``, and its ``best_epoch``.
         done: epochs that the run is resumed after.
         history: metrics of these epochs, each with its ``epoch``.
     """
@@ -180,9 +181,10 @@ class WandbLogger(Logger):
             self._logged = epoch
         rows = self._rows.items()
         values = {epoch: row[self.monitor] for epoch, row in rows if not math.isnan(row.get(self.monitor, math.nan))}
-        best, name = max(values, key=values.__getitem__, default=None), f"best/{self.monitor}"
+        sign = -1 if less_is_better(self.monitor) else 1
+        best, name = max(values, key=lambda epoch: sign * values[epoch], default=None), f"best/{self.monitor}"
         # Of what W&B's own summary="max" would know, only the rows since the last start would count.
-        if best is not None and ((known := run.summary.get(name)) is None or values[best] > known):
+        if best is not None and ((known := run.summary.get(name)) is None or sign * values[best] > sign * known):
             run.summary.update({name: values[best], "best_epoch": best})
 
     def _upload(self, run: "wandb.Run", checkpoint: Path, metadata: Mapping[str, float]) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from parity.coded_model import CodedModel
 from parity.errors import DamagedFileError, ParityError, did_you_mean
+from parity.metrics import less_is_better
 from parity.models.weights import read_file, seal
 from parity.storage.fences import check_held, is_lost
 from parity.storage.files import rename, written_whole
@@ -52,7 +53,7 @@ class Checkpoints(Checkpoint):
     the run, and every few minutes in long epochs. It holds what every rank needs to resume exactly there: the random
     generators' states and what it has counted so far.
 
-    The best epoch is the one of the highest ``module.monitor``, or of the lowest where that is a loss.
+    The best epoch is the one of the highest ``module.monitor``, or of the lowest where ``less_is_better`` of its name.
 
     Args:
         folder: where they go; None saves nothing.
@@ -259,7 +260,7 @@ def _monitored(trainer: pl.Trainer, monitor: str | None) -> float:
     if monitor not in trainer.callback_metrics:
         raise ParityError(f"nothing is logged as '{monitor}': {did_you_mean(monitor, trainer.callback_metrics)}")
     value = float(trainer.callback_metrics[monitor])
-    return -value if monitor.endswith("/loss") else value
+    return -value if less_is_better(monitor) else value
 
 
 def _also_as(whole: Path, path: Path) -> None:
