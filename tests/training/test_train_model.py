@@ -205,6 +205,19 @@ def test_the_best_epoch(tmp_path: Path, name: str, values: list[float], best: in
     assert read_file(tmp_path / "last.ckpt")["callbacks"]["Checkpoints"]["best_epoch"] == best
 
 
+def test_policies_see_what_validate_has_returned_this_time(tmp_path: Path) -> None:
+    returned = iter([{"a": 1.0}, {"b": 2.0}, {"a": 3.0}])
+    seen = []
+
+    class Seen(Policy):
+        def epoch_finished(self, epoch: int, *, train_losses: Any, metrics: dict[str, float]) -> None:
+            seen.append({name: value for name, value in metrics.items() if name in ("val/a", "val/b")})
+
+    quiet(noisy(), shuffled(), 3, validate=lambda model: next(returned), seen=Seen(), checkpoints_path=tmp_path)
+    assert seen == [{"val/a": 1.0}, {"val/b": 2.0}, {"val/a": 3.0}]
+    assert read_file(tmp_path / "last.ckpt")["callbacks"]["Checkpoints"]["best_epoch"] == 3
+
+
 def endless() -> Iterator[tuple[Tensor, Tensor]]:
     queries, targets = questions()
     while True:

@@ -160,7 +160,7 @@ class Checkpoints(Checkpoint):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it from outside the class
             return
         epoch = trainer.current_epoch + 1
-        value = _monitored(trainer, pl_module.monitor)
+        value = _monitored(trainer, pl_module.monitor, self.best_epoch is not None)
         names = [f"epoch_{epoch}.ckpt"] if self.every and epoch % self.every == 0 else []
         if pl_module.monitor is None or _is_better(value, self.best_value):
             self.best_value, self.best_epoch = value, epoch
@@ -253,10 +253,18 @@ def _is_better(value: float, best: float | None) -> bool:
     return best is None or value > best or (math.isnan(best) and not math.isnan(value))
 
 
-def _monitored(trainer: pl.Trainer, monitor: str | None) -> float:
-    """Return what the epoch is compared by: more is better."""
+def _monitored(trainer: pl.Trainer, monitor: str | None, once: bool) -> float:
+    """Return what the epoch is compared by: more is better.
+
+    Args:
+        trainer: that has logged it.
+        monitor: its name.
+        once: whether an earlier epoch had it; one without it is worse than any other then.
+    """
     if monitor is None:
         return 0.0
+    if once and monitor not in trainer.callback_metrics:
+        return math.nan
     if monitor not in trainer.callback_metrics:
         raise ParityError(f"nothing is logged as '{monitor}': {did_you_mean(monitor, trainer.callback_metrics)}")
     value = float(trainer.callback_metrics[monitor])

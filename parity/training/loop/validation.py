@@ -31,6 +31,8 @@ class Validation(pl.Callback):
             values = _numbers(self.validate(pl_module.model))
         if taken := sorted(values.keys() & (trainer.callback_metrics.keys() - self._names)):
             raise ParityError(f"'{taken[0]}' is logged already: let validate name it otherwise.")
+        for name in self._names - values.keys():  # Lightning would keep the value of an earlier epoch
+            trainer.callback_metrics.pop(name, None)
         self._names |= values.keys()
         pl_module.log_dict(values, logger=False)
         for logger in trainer.loggers:
