@@ -205,11 +205,25 @@ def _base_weights(
     elif found := base.trained_otherwise():
         what = f"the base model in {base.save_dir} was trained with other settings: {'; '.join(found)}"
         raise ParityError(f"{what}. {_base_remedy(base)}")
+    _warn_of_training_queries(experiment, base)
     path = base.checkpoint("best")
     try:
         return Weights(model_weights(check_checkpoint(path)["state_dict"]), path)
     except DamagedFileError as error:
         raise ParityError(f"{error} To train the base model again: {base.command()} --force-no-resume") from error
+
+
+def _warn_of_training_queries(experiment: Experiment, base: Experiment) -> None:
+    """Log a warning where a code is validated on queries that its base model was trained on."""
+    stored = (base.folder.stored_settings() or {}).get("config", {}).get("data", {}).get("num_validation")
+    held = base.get_datamodule(**({} if stored is None else {"num_validation": stored})).num_validation
+    own = experiment.get_datamodule()
+    if own.num_validation > held:
+        log.warning(
+            "data.num_validation = %d holds out %d queries that the base model %s was trained on: validation is "
+            "too optimistic; train a base model with --set data.num_validation=%d.",
+            own.num_validation, own.num_validation - held, base.run_name, own.num_validation,
+        )  # fmt: skip
 
 
 def _base_remedy(base: Experiment) -> str:

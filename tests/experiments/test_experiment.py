@@ -440,3 +440,17 @@ def test_an_unfinished_base_model_of_other_settings_is_refused_by_its_own_comman
         ParityError, match=r"lr: 0\.5 -> 0\.001\. Move .* again: python .* own_base --.*-force-no-resume"
     ):
         run_training(own(own_data), OPTIONS)
+
+
+def test_validation_on_queries_that_the_base_model_was_trained_on_is_warned_of(
+    own_data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_training(own(own_data, **{"data.num_validation": 100}), OPTIONS)
+    assert "was trained on" not in caplog.text
+    run_training(
+        Experiment(
+            "FoldedDigits", "own_k2", base_directory=own_data, run_name="b", overrides={"data.num_validation": 300}
+        ),
+        OPTIONS,
+    )
+    assert "data.num_validation = 300 holds out 60 queries that the base model own_base was trained on" in caplog.text
