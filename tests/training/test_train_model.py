@@ -317,6 +317,20 @@ def test_one_folder_written_in_two_ways_is_locked_once(tmp_path: Path, monkeypat
         quiet(noisy(), shuffled(), 1, checkpoints_path="same", log_path=tmp_path / "same")
 
 
+def test_other_trained_parameters_are_no_damage(tmp_path: Path) -> None:
+    frozen, other = noisy(), noisy()
+    frozen.layers[0].requires_grad_(False)
+    other.layers[-1].requires_grad_(False)
+    quiet(frozen, shuffled(), 1, checkpoints_path=tmp_path)
+    for model, message in (
+        (noisy(), r"last\.ckpt is of a training of other parameters \(it trained \d tensors, and \d are to be"),
+        (other, r"other parameters \(tensor 1 that it trained has shape"),
+    ):
+        with pytest.raises(ParityError, match=message):
+            quiet(model, shuffled(), 2, checkpoints_path=tmp_path)
+    assert not list(tmp_path.glob("*damaged*"))
+
+
 @dataclass(frozen=True)
 class Fast:
     """An optimiser factory with a field that came later."""

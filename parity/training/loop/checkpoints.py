@@ -432,8 +432,8 @@ def check_checkpoint(path: Path, module: BurstModule | None = None) -> dict[str,
             )
         try:
             _check_progress(checkpoint)
+            _check_optimizer(checkpoint["optimizer_states"][0], module, path)
             module.check_state(checkpoint)
-            _check_optimizer(checkpoint["optimizer_states"][0], module)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             why = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise DamagedFileError(f"{what}: what training is resumed from is malformed ({why}).") from error
@@ -462,17 +462,27 @@ def _check_progress(checkpoint: dict[str, Any]) -> None:
 _SHAPED_AS_PARAMETER = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
 
 
-def _check_optimizer(state: dict[str, Any], module: BurstModule) -> None:
+def _check_optimizer(state: dict[str, Any], module: BurstModule, path: Path) -> None:
     groups = module.optimizer_factory(list(module.trainable_parameters())).param_groups
     numbers = [len(group["params"]) for group in groups]
     if numbers != (found := [len(group["params"]) for group in state["param_groups"]]):
-        raise ValueError(f"the optimiser is of {found} parameters, expected {numbers}")
+        raise _of_other_parameters(path, f"it trained {sum(found)} tensors, and {sum(numbers)} are to be trained now")
     parameters = [parameter for group in groups for parameter in group["params"]]
     for number, values in state["state"].items():
         for name in values.keys() & set(_SHAPED_AS_PARAMETER):
             shape = None if values[name] is None else tuple(values[name].shape)
             if shape not in (None, expected := tuple(parameters[number].shape)):
-                raise ValueError(f"the optimiser's '{name}' has shape {shape}, expected {expected}")
+                what = (
+                    f"tensor {number + 1} that it trained has shape {shape}, and the one that is trained now {expected}"
+                )
+                raise _of_other_parameters(path, what)
+
+
+def _of_other_parameters(path: Path, what: str) -> ParityError:
+    return ParityError(
+        f"{path} is of a training of other parameters ({what}): give the same ones requires_grad, train in another "
+        "folder, or restart there without resuming."
+    )
 
 
 def model_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
