@@ -185,7 +185,7 @@ class PredictiveCodingLitModule(BaseLitModule):
         optimizer: OptimizerFactory,
         **others: Any,
     ) -> None:
-        super().__init__(model, MeanEnergy(rule.output_energy), accuracy, optimizer, **others)
+        super().__init__(model, MeanEnergy(_checked(rule).output_energy), accuracy, optimizer, **others)
         self.rule = rule
 
     def batch_terms(self, batch: GroupBatch, split: str) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
@@ -215,7 +215,8 @@ class ParityPredictiveCodingLitModule(ParityLitModule):
         optimizer: OptimizerFactory,
         **others: Any,
     ) -> None:
-        super().__init__(model, ParityTargetLoss(MeanEnergy(rule.output_energy)), accuracy, optimizer, **others)
+        loss = ParityTargetLoss(MeanEnergy(_checked(rule).output_energy))
+        super().__init__(model, loss, accuracy, optimizer, **others)
         self.rule = rule
 
     def batch_terms(self, batch: GroupBatch, split: str) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
@@ -233,6 +234,15 @@ class ParityPredictiveCodingLitModule(ParityLitModule):
         with torch.no_grad():
             parity_outputs = self.model.parity_outputs(parity_queries)
         return energies, (predictions, parity_outputs, batch.targets)
+
+
+def _checked(rule: object) -> PredictiveCoding:
+    if not isinstance(rule, PredictiveCoding):
+        raise ParityError(
+            "predictive coding is trained by a rule in place of a criterion, PredictiveCoding(CrossEntropy()) of "
+            f"parity.training.predictive_coding, not by a {type(rule).__name__}."
+        )
+    return rule
 
 
 def stages_of(model: nn.Module) -> nn.ModuleList:

@@ -152,8 +152,8 @@ def train_model(
     if resume:
         given = as_before(given, folder.stored_settings())
     module = (lit_module or lit_module_class(model))(
-        model, given["criterion"], accuracy_of(model, task), given["optimizer"], given["schedule"], options,
-        given["policies"], given["averaging"],
+        model, given["criterion"], accuracy_of(model, task), given["optimizer"], schedule=given["schedule"],
+        options=options, policies=given["policies"], averaging=given["averaging"],
     )  # fmt: skip
     check_optimizer(module)
     if lit_module is None:

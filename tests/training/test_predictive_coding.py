@@ -22,6 +22,7 @@ from parity.training import (
     ParityTargetLoss,
     ReconstructionAccuracy,
     fit,
+    train_model,
 )
 from parity.training.loop.lit_module import BurstModule
 from parity.training.objectives.losses import Distance
@@ -144,3 +145,14 @@ def test_a_network_that_does_not_tell_its_layers_is_an_error(tmp_path: Path) -> 
 def test_rates_that_make_no_sense_are_errors(wrong: dict[str, object]) -> None:
     with pytest.raises(ParityError):
         PredictiveCoding(CrossEntropy(), **wrong)  # type: ignore[arg-type]
+
+
+def test_train_model_takes_the_rule_as_its_criterion() -> None:
+    torch.manual_seed(0)
+    data = [(torch.randn(8, 1, 4, 4), torch.randint(0, 3, (8,))) for _ in range(4)]
+    model = LayeredMLP((1, 4, 4), (3,), hidden=(5,))
+    options = dict(lit_module=PredictiveCodingLitModule, progress=False)
+    history = train_model(model, data, 2, criterion=PredictiveCoding(CrossEntropy()), **options).history
+    assert history[1]["train/loss"] < history[0]["train/loss"]
+    with pytest.raises(ParityError, match=r"PredictiveCoding\(CrossEntropy\(\)\) .*, not by a CrossEntropyLoss"):
+        train_model(model, data, 1, **options)
