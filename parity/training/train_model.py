@@ -20,7 +20,7 @@ from parity.tasks import Task
 from parity.training.defaults import accuracy_of, default_criterion
 from parity.training.inputs import check_batches_of_one, read_inputs
 from parity.training.loggers.epoch_table import EpochTable
-from parity.training.loop.checkpoints import check_checkpoint, check_saving, model_weights
+from parity.training.loop.checkpoints import check_checkpoint, check_logged, check_saving, model_weights
 from parity.training.loop.fit import fit
 from parity.training.loop.hardware import Hardware, make_trainer, split_trainer_args
 from parity.training.loop.iterables import BatchData
@@ -162,6 +162,8 @@ def train_model(
     if not datamodule.validation_splits:
         module.monitor, module.shown = None, {}
     module.monitor = monitor or module.monitor
+    if validate is None and lit_module is None and not callbacks:  # those may log more
+        check_logged(module, module.monitor, datamodule.validation_splits)
     settings = dict(
         trainer, model=type(model), lit_module=type(module), **given, data=_described(datamodule, data)
     )  # fmt: skip

@@ -331,6 +331,25 @@ def test_other_trained_parameters_are_no_damage(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*damaged*"))
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            dict(monitor="val/top11", val_data=[questions(32)]),
+            "nothing is logged as 'val/top11': did you mean 'val/top1'",
+        ),
+        (dict(monitor="val/top1"), "nothing is logged as 'val/top1'"),
+    ],
+)
+def test_an_unknown_monitor_is_refused_before_training(tmp_path: Path, options: Any, message: str) -> None:
+    model = noisy()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ParityError, match=message):
+        quiet(model, shuffled(), 1, checkpoints_path=tmp_path / "run", **options)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not (tmp_path / "run").exists()
+
+
 @dataclass(frozen=True)
 class Fast:
     """An optimiser factory with a field that came later."""

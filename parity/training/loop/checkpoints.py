@@ -6,7 +6,8 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
@@ -248,6 +249,31 @@ class DirectCheckpointIO(TorchCheckpointIO):
                 raise
 
 
+def check_logged(module: BurstModule, monitor: str | None, validation_splits: Sequence[str]) -> None:
+    """Refuse, before training, to choose the best epoch by what is not logged.
+
+    Args:
+        module: that logs.
+        monitor: logged name; None for none.
+        validation_splits: what it is validated on.
+
+    Raises:
+        ParityError: nothing is logged by that name; the closest one is in the message.
+    """
+    if monitor is None:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torchmetrics: nothing was counted
+        names = ["loss", *deepcopy(module.metrics["train"].accuracy).compute()]
+    logged = [f"{split}/{name}" for split in ("train", *validation_splits) for name in names]
+    _check_known(monitor, [*logged, *(["train/grad_norm"] if module.options.track_grad_norm else [])])
+
+
+def _check_known(monitor: str, logged: Collection[str]) -> None:
+    if monitor not in logged:
+        raise ParityError(f"nothing is logged as '{monitor}': {did_you_mean(monitor, logged)}")
+
+
 def _is_better(value: float, best: float | None) -> bool:
     """Whether an epoch is the best so far: NaN is worse than any number."""
     return best is None or value > best or (math.isnan(best) and not math.isnan(value))
@@ -265,8 +291,7 @@ def _monitored(trainer: pl.Trainer, monitor: str | None, once: bool) -> float:
         return 0.0
     if once and monitor not in trainer.callback_metrics:
         return math.nan
-    if monitor not in trainer.callback_metrics:
-        raise ParityError(f"nothing is logged as '{monitor}': {did_you_mean(monitor, trainer.callback_metrics)}")
+    _check_known(monitor, trainer.callback_metrics)
     value = float(trainer.callback_metrics[monitor])
     return -value if less_is_better(monitor) else value
 
