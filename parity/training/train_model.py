@@ -16,6 +16,7 @@ from parity.data import GroupDataModule
 from parity.errors import ParityError, Stopped
 from parity.models import load_into
 from parity.plain import as_before
+from parity.signatures import keywords
 from parity.tasks import Task
 from parity.training.defaults import accuracy_of, default_criterion
 from parity.training.inputs import check_batches_of_one, read_inputs
@@ -142,6 +143,7 @@ def train_model(
     )  # fmt: skip
     options, trainer_args = split_trainer_args(trainer)
     alike = make_trainer(Hardware(accelerator), logger=False, enable_checkpointing=False, **trainer_args)
+    described_task = task and {"object": type(task), "prediction_shape": task.prediction_shape}
     inputs = read_inputs(model, data, val_data, task, steps_per_epoch, alike, criterion is None and lit_module is None)
     datamodule, task = inputs.datamodule, inputs.task
     criterion = default_criterion(model, task) if criterion is None else criterion
@@ -164,10 +166,12 @@ def train_model(
     module.monitor = monitor or module.monitor
     if validate is None and lit_module is None and not callbacks:  # those may log more
         check_logged(module, module.monitor, datamodule.validation_splits)
-    settings = dict(
-        trainer, model=type(model), lit_module=type(module), **given, data=_described(datamodule, data)
+    later = dict(
+        monitor=monitor, steps_per_epoch=steps_per_epoch, task=described_task, data=_described(datamodule, data)
     )  # fmt: skip
-    identity = Identity(settings, epochs="max_epochs", extends=schedule is None)  # a schedule is made for its epochs
+    settings = dict(trainer, model=type(model), lit_module=type(module), **given, **later)
+    # A schedule is made for its number of epochs; what older trainings have not stored counts as it is now.
+    identity = Identity(settings, epochs="max_epochs", extends=schedule is None, defaults=later)
     report: Callable[[str], None] = terminal.print_line if progress else log.info
     bars = [TrainingProgress(module.shown, print_line=report)] if progress else []
     listeners = [*([Validation(validate)] if validate else []), *bars, *callbacks]
@@ -240,7 +244,19 @@ def load_trained(model: nn.Module, checkpoints_path: str | Path, reload: str = "
 def _described(datamodule: GroupDataModule, data: Any) -> dict[str, Any]:
     names = ("k", "batch_size", "num_validation", "steps_per_epoch", "seed", "augmentation")
     settings = {} if isinstance(datamodule, BatchData) else {name: getattr(datamodule, name, None) for name in names}
-    return {"object": type(data).__name__, **settings}
+    return {"object": type(data).__name__, **settings, **_own_arguments(data, names)}
+
+
+def _own_arguments(data: Any, known: Sequence[str]) -> dict[str, Any]:
+    """Return the numbers and words that a datamodule of ours was made with, beside the known ones; no path is one."""
+    if not isinstance(data, GroupDataModule):
+        return {}
+    named = {name: getattr(data, name, None) for name in keywords(type(data)) or () if name not in known}
+    return {
+        name: value
+        for name, value in named.items()
+        if isinstance(value, bool | int | float | str) and "/" not in str(value) and name != "num_workers"
+    }
 
 
 def _check_objects(criterion: object, optimizer: object, schedule: object) -> None:

@@ -1,5 +1,6 @@
 """train_model: the same weights as train.py, from any data, resumed where it was stopped."""
 
+import itertools
 import json
 import math
 import os
@@ -27,6 +28,7 @@ from parity.models.weights import read_file
 from parity.plain import ABSENT
 from parity.runs.training import RunOptions, run_training
 from parity.storage.locks import RunLock
+from parity.tasks import Classification
 from parity.training import Hardware, OneCycle, load_trained, train_model
 from parity.training.loggers.epoch_table import read_table
 from parity.training.loop.checkpoints import model_weights
@@ -348,6 +350,61 @@ def test_an_unknown_monitor_is_refused_before_training(tmp_path: Path, options: 
         quiet(model, shuffled(), 1, checkpoints_path=tmp_path / "run", **options)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not (tmp_path / "run").exists()
+
+
+class ScaledDataModule(DigitsDataModule):
+    """Digits, with an argument of its own."""
+
+    def __init__(self, scale: int = 1, num_workers: int = 0, **common: Any) -> None:
+        super().__init__(**common)
+        self.scale, self.num_workers = scale, num_workers
+
+
+@pytest.mark.parametrize(
+    ("data", "first", "then", "message"),
+    [
+        (shuffled, {}, dict(monitor="train/loss"), "monitor: None -> train/loss"),
+        (
+            lambda: itertools.cycle([questions(8)]),
+            dict(steps_per_epoch=2),
+            dict(steps_per_epoch=3),
+            "steps_per_epoch: 2 -> 3",
+        ),
+        (shuffled, dict(task=Classification(10)), dict(task=None), r"task: \{.*\} -> None"),
+        (None, dict(scale=1, num_workers=0), dict(scale=2, num_workers=1), r"settings: data\.scale: 1 -> 2\. "),
+    ],
+)
+def test_what_a_training_is_of_is_its_identity(
+    tmp_path: Path, data: Any, first: dict[str, Any], then: dict[str, Any], message: str
+) -> None:
+    def train(epochs: int, options: dict[str, Any]) -> None:
+        made, options = (data(), options) if data else (ScaledDataModule(k=1, **options), {})
+        quiet(noisy(), made, epochs, checkpoints_path=tmp_path, **options)
+
+    train(1, first)
+    file = tmp_path / "training.json"
+    stored = json.loads(file.read_text())
+    with pytest.raises(ParityError, match=message):
+        train(2, then)
+    train(2, first)
+    checkpoint = read_file(tmp_path / "last.ckpt")
+    for content in (stored, checkpoint["run"]):  # as it was before these were kept
+        for name in ("monitor", "steps_per_epoch", "task"):
+            del content[name]
+        content["data"].pop("scale", None)
+    file.write_text(json.dumps(stored))
+    torch.save(checkpoint, tmp_path / "last.ckpt")
+    train(3, then)
+    assert read_file(tmp_path / "last.ckpt")["epoch"] == 2
+
+
+def test_another_monitor_by_default_begins_to_choose_the_best_epoch_again(tmp_path: Path) -> None:
+    options = dict(checkpoints_path=tmp_path, log_path=tmp_path)
+    quiet(noisy(), shuffled(), 2, validate=lambda model: {"auc": 9.0}, **options)
+    quiet(noisy(), shuffled(), 3, validate=lambda model: {"f1": 0.5}, **options)
+    assert read_file(tmp_path / "best.ckpt")["epoch"] == 2
+    quiet(noisy(), shuffled(), 4, validate=lambda model: {"f1": 0.4}, **options)
+    assert read_file(tmp_path / "best.ckpt")["epoch"] == 2
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,9 @@ CHECKPOINTS = "checkpoints"
 RUN = "run"
 """In a checkpoint: the identity of the run that saved it, as plain settings."""
 
+_UNKNOWN = ""
+"""What the best epoch was chosen by, in checkpoints that do not have it."""
+
 _NOTHING, _SAVE, _STOP, _LOST = range(4)
 
 _STEPS = "epoch_loop.manual_optimization.optim_step_progress"
@@ -79,6 +82,7 @@ class Checkpoints(Checkpoint):
         self.best_value: float | None = None
         self.best_epoch: int | None = None
         """Epoch of ``best.ckpt``, counted from 1."""
+        self._monitor: str | None = None
         self._ranks: list[dict[str, Any]] = []
         self._loops: dict[str, Any] = {}
         self._epoch_is_open = self._within_epoch = False
@@ -96,6 +100,12 @@ class Checkpoints(Checkpoint):
             self.best_value = None  # resumed from another folder's checkpoint
         if self._ranks:
             _set_rank_state(self._own_state(), pl_module)
+
+    def _is_compared_by(self, monitor: str | None) -> bool:
+        """Whether the best value so far, of a run that is resumed, is one of what is monitored now."""
+        if self._monitor == _UNKNOWN:  # an older checkpoint, in which a loss was what is called exactly that
+            return monitor is None or less_is_better(monitor) == monitor.endswith("/loss")
+        return monitor is None or self._monitor == monitor
 
     def _own_state(self) -> dict[str, Any]:
         if len(self._ranks) == ranks.world_size():
@@ -163,6 +173,13 @@ class Checkpoints(Checkpoint):
         epoch = trainer.current_epoch + 1
         value = _monitored(trainer, pl_module.monitor, self.best_epoch is not None)
         names = [f"epoch_{epoch}.ckpt"] if self.every and epoch % self.every == 0 else []
+        if self.best_value is not None and not self._is_compared_by(pl_module.monitor):
+            log.warning(
+                "the best epoch was chosen by %s, and is by %s now: it will be the best of the epochs to come",
+                self._monitor or "nothing", pl_module.monitor,
+            )  # fmt: skip
+            self.best_value = None
+        self._monitor = pl_module.monitor
         if pl_module.monitor is None or _is_better(value, self.best_value):
             self.best_value, self.best_epoch = value, epoch
             names.append("best.ckpt")
@@ -228,10 +245,12 @@ class Checkpoints(Checkpoint):
         self._loops = deepcopy(checkpoint["loops"])
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_value": self.best_value, "best_epoch": self.best_epoch, "ranks": self._ranks}
+        best = {"best_value": self.best_value, "best_epoch": self.best_epoch, "monitor": self._monitor}
+        return {**best, "ranks": self._ranks}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
+        self._monitor = state_dict.get("monitor", _UNKNOWN)
         self._ranks = state_dict["ranks"]
 
 
