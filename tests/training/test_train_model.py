@@ -407,6 +407,15 @@ def test_another_monitor_by_default_begins_to_choose_the_best_epoch_again(tmp_pa
     assert read_file(tmp_path / "best.ckpt")["epoch"] == 2
 
 
+def test_batches_of_images_of_several_sides() -> None:
+    data = [(image := torch.randn(2, 1, side, side), image.clone()) for side in (4, 6, 8)]
+    network = nn.Conv2d(1, 1, 3, padding=1)
+    history = train_model(network, data, 2, val_data=data, criterion=nn.MSELoss(), progress=False).history
+    assert history[1]["val/loss"] == pytest.approx(
+        sum(float(nn.functional.mse_loss(network(image).detach(), image)) for image, _ in data) / 3
+    )
+
+
 @dataclass(frozen=True)
 class Fast:
     """An optimiser factory with a field that came later."""

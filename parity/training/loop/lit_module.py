@@ -1,6 +1,6 @@
 """The LightningModules: one step, its loss and its accuracies, for base models and for coded models."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from types import MappingProxyType
@@ -235,7 +235,7 @@ class BurstModule(pl.LightningModule):
                 break
         if outputs:  # none where the epoch was resumed, or stopped, before this burst
             with torch.no_grad():
-                self.count("train", *map(torch.cat, zip(*outputs, strict=True)))
+                self._count_together("train", outputs)
 
     def check_losses(self) -> None:
         """Make sure that this epoch's losses so far are finite, unless a policy handles others.
@@ -299,7 +299,13 @@ class BurstModule(pl.LightningModule):
                 terms, output = compute(batch, split, **self.policies.for_step)
             self.metrics[split].loss.update(torch.stack(list(terms.values())).sum(), len(batch.indices))
             outputs.append(output)
-        self.count(split, *map(torch.cat, zip(*outputs, strict=True)))
+        self._count_together(split, outputs)
+
+    def _count_together(self, split: str, outputs: Sequence[tuple[Tensor, ...]]) -> None:
+        """Count the outputs of several batches at once, where they are of one shape; else one by one."""
+        shapes = {tuple(tensor.shape[1:] for tensor in output) for output in outputs}
+        for part in [outputs] if len(shapes) == 1 else [[output] for output in outputs]:
+            self.count(split, *map(torch.cat, zip(*part, strict=True)))
 
     def on_validation_start(self) -> None:
         ranks.share_buffers(self.model)
