@@ -306,7 +306,7 @@ def _fit_and_test(run: _Run, identity: Identity, start: Start, stop: StopSignals
         run.module.compile_batches(options.compile)
     if options.test_every_epoch:
         run.datamodule.validation_splits = ("val", "test")
-    ranks.on_first(lambda: run.folder.begin(identity, restart=not options.resume))
+    ranks.on_first(lambda: run.folder.begin(identity, not options.resume, options.test_every_epoch))
     loggers = _loggers(run, start)
     checkpoints = fit(
         run.module,

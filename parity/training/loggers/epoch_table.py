@@ -97,6 +97,23 @@ def read_table(path: Path) -> list[dict[str, str]]:
     return rows
 
 
+def drop_test_metrics(path: Path) -> None:
+    """Remove the test metrics of a finished run from its table: its best epoch is another one once it is extended.
+
+    Raises:
+        ParityError: it is not an ``EpochTable``'s file.
+    """
+    rows = read_table(path)
+    if any(name.startswith("test/") for name in (rows[0] if rows else ())):
+        table = EpochTable(path)
+        for row in rows:
+            table.log_metrics(
+                {name: float(value) for name, value in row.items() if value and not name.startswith("test/")},
+                step=int(row["epoch"]),
+            )
+        table.save()
+
+
 def is_epoch_table(path: Path) -> bool:
     """Whether a file is an ``EpochTable``'s, by its columns, and not a table of something else."""
     try:

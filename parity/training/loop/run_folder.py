@@ -26,7 +26,13 @@ from parity.storage.files import (
     write_json,
 )
 from parity.storage.locks import RunLock
-from parity.training.loggers.epoch_table import TENSORBOARD, EpochTable, is_epoch_table, tensorboard_logger
+from parity.training.loggers.epoch_table import (
+    TENSORBOARD,
+    EpochTable,
+    drop_test_metrics,
+    is_epoch_table,
+    tensorboard_logger,
+)
 from parity.training.loggers.wandb_logger import WANDB_ID_FILE
 from parity.training.loop import ranks
 from parity.training.loop.checkpoints import (
@@ -261,15 +267,21 @@ class RunFolder:
         restore_best(self.checkpoints, found[1], check)
         return start
 
-    def begin(self, identity: Identity, restart: bool) -> None:
+    def begin(self, identity: Identity, restart: bool, keep_tests: bool = False) -> None:
         """Write down which run this is.
 
         Args:
             identity: of the run.
             restart: remove what an earlier run left.
+            keep_tests: leave the table its test metrics where a finished run is extended: every epoch has them.
         """
         if restart:
             self._clear()
+        elif self.is_finished():
+            if self.logs is not None and not keep_tests:
+                drop_test_metrics(self.logs / METRICS_FILE)
+            for path in self._evaluations():
+                remove(path)
         if self.identity_file is not None:
             write_json(self.identity_file, identity.plain() | {MADE_WITH: code_version()})
         if self.test_file is not None:
@@ -289,11 +301,17 @@ class RunFolder:
                     f"{left[0]} is there without the {self.identity_file.name} of a run that saved it, and is not "
                     "removed: move it away, or train in another folder."
                 )
-        left += self._logged()
+        left += [*self._logged(), *self._evaluations()]
         if self.test_file is not None:
             left.append(self.test_file.with_name(WANDB_ID_FILE))  # W&B's own files of it may not be uploaded yet
         for path in filter(None, [*left, self.test_file, self.identity_file]):  # it is a run of its own until the end
             remove(path)
+
+    def _evaluations(self) -> list[Path]:
+        """Return the files of evaluations, which are of the weights that an earlier run, or a shorter one, has left."""
+        if self.test_file is None:
+            return []
+        return [path for end in ("json", "png") for path in self.test_file.parent.glob(f"evaluation_*.{end}")]
 
     def _logged(self) -> list[Path]:
         """Return what an earlier run has logged; beside the logs of ``train_model`` a user's own files may lie."""

@@ -80,6 +80,22 @@ def test_checkpoints_on_another_disk_are_removed_through_the_link(digits_base: P
     assert outcome(again) == outcome(whole)
 
 
+def test_an_extended_run_leaves_the_table_of_an_uninterrupted_one_and_no_older_evaluation(digits_base: Path) -> None:
+    for epochs in (1, 2):
+        run = experiment(digits_base, epochs)
+        train(run)
+        assert not list(run.save_dir.glob("evaluation_*"))
+        for end in ("json", "png"):
+            (run.save_dir / f"evaluation_test_best.{end}").write_text("{}")
+    whole = experiment(digits_base, 2, "whole")
+    train(whole)
+    assert outcome(run) == outcome(whole)
+    train(run)  # it is finished: nothing is removed
+    assert (run.save_dir / "evaluation_test_best.json").exists()
+    train(run, resume=False)
+    assert not list(run.save_dir.glob("evaluation_*"))
+
+
 def test_what_cannot_be_removed_ends_a_restart(digits_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = experiment(digits_base, 1)
     train(run)
