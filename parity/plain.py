@@ -102,7 +102,7 @@ def _is_array(value: Any) -> bool:
 
 def _array(value: Any) -> dict[str, Any]:
     """Return a tensor or an array as its type, its shape and a hash; one that is trained has no hash, it changes."""
-    plain = {"object": _name(type(value)), "dtype": str(value.dtype)}
+    plain: dict[str, Any] = {"object": _name(type(value)), "dtype": str(value.dtype)}
     try:
         plain["shape"] = list(value.shape)
         if getattr(value, "requires_grad", False):
@@ -124,20 +124,24 @@ def _parameters(value: Any) -> dict[str, Any]:
     return {**public, **_not_in_version_2(value)}
 
 
+_OF_MODULES = {"_parameters", "_buffers", "_modules"}
+"""PyTorch's own private attributes of modules."""
+
+
 def _not_in_version_2(value: Any) -> dict[str, Any]:
     """Return a module's parameters and buffers, and arguments that an object keeps under their name with a ``_``."""
     if dataclasses.is_dataclass(value) or isinstance(value, type):
         return {}
-    held = {**(getattr(value, "_parameters", None) or {}), **(getattr(value, "_buffers", None) or {})}
-    tensors = {name: item for name, item in held.items() if item is not None and _is_array(item)}
-    private = (
-        {f"_{name}" for name in _arguments(type(value))} & vars(value).keys() if hasattr(value, "__dict__") else ()
-    )
-    return {**tensors, **{name: vars(value)[name] for name in sorted(private)}}
+    torch = sys.modules.get("torch")
+    is_module = torch is not None and isinstance(value, torch.nn.Module)
+    held = {**value._parameters, **value._buffers} if is_module else {}
+    tensors = {name: item for name, item in held.items() if item is not None}
+    own = {name: item for name, item in getattr(value, "__dict__", {}).items() if name not in _OF_MODULES}
+    private = {f"_{name}" for name in _arguments(type(value))} & own.keys()
+    return {**tensors, **{name: own[name] for name in sorted(private)}}
 
 
-@functools.cache
-def _arguments(kind: type) -> tuple[str, ...]:
+def _arguments(kind: Any) -> tuple[str, ...]:
     try:
         return tuple(inspect.signature(kind).parameters)
     except (TypeError, ValueError):  # one of C

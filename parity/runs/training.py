@@ -235,8 +235,9 @@ def _train_base(base: Experiment, options: RunOptions, stop: StopSignals) -> Non
         raise ParityError(
             f"the base model {base.experiment_name} is not trained: train it first, with {base.command()}"
         )
-    own_folder = replace(base.folder, remedy=_base_remedy(base))
-    own_folder.check(base.as_before(own_folder.stored_settings()).identity(None))
+    if not options.leaves_nothing:
+        own_folder = replace(base.folder, remedy=_base_remedy(base))
+        own_folder.check(base.as_before(own_folder.stored_settings()).identity(None))
     log.info("the base model %s is not trained yet: training it first", base.experiment_name)
     own = replace(
         options, resume=True, resume_from=None, checkpoint_every=None, wandb=options.wandb and not in_sweep(),

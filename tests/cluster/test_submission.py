@@ -16,10 +16,11 @@ import pytest
 
 from parity.cluster import slurm_job
 from parity.cluster.slurm_job import REQUEUE_ME, TrainingJob
-from parity.cluster.submission import Job, Resources, Submission
+from parity.cluster.submission import Job, Resources, Submission, _options_of_base
 from parity.command_line import parsed, run_command
 from parity.commands import train
 from parity.errors import ParityError, Stopped
+from parity.experiments import Experiment
 from tests.conftest import ROOT, _script
 
 Command = Callable[..., int]
@@ -396,3 +397,10 @@ def test_a_job_loads_no_pickle_that_another_may_have_written(
     assert "may be another user's" in error
     assert error.count("\n") == 1
     assert not list(Path().rglob("pwned"))
+
+
+def test_the_job_of_a_base_model_of_other_data_has_its_run_name() -> None:
+    for overrides, name in (({"data.version": "0.02"}, "lenet_base-data.version=0.02"), ({}, None)):
+        base = Experiment("SpeechCommands", "lenet_k2_add", overrides=overrides).base_experiment
+        assert base is not None
+        assert _options_of_base(base, argparse.Namespace(run_name="mine")).run_name == name
