@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -529,3 +531,13 @@ def test_in_a_sweep_the_base_model_does_not_take_the_runs_id(
     runs = Path("experiments/Digits/original")
     assert not (runs / "mlp_base" / "wandb").exists()
     assert (runs / "mlp_k2_add" / WANDB_ID_FILE).read_text() == "ofsweep\n"
+
+
+@pytest.mark.parametrize(("monitor", "values"), [("val/auc", [0.1, 0.9, 0.2]), ("val/rmse", [5.0, 1.0, 3.0])])
+def test_the_summary_has_the_best_epoch_whichever_is_better_and_nan_is_none(
+    tmp_path: Path, monitor: str, values: list[float]
+) -> None:
+    history = [{"epoch": epoch, monitor: value} for epoch, value in enumerate([math.nan, *values], 1)]
+    run: Any = SimpleNamespace(summary={}, log=lambda row: None)
+    WandbLogger(tmp_path, "tests", "run", monitor=monitor, done=4, history=history)._send(run, 1, 2, 3, 4)
+    assert run.summary == {f"best/{monitor}": values[1], "best_epoch": 3}
