@@ -150,6 +150,17 @@ def test_evaluate_names_what_does_not_fit(
     assert "/ 100 correct" in capsys.readouterr().out  # the run's own validation split
 
 
+def test_results_are_shown_before_the_run_keeps_them(
+    evaluate: Command, digits_base: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise FileNotFoundError("gone")
+
+    monkeypatch.setattr("parity.storage.files.write_json", fail)
+    evaluate("--dataset", "Digits", "--base_directory", str(digits_base), "--experiment_name", "mlp_base")
+    assert "base model" in capsys.readouterr().out
+
+
 def test_own_checkpoint_as_base_weights(train: Command, digits_base: Path) -> None:
     weights = digits_base / "Digits" / "original" / "mlp_base" / "checkpoints" / "best.ckpt"
     arguments = ("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--base_weights", str(weights))

@@ -129,10 +129,9 @@ def _check_used(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     """Evaluate one experiment."""
     from parity.evaluation.tables import show
-    from parity.evaluation.unavailability import write_png
     from parity.runs.evaluation import run_evaluation
     from parity.runs.naming import named_run
-    from parity.storage.files import check_output, write_json, write_output
+    from parity.storage.files import check_output, write_output
     from parity.terminal import print_line
 
     experiment = named_run(args, args.experiment_name)
@@ -150,19 +149,29 @@ def evaluate(args: argparse.Namespace) -> None:
     )
     if output is not None:  # before anything is shown: who reads that may have gone
         write_output(output, results)
-    path = experiment.save_dir / f"evaluation_{args.split}_{args.reload}{'_ema' * args.ema}.json"
-    picture = path.with_suffix(".png") if args.weights is None and "unavailability" in results else None
-    if args.weights is None:
-        try:
-            write_json(path, results)
-            if picture is not None:
-                write_png(results["unavailability"], picture)
-        except ParityError as error:  # a run of another user, or a disk to read from
-            log.warning("the evaluation is not kept in the run's folder: %s", error)
-            picture = None
-    show(results)
+    try:
+        show(results)
+    finally:  # also where who reads that has gone
+        picture = None if args.weights is not None else _keep(results, experiment.save_dir, args)
     if picture is not None:
         print_line(f"as a picture: {picture}")
+
+
+def _keep(results: dict[str, Any], folder: Path, args: argparse.Namespace) -> Path | None:
+    """Write an evaluation into its run's folder, and return the picture of it if there is one."""
+    from parity.evaluation.unavailability import write_png
+    from parity.storage.files import write_json
+
+    path = folder / f"evaluation_{args.split}_{args.reload}{'_ema' * args.ema}.json"
+    try:
+        write_json(path, results)
+        if "unavailability" not in results:
+            return None
+        write_png(results["unavailability"], path.with_suffix(".png"))
+    except ParityError as error:  # a run of another user, or a disk to read from
+        log.warning("the evaluation is not kept in the run's folder: %s", error)
+        return None
+    return path.with_suffix(".png")
 
 
 def compare(args: argparse.Namespace) -> None:
