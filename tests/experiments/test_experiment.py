@@ -224,6 +224,24 @@ def test_several_parity_models(runs: Path) -> None:
     assert fingerprint(model.parity_models[0]) != fingerprint(model.parity_models[1])
 
 
+def test_a_run_that_was_copied_or_linked_is_found_where_it_is_named(runs: Path, tmp_path: Path) -> None:
+    folder = runs / "Digits" / "original" / "mlp_base"
+    copy = Experiment(shutil.copytree(folder, tmp_path / "copy"))  # this was IndexError: 2
+    assert (copy.experiment_name, copy.run_name, copy.base_directory) == ("mlp_base", "copy", Path("experiments"))
+    linked = tmp_path / "linked" / "Digits"
+    (linked / "original").mkdir(parents=True)
+    (linked / "original" / "mlp_base").symlink_to(tmp_path / "copy")
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "real").symlink_to(linked)
+    (tmp_path / "whole" / "Digits").symlink_to(tmp_path / "real")
+    for base_directory in (tmp_path / "linked", tmp_path / "whole"):
+        found = Experiment(base_directory / "Digits" / "original" / "mlp_base")
+        assert (found.base_directory, found.run_name) == (base_directory, "mlp_base")
+        assert found.available_checkpoints() == ["best", "last", "previous"]
+    (tmp_path / "latest").symlink_to(folder)
+    assert Experiment(tmp_path / "latest").base_directory == runs.resolve()
+
+
 def test_folder_that_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(ParityError, match="is not the folder of a run"):
         Experiment(tmp_path)
