@@ -1,5 +1,6 @@
 """Runs of one experiment that differ by a seed or by what is swept, and runs by the names of their folders."""
 
+import glob
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -79,15 +80,13 @@ def run_by_name(dataset: str, name: str, base_directory: str | Path = BASE_DIREC
         ParityError: runs of several collections have the name.
     """
     folders = [user_path(name)] if "/" in name or (user_path(name) / CONFIG_FILE).is_file() else []
-    folders += sorted((user_path(base_directory) / dataset).glob(f"*/{name}")) if "/" not in name else []
-    runs = list(dict.fromkeys(folder.resolve() for folder in folders if (folder / CONFIG_FILE).is_file()))
+    folders += sorted((user_path(base_directory) / dataset).glob(f"*/{glob.escape(name)}")) if "/" not in name else []
+    runs = list({folder.resolve(): folder for folder in reversed(folders) if (folder / CONFIG_FILE).is_file()}.values())
     if len(runs) > 1:
         raise ParityError(f"several runs are called {name}: name the folder, {' or '.join(map(str, runs))}.")
     return Experiment(runs[0]) if runs else None
 
 
 def is_in_catalogue(dataset: str, name: str, collection: str | None) -> bool:
-    """Return whether a name, or a glob, is of experiments, and not of a run's folder alone."""
-    if any(mark in name for mark in "*?["):
-        return True
+    """Return whether a name is an experiment's, and not that of a run's folder alone."""
     return any(e.name == name and collection in (None, e.collection) for e in catalogue.experiments(dataset))

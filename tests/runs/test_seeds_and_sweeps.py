@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from parity.command_line import parse_overrides
+from parity.commands import evaluate as command
 from parity.errors import ParityError
 from parity.experiments import Experiment
 from parity.experiments.variants import run_by_name, sweep_points, variants
@@ -98,3 +99,16 @@ def test_a_run_is_found_by_its_folder_and_by_its_name(runs: Path) -> None:
         assert found is not None
         assert found.experiment_name == "mlp_base"
     assert run_by_name("Digits", "nothing", runs) is None
+
+
+@pytest.mark.parametrize("name", ["[x]", "a*b", "what?"])
+def test_a_run_is_found_by_a_name_that_could_be_a_glob(runs: Path, name: str) -> None:
+    folder = runs / "Digits" / "original"
+    shutil.copytree(folder / "mlp_base", folder / name)
+    parser = command.get_parser()
+    for named in (name, str(folder / name)):
+        args = parser.parse_args(["--dataset", "Digits", "--base_directory", str(runs), "--compare", named])
+        (found,) = command._found(args, named)
+        assert found.run_name == name
+    (found,) = command._found(args, "mlp_bas[e]")
+    assert found.run_name == "mlp_base"
