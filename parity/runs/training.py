@@ -265,12 +265,19 @@ def _start(run: _Run, identity: Identity) -> Start:
     if not options.resume or options.leaves_nothing:
         return Start()
     start = run.folder.find(identity, run.module)
-    if start.checkpoint is None and options.resume_from is not None:  # else this run has begun, perhaps from there
+    new = start.checkpoint is None
+    if new and options.resume_from is not None:  # else this run has begun, perhaps from there
         _folder_of(options.resume_from).check(identity)
         content = check_checkpoint(options.resume_from, run.module)
         start = Start.at(options.resume_from, content, run.module, identity)
     if start.epochs > run.max_epochs:
         raise ParityError(f"{start.checkpoint} is of epoch {start.epochs}, beyond trainer.max_epochs.")
+    if new and start.is_end(run.max_epochs):
+        remedy = "resume from an earlier one" if start.stopped else f"set trainer.max_epochs above {start.epochs}"
+        raise ParityError(
+            f"{start.checkpoint} is the last of its run, which is finished, {start.finished()}: nothing is left to "
+            f"train from it, so {remedy}."
+        )
     return start
 
 

@@ -150,6 +150,17 @@ def test_resume_from_another_run_of_the_same_kind(runs: Path) -> None:
         run_training(experiment(runs, epochs=2, run_name="short"), RunOptions(Hardware("cpu"), resume_from=copied))
 
 
+def test_nothing_is_begun_from_the_last_checkpoint_of_a_finished_run(runs: Path) -> None:
+    first, second = experiment(runs, epochs=1), experiment(runs, epochs=1, run_name="second")
+    run_training(first, OPTIONS)
+    from_first = RunOptions(hardware=Hardware("cpu"), resume_from=first.checkpoint("last"))
+    with pytest.raises(ParityError, match=r"finished, after 1 epochs: nothing .* set trainer\.max_epochs above 1"):
+        run_training(second, from_first)
+    assert not second.save_dir.exists()
+    run_training(experiment(runs, epochs=2, run_name="second"), from_first)
+    run_training(experiment(runs, epochs=2, run_name="second"), from_first)  # it is finished: left alone
+
+
 def test_a_run_that_never_finished_an_epoch_may_begin_differently(runs: Path) -> None:
     with pytest.raises(ParityError, match="the loss was"):
         run_training(experiment(runs, run_name="nan", overrides={"optimizer.lr": 1e30}), OPTIONS)
