@@ -141,6 +141,16 @@ def _train(
         return _train_alone(experiment, options, folder, datamodule, base, stop)
 
 
+def check_resumed(experiment: Experiment, options: RunOptions) -> None:
+    """Raise what keeps a training from resuming the experiment's run, where one was begun with other settings.
+
+    Raises:
+        ParityError: one was, or what is there is damaged.
+    """
+    folder = RunFolder() if options.leaves_nothing else experiment.folder
+    _check_resumed(experiment.as_before(_stored_settings(folder, options)), options, None)
+
+
 def _stored_settings(folder: RunFolder, options: RunOptions) -> dict[str, Any] | None:
     """Return the settings of the run that is resumed; None where a new one begins."""
     if not options.resume or options.leaves_nothing:
@@ -177,7 +187,7 @@ def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, 
     return trainer
 
 
-def _check_resumed(experiment: Experiment, options: RunOptions, module: BurstModule) -> None:
+def _check_resumed(experiment: Experiment, options: RunOptions, module: BurstModule | None) -> None:
     """Raise what keeps the run, or the checkpoint to resume from, from being resumed, whatever the base model is."""
     if not options.resume or options.leaves_nothing:
         return
