@@ -4,7 +4,7 @@ import argparse
 import logging
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,26 @@ def parse_overrides(texts: list[str]) -> dict[str, str]:
             raise ParityError(f"--set has '{path}' twice, {overrides[path]} and {value}: leave one out.")
         overrides[path] = value
     return overrides
+
+
+def is_given(value: object, default: object = None) -> bool:
+    """Return whether an option's value is another than what it has where it is left out: 0 is one, and False is not."""
+    return not (value is None or value is False or value == [] or (default is not None and value == default))
+
+
+def check_needed(args: argparse.Namespace, needed: Mapping[str, str]) -> None:
+    """Make sure that no option is given without another one that it is for.
+
+    Args:
+        args: parsed options.
+        needed: names of such options, and of those that they are for.
+
+    Raises:
+        ParityError: one is, and would be ignored.
+    """
+    for name, other in needed.items():
+        if is_given(getattr(args, name)) and not is_given(getattr(args, other)):
+            raise ParityError(f"--{name} would be ignored without --{other}: add that, or leave it out.")
 
 
 def asked_seeds(args: argparse.Namespace) -> list[int | None]:

@@ -316,6 +316,10 @@ def test_an_error_of_a_users_own_object_stops_no_other_run_either(
     [
         (("--experiment_name", "mlp_base", "--baselines"), "--baselines goes with --compare mlp_base, and would be"),
         (("--experiment_name", "mlp_base", "--k", "400"), "--k goes with --compare mlp_base"),
+        (
+            ("--experiment_name", "mlp_k2_add", "--default_class", "0"),
+            "--default_class goes with --compare mlp_k2_add",
+        ),
         (("--compare", "mlp_base", "--weights", "x.pt"), "--weights goes with --experiment_name"),
         (("--compare", "mlp_base", "--batch_size", "4"), "--batch_size goes with --experiment_name"),
         (("--compare", "mlp_base", "--k", "4"), "--k is of the codes without training: add --baselines"),

@@ -9,7 +9,13 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parity.command_line import add_experiment_arguments, add_variants_arguments, asked_seeds, parse_overrides
+from parity.command_line import (
+    add_experiment_arguments,
+    add_variants_arguments,
+    asked_seeds,
+    is_given,
+    parse_overrides,
+)
 from parity.errors import ParityError
 
 if TYPE_CHECKING:
@@ -118,7 +124,7 @@ def _check_used(args: argparse.Namespace) -> None:
     Raises:
         ParityError: one is of a comparison, or of a single experiment, and this is the other.
     """
-    given = {name for name in (*_OF_COMPARISON, *_OF_ONE) if getattr(args, name) not in (None, False, [])}
+    given = {name for name in (*_OF_COMPARISON, *_OF_ONE) if is_given(getattr(args, name))}
     if unused := sorted(given & (_OF_ONE if args.compare else _OF_COMPARISON)):
         remedy = "--experiment_name" if args.compare else f"--compare {args.experiment_name}"
         raise ParityError(f"--{unused[0]} goes with {remedy}, and would be ignored here.")
