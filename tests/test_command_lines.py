@@ -100,6 +100,14 @@ def test_dry_run_writes_nothing(train: Command) -> None:
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--set", "trainer.gradient_clip_val=x"], "above 0"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--set", "trainer.precision=64-true"], "32-true"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--experiments_path", "nowhere"], "is not a folder"),
+        (
+            ["--dataset", "Digits", "--experiment_name", "mlp_base", "--amp", "--set", "trainer.precision=16-mixed"],
+            "--amp is --set trainer.precision=bf16-mixed, and --set gives it another value",
+        ),
+        (
+            ["--dataset", "Digits", "--experiment_name", "mlp_base", "--amp", "--sweep", "trainer.precision=32-true"],
+            "and --sweep gives that too",
+        ),
     ],
 )
 def test_bad_input_gets_one_sentence_and_leaves_nothing(
