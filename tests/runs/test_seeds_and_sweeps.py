@@ -83,6 +83,16 @@ def test_a_key_or_a_value_is_given_once(runs: Path) -> None:
         )
 
 
+def test_the_one_run_of_a_sweep_of_one_value_has_the_name_that_is_given() -> None:
+    (made,) = variants("Digits", "mlp_k2_add", run_name="mine", points=sweep_points(["optimizer.lr=0.1"]))
+    assert (made.run_name, made.overrides) == ("mine", {"optimizer.lr": "0.1"})
+
+
+def test_values_of_a_sweep_that_are_written_differently_differ() -> None:
+    with pytest.raises(ParityError, match=r"optimizer\.lr=0\.1 and optimizer\.lr=1e-1 are the same: leave one out"):
+        variants("Digits", "mlp_k2_add", points=sweep_points(["optimizer.lr=0.1,0.2,1e-1"]), seeds=[None, 7])
+
+
 def test_another_k_is_part_of_a_runs_name() -> None:
     experiment = Experiment("Digits", "mlp_k2_add", overrides={"code.k": "3"})
     assert experiment.run_name == "mlp_k2_add-code.k=3"
