@@ -87,6 +87,17 @@ def check_needed(args: argparse.Namespace, needed: Mapping[str, str]) -> None:
             raise ParityError(f"--{name} would be ignored without --{other}: add that, or leave it out.")
 
 
+def check_weights_alone(args: argparse.Namespace) -> None:
+    """Make sure that no checkpoint is named beside a file of weights, which takes its place.
+
+    Raises:
+        ParityError: one is, and would be ignored.
+    """
+    if args.weights is not None and (args.ema or is_given(args.reload, "best")):
+        name = "ema" if args.ema else "reload"
+        raise ParityError(f"--{name} is of a run's checkpoint, and would be ignored beside --weights: leave one out.")
+
+
 def asked_seeds(args: argparse.Namespace) -> list[int | None]:
     """Return the seeds that parsed options ask for, one run each; None for the default.
 

@@ -78,6 +78,10 @@ def test_dry_run_writes_nothing(train: Command) -> None:
             ["--dataset", "Digits", "--experiment_name", "mlp_base", "--seed", "-1"],
             "--seed takes a whole number from 0",
         ),
+        *(
+            (["--dataset", "Digits", "--experiment_name", "mlp_base", *option], f"{option[0]} would be ignored without")
+            for option in (["--wandb_checkpoint"], ["--wandb_id", "x"], ["--wandb_name", "x"], ["--wandb_project", "x"])
+        ),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--run_name", ".."], "name of one folder"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--run_name", "n" * 256], "at most 255 bytes"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--base_directory", "n" * 256], "at most 255 bytes"),
@@ -327,6 +331,17 @@ def test_an_error_of_a_users_own_object_stops_no_other_run_either(
         (
             ("--experiment_name", "mlp_k2_add", "--default_class", "0"),
             "--default_class goes with --compare mlp_k2_add",
+        ),
+        (
+            ("--experiment_name", "mlp_k2_add", "--false_alarms", "0.5"),
+            "--false_alarms would be ignored without --wrong: add that, or leave it out.",
+        ),
+        (("--compare", "mlp_k2_add", "--false_alarms", "0.5"), "--false_alarms goes with --experiment_name"),
+        (("--compare", "mlp_k2_add", "--format", "svg"), "--format would be ignored without --report"),
+        (("--compare", "mlp_k2_add", "--wandb_project", "p"), "--wandb_project would be ignored without"),
+        (
+            ("--experiment_name", "mlp_base", "--weights", "x.pt", "--reload", "last"),
+            "--reload is of a run's checkpoint, and would be ignored beside --weights: leave one out.",
         ),
         (("--compare", "mlp_base", "--weights", "x.pt"), "--weights goes with --experiment_name"),
         (("--compare", "mlp_base", "--batch_size", "4"), "--batch_size goes with --experiment_name"),

@@ -13,6 +13,8 @@ from parity.command_line import (
     add_experiment_arguments,
     add_variants_arguments,
     asked_seeds,
+    check_needed,
+    check_weights_alone,
     is_given,
     parse_overrides,
 )
@@ -25,11 +27,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("parity.evaluate")
 
 
-_OF_ONE = {"weights", "batch_size", "wrong"}
+_OF_ONE = {"weights", "batch_size", "wrong", "false_alarms"}
 _OF_COMPARISON = {
     "report", "format", "baselines", "backup", "k", "unavailable", "paired", "default_class", "wandb_logger",
     "wandb_project",
 }  # fmt: skip
+_NEEDED = {"false_alarms": "wrong", "format": "report", "wandb_project": "wandb_logger"}
+_FALSE_ALARMS = 0.01
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -54,8 +58,8 @@ def get_parser() -> argparse.ArgumentParser:
         help="also look for wrong outputs: what users get where each is wrong with probability G",
     )  # fmt: skip
     parser.add_argument(
-        "--false_alarms", type=float, default=0.01, metavar="SHARE",
-        help="of groups, in which something may be suspect without a fault (default: %(default)s)",
+        "--false_alarms", type=float, metavar="SHARE",
+        help=f"of groups, in which something may be suspect without a fault (default: {_FALSE_ALARMS})",
     )  # fmt: skip
     parser.add_argument("--accelerator", default="auto", help="auto, cpu, gpu, cuda or mps (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file too")
@@ -122,12 +126,15 @@ def _check_used(args: argparse.Namespace) -> None:
     """Refuse an option that would be ignored.
 
     Raises:
-        ParityError: one is of a comparison, or of a single experiment, and this is the other.
+        ParityError: one is of a comparison, or of a single experiment, and this is the other; or one goes with an
+            option that is not given.
     """
     given = {name for name in (*_OF_COMPARISON, *_OF_ONE) if is_given(getattr(args, name))}
     if unused := sorted(given & (_OF_ONE if args.compare else _OF_COMPARISON)):
         remedy = "--experiment_name" if args.compare else f"--compare {args.experiment_name}"
         raise ParityError(f"--{unused[0]} goes with {remedy}, and would be ignored here.")
+    check_needed(args, _NEEDED)
+    check_weights_alone(args)
     if args.k and not args.baselines and not args.backup:
         raise ParityError("--k is of the codes without training: add --baselines, or leave it out.")
 
@@ -151,7 +158,7 @@ def evaluate(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         accelerator=args.accelerator,
         wrong=args.wrong,
-        false_alarms=args.false_alarms,
+        false_alarms=_FALSE_ALARMS if args.false_alarms is None else args.false_alarms,
     )
     if output is not None:  # before anything is shown: who reads that may have gone
         write_output(output, results)

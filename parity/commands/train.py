@@ -15,6 +15,7 @@ from parity.command_line import (
     add_variants_arguments,
     asked_processes,
     asked_seeds,
+    check_needed,
     parse_overrides,
 )
 from parity.errors import ParityError, cause
@@ -176,6 +177,7 @@ def make_experiments(args: argparse.Namespace) -> list["Experiment"]:
     """
     from parity.experiments.variants import sweep_points, variants
 
+    check_needed(args, dict.fromkeys(("wandb_project", "wandb_id", "wandb_name", "wandb_checkpoint"), "wandb_logger"))
     overrides = parse_overrides(args.overrides)
     if args.amp:
         _check_precision(overrides, args.sweep)
