@@ -237,6 +237,27 @@ def compare(args: argparse.Namespace) -> None:
             log_report(files, args.wandb_project, f"{args.dataset} {args.split}")
 
 
+def _run_alone(args: argparse.Namespace, name: str, run: "Experiment") -> "Experiment":
+    """Return a run that is compared by its folder or its folder's name, with what is overridden.
+
+    Raises:
+        ParityError: it is of another data set or collection, or options beside it would be ignored.
+    """
+    from parity.experiments import Experiment
+
+    for option in ("seed", "seeds", "sweep", "run_name"):
+        if is_given(getattr(args, option)):
+            raise ParityError(
+                f"--{option} would be ignored for {name}, which is one run: leave it out, or name the experiment, "
+                f"{run.experiment_name}."
+            )
+    for option in ("dataset", "collection"):
+        if getattr(args, option) not in (None, getattr(run, option)):
+            raise ParityError(f"{name} is a run of {getattr(run, option)}: name that with --{option}.")
+    overrides = parse_overrides(args.overrides)
+    return Experiment(run.save_dir, overrides=overrides) if overrides else run
+
+
 def _found(args: argparse.Namespace, name: str) -> list["Experiment"]:
     """Return what a name, a glob, a run's folder or its name is of, with every seed and point of a sweep."""
     from parity.experiments import catalogue
@@ -246,7 +267,7 @@ def _found(args: argparse.Namespace, name: str) -> list["Experiment"]:
     if not is_in_catalogue(args.dataset, name, args.collection):
         run = run_by_name(args.dataset, name, args.base_directory)
         if run is not None:
-            return [run]
+            return [_run_alone(args, name, run)]
     names = catalogue.matching(args.dataset, [name], args.collection)
     if not args.seeds and not args.sweep:
         return [named_run(args, found) for found in names]

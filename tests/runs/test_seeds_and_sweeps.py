@@ -122,3 +122,27 @@ def test_a_run_is_found_by_a_name_that_could_be_a_glob(runs: Path, name: str) ->
         assert found.run_name == name
     (found,) = command._found(args, "mlp_bas[e]")
     assert found.run_name == "mlp_base"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--dataset", "MNIST"), "is a run of Digits: name that with --dataset"),
+        (("--collection", "other"), "is a run of original: name that with --collection"),
+        (("--seed", "0"), "--seed would be ignored for"),
+        (("--seeds", "1", "2"), "--seeds would be ignored for"),
+        (("--sweep", "code.k=2"), "--sweep would be ignored for"),
+        (("--run_name", "mine"), "--run_name would be ignored for"),
+        (("--set", "loss.x=1"), "the config has no 'loss.x' to override"),
+    ],
+)
+def test_what_does_not_apply_to_a_run_that_is_compared_is_refused(
+    runs: Path, evaluate: Command, options: tuple[str, ...], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # It was ignored: the run was compared all the same, as one of another data set.
+    folder = shutil.copytree(runs / "Digits" / "original" / "mlp_base", runs.parent / "a b", dirs_exist_ok=True)
+    dataset = () if "--dataset" in options else ("--dataset", "Digits")
+    assert evaluate(*dataset, *options, "--baselines", "--compare", str(folder)) == 1
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
