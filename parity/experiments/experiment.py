@@ -102,7 +102,7 @@ class Experiment:
             folder = user_path(dataset)
             run = self._read_run(folder)
             dataset, experiment_name, collection = run["dataset"], run["experiment_name"], run["collection"]
-            base_directory, run_name = _where(folder, dataset, collection)
+            base_directory, run_name = _where(folder, run["dataset"], run["collection"])
             seed, overrides = run["seed"], {**run["overrides"], **(overrides or {})}
         entry = catalogue.find(str(dataset), experiment_name, collection)
         self.dataset, self.collection, self.experiment_name = entry.dataset, entry.collection, entry.name
