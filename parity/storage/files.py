@@ -48,7 +48,8 @@ def written_whole(path: Path) -> Iterator[Path]:
             with _still_there(temporary, path):
                 flush(temporary)
                 temporary.replace(path)
-            flush_folder(path.parent)
+            with disk_errors(path, renamed=True):
+                flush_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -60,7 +61,7 @@ def _still_there(temporary: Path, path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         if path.parent.is_dir() and fence_of(path.parent) is None and not temporary.exists():
             raise ParityError(
-                f"{path} cannot be written: another process has removed {temporary.name}, run the command again."
+                f"{path} cannot be written: another process has removed {temporary.name}; run the command again."
             ) from error
         raise
 
@@ -142,12 +143,13 @@ _NO_FILES = (errno.ENOENT, errno.EINVAL, errno.ENOTSUP)
 
 
 @contextmanager
-def disk_errors(path: Path, kinds: Sequence[int] = _CANNOT_WRITE) -> Iterator[None]:
+def disk_errors(path: Path, kinds: Sequence[int] = _CANNOT_WRITE, renamed: bool = False) -> Iterator[None]:
     """Within this block, what the disk refuses becomes one sentence.
 
     Args:
         path: what is being written.
         kinds: numbers of the errors that do.
+        renamed: whether what was written has its name already, which only is to be flushed.
 
     Raises:
         ParityError: there is no space left, or it cannot be written to.
@@ -158,9 +160,11 @@ def disk_errors(path: Path, kinds: Sequence[int] = _CANNOT_WRITE) -> Iterator[No
         if error.errno is None or error.errno not in kinds:
             raise
         reason = os.strerror(error.errno).lower()
+        left = "What was there before is as it was"
+        if renamed:
+            left = "The new one is there, and may be lost if the machine stops"
         raise ParityError(
-            f"{path} cannot be written: {reason}. What was there before is as it was; put the disk right, and the same "
-            "command resumes."
+            f"{path} cannot be written: {reason}. {left}; put the disk right, and the same command resumes."
         ) from error
 
 

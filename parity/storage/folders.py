@@ -42,7 +42,8 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
                     flush(path)
             flush_folder(temporary)
             _replace(folder, temporary)
-            flush_folder(folder.parent)
+            with disk_errors(folder, renamed=True):
+                flush_folder(folder.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

@@ -12,6 +12,7 @@ import pytest
 
 from parity.errors import ParityError
 from parity.schema import Field
+from parity.storage import files
 from parity.storage.files import (
     check_output,
     check_writable,
@@ -133,6 +134,16 @@ def test_a_training_that_starts_leaves_what_an_evaluation_is_writing(tmp_path: P
     with pytest.raises(ParityError, match=r"evaluation\.json cannot be written: another process has removed"):
         _write_and_lose(tmp_path / "evaluation.json")
     assert (tmp_path / "evaluation.json").read_text() == "{}"
+
+
+def test_a_name_that_cannot_be_flushed_is_that_of_the_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Path) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(files, "flush_folder", fail)
+    with pytest.raises(ParityError, match=r"input/output error\. The new one is there, and may be lost"):
+        write_text(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "new"
 
 
 def test_a_file_may_have_as_long_a_name_as_the_file_system_allows(tmp_path: Path) -> None:
