@@ -4,7 +4,7 @@ import argparse
 import logging
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,37 @@ def parse_overrides(texts: list[str]) -> dict[str, str]:
             raise ParityError(f"--set has '{path}' twice, {overrides[path]} and {value}: leave one out.")
         overrides[path] = value
     return overrides
+
+
+def is_given(value: object, default: object = None) -> bool:
+    """Return whether an option's value is another than what it has where it is left out: 0 is one, and False is not."""
+    return not (value is None or value is False or value == [] or (default is not None and value == default))
+
+
+def check_needed(args: argparse.Namespace, needed: Mapping[str, str]) -> None:
+    """Make sure that no option is given without another one that it is for.
+
+    Args:
+        args: parsed options.
+        needed: names of such options, and of those that they are for.
+
+    Raises:
+        ParityError: one is, and would be ignored.
+    """
+    for name, other in needed.items():
+        if is_given(getattr(args, name)) and not is_given(getattr(args, other)):
+            raise ParityError(f"--{name} would be ignored without --{other}: add that, or leave it out.")
+
+
+def check_weights_alone(args: argparse.Namespace) -> None:
+    """Make sure that no checkpoint is named beside a file of weights, which takes its place.
+
+    Raises:
+        ParityError: one is, and would be ignored.
+    """
+    if args.weights is not None and (args.ema or is_given(args.reload, "best")):
+        name = "ema" if args.ema else "reload"
+        raise ParityError(f"--{name} is of a run's checkpoint, and would be ignored beside --weights: leave one out.")
 
 
 def asked_seeds(args: argparse.Namespace) -> list[int | None]:

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import inspect
+import math
 import operator
 import re
 import sys
@@ -50,14 +51,19 @@ def walk(value: Any, leaf: Callable[[Any], Any], keys: Callable[[Any], Any] = st
         value: nested values.
         leaf: called with what is neither a mapping nor a list or tuple.
         keys: called with the keys of mappings.
-        keep_tuples: keep tuples, and subclasses of lists; otherwise they become lists, as in JSON.
+        keep_tuples: keep tuples, and subclasses of lists; otherwise they become lists, as in JSON. Named tuples are
+            leaves then: a checkpoint cannot hold their class.
     """
     if isinstance(value, Mapping):
         return {keys(key): walk(item, leaf, keys, keep_tuples) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple) and not (keep_tuples and _is_named(value)):
         items = [walk(item, leaf, keys, keep_tuples) for item in value]
         return type(value)(items) if keep_tuples else items
     return leaf(value)
+
+
+def _is_named(value: list[Any] | tuple[Any, ...]) -> bool:
+    return hasattr(value, "_fields")
 
 
 def to_plain(value: Any) -> Any:
@@ -205,7 +211,9 @@ def as_before(value: Any, old: Any) -> Any:
         return {key: as_before(item, old.get(key)) for key, item in value.items()}
     if isinstance(value, list | tuple) and isinstance(old, list) and len(old) == len(value):
         items = [as_before(*pair) for pair in zip(value, old, strict=True)]
-        return value if all(map(operator.is_, items, value)) else type(value)(items)
+        if all(map(operator.is_, items, value)):
+            return value
+        return type(value)(*items) if _is_named(value) else type(value)(items)
     if not isinstance(old, dict):
         return value
     if isinstance(value, functools.partial):
@@ -264,8 +272,15 @@ def changes(old: Any, new: Any, skipped: Container[str] = (), path: str = "") ->
         for key in sorted(old.keys() | new.keys()):
             below = f"{path}.{key}" if path else key
             yield from changes(old.get(key, "(none)"), new.get(key, "(none)"), skipped, below)
-    elif old != new:
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        if any(any(changes(*pair)) for pair in zip(old, new, strict=True)):
+            yield Change(path, old, new)
+    elif old != new and not (_is_nan(old) and _is_nan(new)):
         yield Change(path, old, new)
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def differences(old: Any, new: Any) -> Iterator[str]:

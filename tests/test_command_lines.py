@@ -78,6 +78,10 @@ def test_dry_run_writes_nothing(train: Command) -> None:
             ["--dataset", "Digits", "--experiment_name", "mlp_base", "--seed", "-1"],
             "--seed takes a whole number from 0",
         ),
+        *(
+            (["--dataset", "Digits", "--experiment_name", "mlp_base", *option], f"{option[0]} would be ignored without")
+            for option in (["--wandb_checkpoint"], ["--wandb_id", "x"], ["--wandb_name", "x"], ["--wandb_project", "x"])
+        ),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--run_name", ".."], "name of one folder"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--run_name", "n" * 256], "at most 255 bytes"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--base_directory", "n" * 256], "at most 255 bytes"),
@@ -100,6 +104,14 @@ def test_dry_run_writes_nothing(train: Command) -> None:
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--set", "trainer.gradient_clip_val=x"], "above 0"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--set", "trainer.precision=64-true"], "32-true"),
         (["--dataset", "Digits", "--experiment_name", "mlp_base", "--experiments_path", "nowhere"], "is not a folder"),
+        (
+            ["--dataset", "Digits", "--experiment_name", "mlp_base", "--amp", "--set", "trainer.precision=16-mixed"],
+            "--amp is --set trainer.precision=bf16-mixed, and --set gives it another value",
+        ),
+        (
+            ["--dataset", "Digits", "--experiment_name", "mlp_base", "--amp", "--sweep", "trainer.precision=32-true"],
+            "and --sweep gives that too",
+        ),
     ],
 )
 def test_bad_input_gets_one_sentence_and_leaves_nothing(
@@ -148,6 +160,17 @@ def test_evaluate_names_what_does_not_fit(
     val = (*named, "--experiment_name", "mlp_k2_add", "--split", "val", "--set", "data.batch_size=8")
     assert evaluate(*val) == 0
     assert "/ 100 correct" in capsys.readouterr().out  # the run's own validation split
+
+
+def test_results_are_shown_before_the_run_keeps_them(
+    evaluate: Command, digits_base: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise FileNotFoundError("gone")
+
+    monkeypatch.setattr("parity.storage.files.write_json", fail)
+    evaluate("--dataset", "Digits", "--base_directory", str(digits_base), "--experiment_name", "mlp_base")
+    assert "base model" in capsys.readouterr().out
 
 
 def test_own_checkpoint_as_base_weights(train: Command, digits_base: Path) -> None:
@@ -305,6 +328,21 @@ def test_an_error_of_a_users_own_object_stops_no_other_run_either(
     [
         (("--experiment_name", "mlp_base", "--baselines"), "--baselines goes with --compare mlp_base, and would be"),
         (("--experiment_name", "mlp_base", "--k", "400"), "--k goes with --compare mlp_base"),
+        (
+            ("--experiment_name", "mlp_k2_add", "--default_class", "0"),
+            "--default_class goes with --compare mlp_k2_add",
+        ),
+        (
+            ("--experiment_name", "mlp_k2_add", "--false_alarms", "0.5"),
+            "--false_alarms would be ignored without --wrong: add that, or leave it out.",
+        ),
+        (("--compare", "mlp_k2_add", "--false_alarms", "0.5"), "--false_alarms goes with --experiment_name"),
+        (("--compare", "mlp_k2_add", "--format", "svg"), "--format would be ignored without --report"),
+        (("--compare", "mlp_k2_add", "--wandb_project", "p"), "--wandb_project would be ignored without"),
+        (
+            ("--experiment_name", "mlp_base", "--weights", "x.pt", "--reload", "last"),
+            "--reload is of a run's checkpoint, and would be ignored beside --weights: leave one out.",
+        ),
         (("--compare", "mlp_base", "--weights", "x.pt"), "--weights goes with --experiment_name"),
         (("--compare", "mlp_base", "--batch_size", "4"), "--batch_size goes with --experiment_name"),
         (("--compare", "mlp_base", "--k", "4"), "--k is of the codes without training: add --baselines"),

@@ -5,7 +5,7 @@ import functools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -246,3 +246,24 @@ def test_what_a_loss_trains_is_not_part_of_its_identity() -> None:
     with torch.no_grad():
         loss.weight.add_(1)
     assert to_plain(loss) == before
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: Any = 1.0
+
+
+def test_a_named_tuple_of_a_config_keeps_its_kind() -> None:
+    before = as_before(Pair(Fast()), [OLD_FAST, 1.0])
+    assert before == Pair(Fast(fused=False))
+    assert isinstance(before, Pair)
+    assert to_plain(Pair(2)) == [2, 1.0]
+
+
+def test_a_value_that_is_not_a_number_is_the_same_at_another_time() -> None:
+    # "a: nan -> nan" kept a run from being resumed for ever.
+    settings = {"a": float("nan"), "b": [1.0, float("nan")], "c": 1.0}
+    old = json.loads(json.dumps(to_plain(settings)))
+    assert not list(differences(old, to_plain(settings)))
+    found = list(differences(old, {"a": 1.0, "b": [2.0, float("nan")], "c": float("nan")}))
+    assert found == ["a: nan -> 1.0", "b: [1.0, nan] -> [2.0, nan]", "c: 1.0 -> nan"]

@@ -202,7 +202,7 @@ def test_what_cannot_be_served_gets_one_sentence(serve: Command, run: Path, caps
             assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("option", [("--reload", "last"), ("--ema",), ("--set", "code.k=2")])
+@pytest.mark.parametrize("option", [("--reload", "last"), ("--ema",), ("--set", "code.k=2"), ("--seed", "0")])
 def test_an_artefact_takes_no_options_of_runs(
     option: tuple[str, ...], serve: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -320,6 +320,7 @@ def plan(experiments: Sequence["Experiment"], args: argparse.Namespace, resource
     for experiment in experiments:
         experiment.check_config()
         experiment.get_model()
+        _check_resumed(experiment, args)
     bases = {} if args.base_weights is not None else _untrained_bases(experiments)
     if len(experiments) == 1:
         bases = {}  # it trains its own
@@ -347,6 +348,18 @@ def _check_before_the_job_does(args: argparse.Namespace) -> None:
     for file in (args.base_weights, args.resume_from):
         if file is not None and not file.is_file():
             raise ParityError(f"there is no file {file}.")
+
+
+def _check_resumed(experiment: "Experiment", args: argparse.Namespace) -> None:
+    """Raise what keeps a job from resuming a run, or the base model that it trains first."""
+    from parity.runs.training import RunOptions, check_resumed
+    from parity.training import Hardware
+
+    hardware = Hardware(options={"fast_dev_run": True} if args.fast_dev_run else {})
+    check_resumed(experiment, RunOptions(hardware, resume=not args.force_no_resume, resume_from=args.resume_from))
+    if args.base_weights is None:
+        for base in _untrained_bases([experiment]).values():
+            check_resumed(base, RunOptions(hardware))
 
 
 def _untrained_bases(experiments: Sequence["Experiment"]) -> dict[Path, "Experiment"]:

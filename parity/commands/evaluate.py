@@ -9,7 +9,15 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parity.command_line import add_experiment_arguments, add_variants_arguments, asked_seeds, parse_overrides
+from parity.command_line import (
+    add_experiment_arguments,
+    add_variants_arguments,
+    asked_seeds,
+    check_needed,
+    check_weights_alone,
+    is_given,
+    parse_overrides,
+)
 from parity.errors import ParityError
 
 if TYPE_CHECKING:
@@ -19,11 +27,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("parity.evaluate")
 
 
-_OF_ONE = {"weights", "batch_size", "wrong"}
+_OF_ONE = {"weights", "batch_size", "wrong", "false_alarms"}
 _OF_COMPARISON = {
     "report", "format", "baselines", "backup", "k", "unavailable", "paired", "default_class", "wandb_logger",
     "wandb_project",
 }  # fmt: skip
+_NEEDED = {"false_alarms": "wrong", "format": "report", "wandb_project": "wandb_logger"}
+_FALSE_ALARMS = 0.01
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -48,8 +58,8 @@ def get_parser() -> argparse.ArgumentParser:
         help="also look for wrong outputs: what users get where each is wrong with probability G",
     )  # fmt: skip
     parser.add_argument(
-        "--false_alarms", type=float, default=0.01, metavar="SHARE",
-        help="of groups, in which something may be suspect without a fault (default: %(default)s)",
+        "--false_alarms", type=float, metavar="SHARE",
+        help=f"of groups, in which something may be suspect without a fault (default: {_FALSE_ALARMS})",
     )  # fmt: skip
     parser.add_argument("--accelerator", default="auto", help="auto, cpu, gpu, cuda or mps (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file too")
@@ -116,12 +126,15 @@ def _check_used(args: argparse.Namespace) -> None:
     """Refuse an option that would be ignored.
 
     Raises:
-        ParityError: one is of a comparison, or of a single experiment, and this is the other.
+        ParityError: one is of a comparison, or of a single experiment, and this is the other; or one goes with an
+            option that is not given.
     """
-    given = {name for name in (*_OF_COMPARISON, *_OF_ONE) if getattr(args, name) not in (None, False, [])}
+    given = {name for name in (*_OF_COMPARISON, *_OF_ONE) if is_given(getattr(args, name))}
     if unused := sorted(given & (_OF_ONE if args.compare else _OF_COMPARISON)):
         remedy = "--experiment_name" if args.compare else f"--compare {args.experiment_name}"
         raise ParityError(f"--{unused[0]} goes with {remedy}, and would be ignored here.")
+    check_needed(args, _NEEDED)
+    check_weights_alone(args)
     if args.k and not args.baselines and not args.backup:
         raise ParityError("--k is of the codes without training: add --baselines, or leave it out.")
 
@@ -129,10 +142,9 @@ def _check_used(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     """Evaluate one experiment."""
     from parity.evaluation.tables import show
-    from parity.evaluation.unavailability import write_png
     from parity.runs.evaluation import run_evaluation
     from parity.runs.naming import named_run
-    from parity.storage.files import check_output, write_json, write_output
+    from parity.storage.files import check_output, write_output
     from parity.terminal import print_line
 
     experiment = named_run(args, args.experiment_name)
@@ -146,23 +158,33 @@ def evaluate(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         accelerator=args.accelerator,
         wrong=args.wrong,
-        false_alarms=args.false_alarms,
+        false_alarms=_FALSE_ALARMS if args.false_alarms is None else args.false_alarms,
     )
     if output is not None:  # before anything is shown: who reads that may have gone
         write_output(output, results)
-    path = experiment.save_dir / f"evaluation_{args.split}_{args.reload}{'_ema' * args.ema}.json"
-    picture = path.with_suffix(".png") if args.weights is None and "unavailability" in results else None
-    if args.weights is None:
-        try:
-            write_json(path, results)
-            if picture is not None:
-                write_png(results["unavailability"], picture)
-        except ParityError as error:  # a run of another user, or a disk to read from
-            log.warning("the evaluation is not kept in the run's folder: %s", error)
-            picture = None
-    show(results)
+    try:
+        show(results)
+    finally:  # also where who reads that has gone
+        picture = None if args.weights is not None else _keep(results, experiment.save_dir, args)
     if picture is not None:
         print_line(f"as a picture: {picture}")
+
+
+def _keep(results: dict[str, Any], folder: Path, args: argparse.Namespace) -> Path | None:
+    """Write an evaluation into its run's folder, and return the picture of it if there is one."""
+    from parity.evaluation.unavailability import write_png
+    from parity.storage.files import write_json
+
+    path = folder / f"evaluation_{args.split}_{args.reload}{'_ema' * args.ema}.json"
+    try:
+        write_json(path, results)
+        if "unavailability" not in results:
+            return None
+        write_png(results["unavailability"], path.with_suffix(".png"))
+    except ParityError as error:  # a run of another user, or a disk to read from
+        log.warning("the evaluation is not kept in the run's folder: %s", error)
+        return None
+    return path.with_suffix(".png")
 
 
 def compare(args: argparse.Namespace) -> None:
@@ -215,6 +237,27 @@ def compare(args: argparse.Namespace) -> None:
             log_report(files, args.wandb_project, f"{args.dataset} {args.split}")
 
 
+def _run_alone(args: argparse.Namespace, name: str, run: "Experiment") -> "Experiment":
+    """Return a run that is compared by its folder or its folder's name, with what is overridden.
+
+    Raises:
+        ParityError: it is of another data set or collection, or options beside it would be ignored.
+    """
+    from parity.experiments import Experiment
+
+    for option in ("seed", "seeds", "sweep", "run_name"):
+        if is_given(getattr(args, option)):
+            raise ParityError(
+                f"--{option} would be ignored for {name}, which is one run: leave it out, or name the experiment, "
+                f"{run.experiment_name}."
+            )
+    for option in ("dataset", "collection"):
+        if getattr(args, option) not in (None, getattr(run, option)):
+            raise ParityError(f"{name} is a run of {getattr(run, option)}: name that with --{option}.")
+    overrides = parse_overrides(args.overrides)
+    return Experiment(run.save_dir, overrides=overrides) if overrides else run
+
+
 def _found(args: argparse.Namespace, name: str) -> list["Experiment"]:
     """Return what a name, a glob, a run's folder or its name is of, with every seed and point of a sweep."""
     from parity.experiments import catalogue
@@ -224,7 +267,7 @@ def _found(args: argparse.Namespace, name: str) -> list["Experiment"]:
     if not is_in_catalogue(args.dataset, name, args.collection):
         run = run_by_name(args.dataset, name, args.base_directory)
         if run is not None:
-            return [run]
+            return [_run_alone(args, name, run)]
     names = catalogue.matching(args.dataset, [name], args.collection)
     if not args.seeds and not args.sweep:
         return [named_run(args, found) for found in names]

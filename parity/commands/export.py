@@ -6,7 +6,7 @@ parity export --dataset MNIST --experiment_name mlp_k4_cells_kl --output mine
 import argparse
 from pathlib import Path
 
-from parity.command_line import add_experiment_arguments
+from parity.command_line import add_experiment_arguments, check_weights_alone
 from parity.errors import ParityError
 
 
@@ -49,6 +49,7 @@ def main(args: argparse.Namespace) -> None:
         catalogue.add_experiments_path(folder)
     if not args.dataset or not args.experiment_name:
         raise ParityError("name a --dataset and an --experiment_name to export.")
+    check_weights_alone(args)
     written = export_run(
         named_run(args, args.experiment_name),
         args.output,

@@ -15,6 +15,7 @@ from parity.command_line import (
     add_variants_arguments,
     asked_processes,
     asked_seeds,
+    check_needed,
     parse_overrides,
 )
 from parity.errors import ParityError, cause
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from parity.experiments import Experiment
 
 log = logging.getLogger("parity.train")
+
+_AMP = "bf16-mixed"
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -174,9 +177,11 @@ def make_experiments(args: argparse.Namespace) -> list["Experiment"]:
     """
     from parity.experiments.variants import sweep_points, variants
 
+    check_needed(args, dict.fromkeys(("wandb_project", "wandb_id", "wandb_name", "wandb_checkpoint"), "wandb_logger"))
     overrides = parse_overrides(args.overrides)
     if args.amp:
-        overrides["trainer.precision"] = "bf16-mixed"
+        _check_precision(overrides, args.sweep)
+        overrides["trainer.precision"] = _AMP
     return [
         experiment
         for name in experiment_names(args)
@@ -185,6 +190,14 @@ def make_experiments(args: argparse.Namespace) -> list["Experiment"]:
             run_name=args.run_name, seeds=asked_seeds(args), points=sweep_points(args.sweep), overrides=overrides,
         )
     ]  # fmt: skip
+
+
+def _check_precision(overrides: dict[str, str], swept: list[str]) -> None:
+    """Refuse another precision than that of --amp beside it."""
+    if overrides.get("trainer.precision", _AMP) != _AMP:
+        raise ParityError(f"--amp is --set trainer.precision={_AMP}, and --set gives it another value: leave one out.")
+    if any(text.partition("=")[0] == "trainer.precision" for text in swept):
+        raise ParityError(f"--amp is --set trainer.precision={_AMP}, and --sweep gives that too: leave one out.")
 
 
 def run_options(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # its type is imported late

@@ -279,6 +279,8 @@ def compare_on(
         data.check_enough(ks, "val")
     task = data.module(1).task
     default = data.module(1).default_prediction()
+    if default_class is not None and not isinstance(task, Classification):
+        raise ParityError(f"default_class is for classes, which {type(task).__name__} does not predict: leave it out.")
     if default_class is not None:
         default = _one_hot(default_class, default)
     candidates = [

@@ -41,7 +41,7 @@ _SET_ELSEWHERE = {
 }  # fmt: skip
 _SET_BY_PARITY = {
     "callbacks", "enable_checkpointing", "enable_model_summary", "enable_progress_bar", "num_sanity_val_steps",
-    "use_distributed_sampler",
+    "plugins", "use_distributed_sampler",
 }  # fmt: skip
 
 

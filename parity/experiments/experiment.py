@@ -1,6 +1,7 @@
 """Experiment: a config, its data, model and runs, with the same calls in a notebook as on the command line."""
 
 import importlib
+import os
 import shlex
 from collections.abc import Callable, Mapping
 from copy import copy
@@ -57,6 +58,15 @@ def _run_name(experiment_name: str, seed: int | None, own: Config, overridden: C
     )
 
 
+def _where(folder: Path, dataset: str, collection: str) -> tuple[Path, str]:
+    """Return the base directory and the name of the run in a folder, which may be a copy or a link."""
+    named, real = Path(os.path.abspath(folder)), folder.resolve()
+    for path in (named, real):
+        if path.parts[-3:-1] == (dataset, collection):
+            return path.parents[2], path.name
+    return Path(BASE_DIRECTORY), named.name
+
+
 class Experiment:
     """One entry of a ``CONFIGS``, and one run of it.
 
@@ -93,7 +103,7 @@ class Experiment:
             folder = user_path(dataset)
             run = self._read_run(folder)
             dataset, experiment_name, collection = run["dataset"], run["experiment_name"], run["collection"]
-            base_directory, run_name = folder.resolve().parents[2], folder.resolve().name
+            base_directory, run_name = _where(folder, run["dataset"], run["collection"])
             seed, overrides = run["seed"], {**run["overrides"], **(overrides or {})}
         entry = catalogue.find(str(dataset), experiment_name, collection)
         self.dataset, self.collection, self.experiment_name = entry.dataset, entry.collection, entry.name

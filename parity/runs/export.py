@@ -12,7 +12,7 @@ from parity.export import CardFacts, Preprocessing, save
 from parity.models import load_into, read_weights
 from parity.runs.evaluation import run_evaluation
 from parity.storage.files import read_json
-from parity.tasks import Classification
+from parity.tasks import BoxLocalisation, Classification, DensePrediction, Embeddings, MultiLabel, Regression
 from parity.training.loop.run_folder import CONFIG_FILE
 
 
@@ -83,9 +83,23 @@ def _command(experiment: Experiment) -> str:
 
 
 def _predicted(datamodule: GroupDataModule) -> str:
-    if isinstance(datamodule.task, Classification):
-        return f"which of {datamodule.task.prediction_shape[0]} classes a query of {datamodule.dataset} is of"
-    return f"the box of the object in an image of {datamodule.dataset}, as (x, y, w, h)"
+    """Return what a base model predicts, in words; of a task of a user's own, its name and shape."""
+    task, dataset = datamodule.task, datamodule.dataset
+    shape = task.prediction_shape
+    match task:
+        case Classification():
+            return f"which of {shape[0]} classes a query of {dataset} is of"
+        case MultiLabel():
+            return f"which of {shape[0]} labels a query of {dataset} has"
+        case DensePrediction():
+            return f"which of {shape[0]} classes each of {' x '.join(map(str, shape[1:]))} parts of a query is of"
+        case BoxLocalisation():
+            return f"the box of the object in an image of {dataset}, as (x, y, w, h)"
+        case Embeddings():
+            return f"an embedding of {shape[0]} numbers of a query of {dataset}"
+    numbers = "a number" if shape == (1,) else f"numbers of shape {shape}"
+    what = "" if isinstance(task, Regression) else f", for the task {type(task).__name__}"
+    return f"{numbers} for a query of {dataset}{what}"
 
 
 def _range(datamodule: GroupDataModule) -> tuple[float, float]:

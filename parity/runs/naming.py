@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from parity.command_line import parse_overrides
+from parity.command_line import is_given, parse_overrides
 from parity.errors import ParityError
 from parity.experiments import Experiment
 from parity.experiments.experiment import BASE_DIRECTORY
@@ -60,6 +60,6 @@ def check_folder_alone(args: argparse.Namespace, names: Sequence[str]) -> None:
         ParityError: one is, and would be ignored.
     """
     for name in names:
-        if getattr(args, name) not in (None, False, [], _DEFAULTS.get(name)):
+        if is_given(getattr(args, name), _DEFAULTS.get(name)):
             option = _OPTIONS.get(name, name)
             raise ParityError(f"--{option} would be ignored beside the folder that is named: leave one of them out.")

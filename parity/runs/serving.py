@@ -13,6 +13,7 @@ from parity.export import load
 from parity.export.manifest import FILE, sha256
 from parity.models.weights import fingerprint
 from parity.serving import Servable
+from parity.tasks import Classification
 
 
 def load_servable(
@@ -33,6 +34,8 @@ def load_servable(
     if not isinstance(model, CodedModel):
         raise ParityError(f"{experiment.experiment_name} is a base model, and has no code to serve: name one that has.")
     datamodule = experiment.get_datamodule()
+    if default_class is not None and not isinstance(datamodule.task, Classification):
+        raise _no_classes(f"{experiment.dataset} {experiment.run_name}")
     stored = _stored(datamodule)
     scaling = datamodule.scaling(stored)
     return Servable(
@@ -58,6 +61,8 @@ def load_artefact(folder: Path, *, default_class: int | None = None) -> Servable
     """
     artefact = load(folder)
     model = artefact.coded_model
+    if default_class is not None and not artefact.manifest["class_names"]:
+        raise _no_classes(f"the artefact {folder}")
     stored = getattr(torch, artefact.manifest["preprocessing"]["dtype"], None)
     if not isinstance(stored, torch.dtype):
         raise DamagedFileError(f"{folder / FILE} is damaged: 'preprocessing.dtype' is not a type of tensors.")
@@ -75,6 +80,10 @@ def load_artefact(folder: Path, *, default_class: int | None = None) -> Servable
 def _stored(datamodule: GroupDataModule) -> torch.dtype:
     """Return the type of the data set's queries, which only the data itself shows; image files are read as uint8."""
     return datamodule.load(train=False)[0].dtype if isinstance(datamodule, TensorDataModule) else torch.uint8
+
+
+def _no_classes(what: str) -> ParityError:
+    return ParityError(f"--default_class is for networks that predict a class, and {what} does not: leave it out.")
 
 
 def _one_hot(number: int, prediction_shape: tuple[int, ...]) -> torch.Tensor:

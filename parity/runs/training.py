@@ -141,6 +141,16 @@ def _train(
         return _train_alone(experiment, options, folder, datamodule, base, stop)
 
 
+def check_resumed(experiment: Experiment, options: RunOptions) -> None:
+    """Raise what keeps a training from resuming the experiment's run, where one was begun with other settings.
+
+    Raises:
+        ParityError: one was, or what is there is damaged.
+    """
+    folder = RunFolder() if options.leaves_nothing else experiment.folder
+    _check_resumed(experiment.as_before(_stored_settings(folder, options)), options, None)
+
+
 def _stored_settings(folder: RunFolder, options: RunOptions) -> dict[str, Any] | None:
     """Return the settings of the run that is resumed; None where a new one begins."""
     if not options.resume or options.leaves_nothing:
@@ -177,7 +187,7 @@ def _check_before_any_work(experiment: Experiment, datamodule: GroupDataModule, 
     return trainer
 
 
-def _check_resumed(experiment: Experiment, options: RunOptions, module: BurstModule) -> None:
+def _check_resumed(experiment: Experiment, options: RunOptions, module: BurstModule | None) -> None:
     """Raise what keeps the run, or the checkpoint to resume from, from being resumed, whatever the base model is."""
     if not options.resume or options.leaves_nothing:
         return
@@ -289,12 +299,19 @@ def _start(run: _Run, identity: Identity) -> Start:
     if not options.resume or options.leaves_nothing:
         return Start()
     start = run.folder.find(identity, run.module)
-    if start.checkpoint is None and options.resume_from is not None:  # else this run has begun, perhaps from there
+    new = start.checkpoint is None
+    if new and options.resume_from is not None:  # else this run has begun, perhaps from there
         _folder_of(options.resume_from).check(identity)
         content = check_checkpoint(options.resume_from, run.module)
         start = Start.at(options.resume_from, content, run.module, identity)
     if start.epochs > run.max_epochs:
         raise ParityError(f"{start.checkpoint} is of epoch {start.epochs}, beyond trainer.max_epochs.")
+    if new and start.is_end(run.max_epochs):
+        remedy = "resume from an earlier one" if start.stopped else f"set trainer.max_epochs above {start.epochs}"
+        raise ParityError(
+            f"{start.checkpoint} is the last of its run, which is finished, {start.finished()}: nothing is left to "
+            f"train from it, so {remedy}."
+        )
     return start
 
 

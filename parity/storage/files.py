@@ -1,10 +1,14 @@
 """Files that appear whole or not at all."""
 
 import errno
+import hashlib
 import json
 import os
+import re
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -30,7 +34,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():  # else a device such as /dev/null would be replaced by a file
         raise ParityError(f"{path} cannot be written: it is not a file. Name another one.")
     if (fenced := fence_of(path.parent)) is None:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = temporary_of(path)
         path_is_ours: AbstractContextManager[None] = nullcontext()
     else:
         temporary, path_is_ours = fenced[1] / path.name, fenced[0].watched()
@@ -41,11 +45,34 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         try:
             yield temporary
-            flush(temporary)
-            temporary.replace(path)
-            flush_folder(path.parent)
+            with _still_there(temporary, path):
+                flush(temporary)
+                temporary.replace(path)
+            with disk_errors(path, renamed=True):
+                flush_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _still_there(temporary: Path, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        if path.parent.is_dir() and fence_of(path.parent) is None and not temporary.exists():
+            raise ParityError(
+                f"{path} cannot be written: another process has removed {temporary.name}; run the command again."
+            ) from error
+        raise
+
+
+def temporary_of(path: Path) -> Path:
+    """Return the name, in the same folder, that this process writes a file under until it is whole."""
+    end = f".{socket.gethostname()}.{os.getpid()}.tmp"
+    name = path.name
+    if len(os.fsencode(f".{name}{end}")) > _LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+    return path.with_name(f".{name}{end}")
 
 
 def remove(path: Path) -> None:
@@ -99,6 +126,13 @@ def flush_folder(folder: Path) -> None:
             raise
 
 
+_LONGEST_NAME = 255  # bytes, of the file systems of Linux
+
+_TEMPORARY = re.compile(r"(?P<start>\..+)\.(?P<pid>[0-9]{1,10})\.tmp", re.DOTALL)
+_OF_LOCKS = ".run.lock."
+_LEFT_AFTER = 86400.0
+"""Seconds."""
+
 _MOST_LINKS = 40  # of Linux, one after the other
 
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -109,12 +143,13 @@ _NO_FILES = (errno.ENOENT, errno.EINVAL, errno.ENOTSUP)
 
 
 @contextmanager
-def disk_errors(path: Path, kinds: Sequence[int] = _CANNOT_WRITE) -> Iterator[None]:
+def disk_errors(path: Path, kinds: Sequence[int] = _CANNOT_WRITE, renamed: bool = False) -> Iterator[None]:
     """Within this block, what the disk refuses becomes one sentence.
 
     Args:
         path: what is being written.
         kinds: numbers of the errors that do.
+        renamed: whether what was written has its name already, which only is to be flushed.
 
     Raises:
         ParityError: there is no space left, or it cannot be written to.
@@ -125,9 +160,11 @@ def disk_errors(path: Path, kinds: Sequence[int] = _CANNOT_WRITE) -> Iterator[No
         if error.errno is None or error.errno not in kinds:
             raise
         reason = os.strerror(error.errno).lower()
+        left = "What was there before is as it was"
+        if renamed:
+            left = "The new one is there, and may be lost if the machine stops"
         raise ParityError(
-            f"{path} cannot be written: {reason}. What was there before is as it was; put the disk right, and the same "
-            "command resumes."
+            f"{path} cannot be written: {reason}. {left}; put the disk right, and the same command resumes."
         ) from error
 
 
@@ -146,9 +183,41 @@ def check_writable(folder: Path) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove what processes that were killed while writing have left in a folder; nobody else may write there."""
+    """Remove the files that processes which were killed while writing have left in a folder.
+
+    Only names of ``temporary_of`` and of a run's lock are: an evaluation may be writing there, and so may users.
+    """
     for temporary in folder.glob(".*.tmp"):
-        temporary.unlink(missing_ok=True)
+        if temporary.is_file() and _is_left(temporary):
+            temporary.unlink(missing_ok=True)
+
+
+def _is_left(temporary: Path) -> bool:
+    """Return whether nobody writes this temporary file any more.
+
+    A process of another host cannot be asked after: what it has not touched for a day is left.
+    """
+    if temporary.name.startswith(_OF_LOCKS):
+        return True
+    if (named := _TEMPORARY.fullmatch(temporary.name)) is None:
+        return False
+    if named["start"].endswith(f".{socket.gethostname()}") and not _is_alive(int(named["pid"])):
+        return True
+    try:
+        return time.time() - temporary.stat().st_mtime > _LEFT_AFTER
+    except OSError:  # it is gone by now
+        return False
+
+
+def _is_alive(pid: int) -> bool:
+    """Return whether a process of this host lives."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is another user's
+        pass
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

@@ -35,11 +35,15 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
         temporary.mkdir()
         try:
             yield temporary
-            for file in temporary.iterdir():
-                flush(file)
+            for path in temporary.rglob("*"):
+                if path.is_dir() and not path.is_symlink():
+                    flush_folder(path)
+                elif path.exists():  # else a link to nothing
+                    flush(path)
             flush_folder(temporary)
             _replace(folder, temporary)
-            flush_folder(folder.parent)
+            with disk_errors(folder, renamed=True):
+                flush_folder(folder.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

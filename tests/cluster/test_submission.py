@@ -212,6 +212,21 @@ def test_bad_input_gets_one_sentence_and_submits_nothing(
     assert [path.name for path in Path().iterdir()] == ["bin"]
 
 
+def test_a_run_that_was_begun_with_other_settings_is_not_submitted(
+    submit: Command, digits_base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The job would have waited for its turn, and been refused at once.
+    options = (*DIGITS, "mlp_base", *CPU, "--base_directory", str(digits_base), "--dry_run")
+    epochs = ("--set", "trainer.max_epochs=10")
+    assert submit(*options, *epochs, "optimizer.lr=0.7") == 1
+    error = capsys.readouterr().err
+    assert "started with other settings: config.optimizer.lr: 0.001 -> 0.7" in error
+    assert error.count("\n") == 1
+    assert submit(*options, *epochs) == 0
+    assert submit(*options, *epochs, "optimizer.lr=0.7", "--force-no-resume") == 0
+    assert submit(*options, *epochs, "optimizer.lr=0.7", "--run_name", "other") == 0
+
+
 def test_without_slurm(submit: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("PATH", str(Path().absolute()))
     assert submit(*DIGITS, "mlp_base") == 1

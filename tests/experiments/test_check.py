@@ -55,6 +55,7 @@ def refused(config: dict[str, Any], sentence: str) -> None:
             "'trainer.devices' is not part of the config of Digits own: it is set by --dev",
         ),
         (dict(trainer=dict(callbacks=[])), "'trainer.callbacks' is not part of"),
+        (dict(trainer=dict(plugins=[])), "'trainer.plugins' is not part of"),
         (dict(trainer=dict(max_steps=3)), "trainer.max_steps is not supported"),
         (dict(code=dict(K=3)), "unknown key 'code.K': there is: decoder, encoder, k, r."),
         (dict(model=dict(hiden=(3,))), "unknown key 'model.hiden': did you mean 'hidden'?"),

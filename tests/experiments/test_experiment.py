@@ -151,6 +151,17 @@ def test_resume_from_another_run_of_the_same_kind(runs: Path) -> None:
         run_training(experiment(runs, epochs=2, run_name="short"), RunOptions(Hardware("cpu"), resume_from=copied))
 
 
+def test_nothing_is_begun_from_the_last_checkpoint_of_a_finished_run(runs: Path) -> None:
+    first, second = experiment(runs, epochs=1), experiment(runs, epochs=1, run_name="second")
+    run_training(first, OPTIONS)
+    from_first = RunOptions(hardware=Hardware("cpu"), resume_from=first.checkpoint("last"))
+    with pytest.raises(ParityError, match=r"finished, after 1 epochs: nothing .* set trainer\.max_epochs above 1"):
+        run_training(second, from_first)
+    assert not second.save_dir.exists()
+    run_training(experiment(runs, epochs=2, run_name="second"), from_first)
+    run_training(experiment(runs, epochs=2, run_name="second"), from_first)  # it is finished: left alone
+
+
 def test_a_run_that_never_finished_an_epoch_may_begin_differently(runs: Path) -> None:
     with pytest.raises(ParityError, match="the loss was"):
         run_training(experiment(runs, run_name="nan", overrides={"optimizer.lr": 1e30}), OPTIONS)
@@ -223,6 +234,24 @@ def test_several_parity_models(runs: Path) -> None:
     assert isinstance(model, CodedModel)
     assert len(model.parity_models) == 2
     assert fingerprint(model.parity_models[0]) != fingerprint(model.parity_models[1])
+
+
+def test_a_run_that_was_copied_or_linked_is_found_where_it_is_named(runs: Path, tmp_path: Path) -> None:
+    folder = runs / "Digits" / "original" / "mlp_base"
+    copy = Experiment(shutil.copytree(folder, tmp_path / "copy"))  # this was IndexError: 2
+    assert (copy.experiment_name, copy.run_name, copy.base_directory) == ("mlp_base", "copy", Path("experiments"))
+    linked = tmp_path / "linked" / "Digits"
+    (linked / "original").mkdir(parents=True)
+    (linked / "original" / "mlp_base").symlink_to(tmp_path / "copy")
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "real").symlink_to(linked)
+    (tmp_path / "whole" / "Digits").symlink_to(tmp_path / "real")
+    for base_directory in (tmp_path / "linked", tmp_path / "whole"):
+        found = Experiment(base_directory / "Digits" / "original" / "mlp_base")
+        assert (found.base_directory, found.run_name) == (base_directory, "mlp_base")
+        assert found.available_checkpoints() == ["best", "last", "previous"]
+    (tmp_path / "latest").symlink_to(folder)
+    assert Experiment(tmp_path / "latest").base_directory == runs.resolve()
 
 
 def test_folder_that_is_no_run(tmp_path: Path) -> None:

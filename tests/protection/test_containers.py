@@ -18,7 +18,7 @@ import parity
 from parity.data import Scaling, groups_of
 from parity.data.digits import DigitsDataModule
 from parity.errors import ParityError
-from parity.tasks import Classification
+from parity.tasks import Classification, Regression
 
 COUNT = 24
 SHAPES = [(6,), (1, 4, 4), (3, 4, 6), (2, 3, 4, 4)]
@@ -310,6 +310,10 @@ def measured() -> Any:
         ({"unavailable": ("a",)}, "unavailable should be probabilities"),
         ({"default_class": 1.0}, "default_class should be the number of a class"),
         ({"default_class": "a"}, "default_class should be the number of a class"),
+        (
+            {"default_class": 1, "task": Regression((3,)), "data": (torch.rand(8, 6), torch.rand(8, 3))},
+            "default_class is for classes, which Regression does not predict",
+        ),
         ({"backup": nn.Linear}, "backup should be a network"),
         ({"backup": nn.Linear(7, 3)}, "the backup cannot take queries"),
         ({"backup": nn.Linear(6, 4)}, r"the backup predicts \(4,\)"),

@@ -9,9 +9,14 @@ import pytest
 import torch
 
 from parity import zoo
+from parity.data import TensorDataModule
+from parity.errors import ParityError
 from parity.experiments import Experiment
 from parity.export import load
+from parity.runs.export import _predicted
+from parity.runs.serving import load_servable
 from parity.runs.training import RunOptions, run_training
+from parity.tasks import BoxLocalisation, Classification, DensePrediction, Embeddings, MultiLabel, Regression, Task
 from parity.training import Hardware
 
 Command = Callable[..., int]
@@ -76,3 +81,47 @@ def test_what_cannot_be_exported_is_one_sentence(
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+class OfTask(TensorDataModule):
+    QUERY_SHAPE, NUM_CLASSES = (8,), 3
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self._own = task
+
+    @property
+    def dataset(self) -> str:
+        return "Houses"
+
+    @property
+    def task(self) -> Task:
+        return self._own
+
+
+@pytest.mark.parametrize(
+    ("task", "sentence"),
+    [
+        (Classification(3), "which of 3 classes a query of Houses is of"),
+        (MultiLabel(5), "which of 5 labels a query of Houses has"),
+        (Regression((1,)), "a number for a query of Houses"),
+        (Regression((2, 3)), "numbers of shape (2, 3) for a query of Houses"),
+        (BoxLocalisation(), "the box of the object in an image of Houses, as (x, y, w, h)"),
+        (DensePrediction(4, (8, 9)), "which of 4 classes each of 8 x 9 parts of a query is of"),
+        (Embeddings(16), "an embedding of 16 numbers of a query of Houses"),
+    ],
+)
+def test_the_card_names_what_is_predicted(task: Task, sentence: str) -> None:
+    # Every task but classification was "the box of the object in an image".
+    assert _predicted(OfTask(task)) == sentence
+
+
+def test_there_is_no_default_class_where_no_class_is_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = Experiment("Digits", "mlp_k2_add")
+    model = experiment.get_model()
+    monkeypatch.setattr(experiment, "load_trained_model", lambda *_: model)
+    monkeypatch.setattr(experiment, "get_datamodule", lambda **_: OfTask(BoxLocalisation()))
+    with pytest.raises(
+        ParityError, match="--default_class is for networks that predict a class, and Digits mlp_k2_add"
+    ):
+        load_servable(experiment, default_class=2)

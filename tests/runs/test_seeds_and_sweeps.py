@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from parity.command_line import parse_overrides
+from parity.commands import evaluate as command
 from parity.errors import ParityError
 from parity.experiments import Experiment
 from parity.experiments.variants import run_by_name, sweep_points, variants
@@ -82,6 +83,16 @@ def test_a_key_or_a_value_is_given_once(runs: Path) -> None:
         )
 
 
+def test_the_one_run_of_a_sweep_of_one_value_has_the_name_that_is_given() -> None:
+    (made,) = variants("Digits", "mlp_k2_add", run_name="mine", points=sweep_points(["optimizer.lr=0.1"]))
+    assert (made.run_name, made.overrides) == ("mine", {"optimizer.lr": "0.1"})
+
+
+def test_values_of_a_sweep_that_are_written_differently_differ() -> None:
+    with pytest.raises(ParityError, match=r"optimizer\.lr=0\.1 and optimizer\.lr=1e-1 are the same: leave one out"):
+        variants("Digits", "mlp_k2_add", points=sweep_points(["optimizer.lr=0.1,0.2,1e-1"]), seeds=[None, 7])
+
+
 def test_another_k_is_part_of_a_runs_name() -> None:
     experiment = Experiment("Digits", "mlp_k2_add", overrides={"code.k": "3"})
     assert experiment.run_name == "mlp_k2_add-code.k=3"
@@ -98,3 +109,40 @@ def test_a_run_is_found_by_its_folder_and_by_its_name(runs: Path) -> None:
         assert found is not None
         assert found.experiment_name == "mlp_base"
     assert run_by_name("Digits", "nothing", runs) is None
+
+
+@pytest.mark.parametrize("name", ["[x]", "a*b", "what?"])
+def test_a_run_is_found_by_a_name_that_could_be_a_glob(runs: Path, name: str) -> None:
+    folder = runs / "Digits" / "original"
+    shutil.copytree(folder / "mlp_base", folder / name)
+    parser = command.get_parser()
+    for named in (name, str(folder / name)):
+        args = parser.parse_args(["--dataset", "Digits", "--base_directory", str(runs), "--compare", named])
+        (found,) = command._found(args, named)
+        assert found.run_name == name
+    (found,) = command._found(args, "mlp_bas[e]")
+    assert found.run_name == "mlp_base"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--dataset", "MNIST"), "is a run of Digits: name that with --dataset"),
+        (("--collection", "other"), "is a run of original: name that with --collection"),
+        (("--seed", "0"), "--seed would be ignored for"),
+        (("--seeds", "1", "2"), "--seeds would be ignored for"),
+        (("--sweep", "code.k=2"), "--sweep would be ignored for"),
+        (("--run_name", "mine"), "--run_name would be ignored for"),
+        (("--set", "loss.x=1"), "the config has no 'loss.x' to override"),
+    ],
+)
+def test_what_does_not_apply_to_a_run_that_is_compared_is_refused(
+    runs: Path, evaluate: Command, options: tuple[str, ...], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # It was ignored: the run was compared all the same, as one of another data set.
+    folder = shutil.copytree(runs / "Digits" / "original" / "mlp_base", runs.parent / "a b", dirs_exist_ok=True)
+    dataset = () if "--dataset" in options else ("--dataset", "Digits")
+    assert evaluate(*dataset, *options, "--baselines", "--compare", str(folder)) == 1
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,21 +12,20 @@ import pytest
 
 from parity.errors import ParityError
 from parity.schema import Field
+from parity.storage import files
 from parity.storage.files import (
     check_output,
     check_writable,
     disk_errors,
     read_json,
     remove_temporaries,
+    temporary_of,
     write_json,
     write_output,
     write_text,
+    written_whole,
 )
 from tests.conftest import ROOT
-
-
-def temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def names(folder: Path) -> list[str]:
@@ -39,7 +39,7 @@ def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path: Path, monkeypa
 
         def fail(*_: object) -> None:
             assert read_json(path, "a run") == {"a": 1}
-            assert temporary(path).read_text() == '{\n  "a": 2\n}\n'
+            assert temporary_of(path).read_text() == '{\n  "a": 2\n}\n'
             raise RuntimeError
 
         with monkeypatch.context() as patch:
@@ -55,7 +55,7 @@ def test_what_a_killed_process_of_the_same_number_left_is_not_written_into(tmp_p
     # In containers every process may have the same number; it may have been killed right after it made a link.
     best, last = tmp_path / "best.ckpt", tmp_path / "last.ckpt"
     best.write_text("the best")
-    os.link(best, temporary(last))
+    os.link(best, temporary_of(last))
     write_text(last, "the last")
     assert (best.read_text(), last.read_text()) == ("the best", "the last")
     assert names(tmp_path) == ["best.ckpt", "last.ckpt"]
@@ -95,13 +95,63 @@ def test_where_a_folder_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             check_writable(folder)
 
 
-def test_temporary_files_are_removed_and_nothing_else(tmp_path: Path) -> None:
-    kept = [".hidden", "last.ckpt", "last.ckpt.damaged1", "notes.tmp"]
-    for name in (*kept, ".last.ckpt.17.tmp", ".run.lock.new.node7.18.tmp"):
+def _dead() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_temporary_files_that_were_left_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    here = socket.gethostname()
+    kept = [".hidden", ".mine.tmp", ".best.ckpt.node7.17.tmp", "last.ckpt", "last.ckpt.damaged1", "notes.tmp"]
+    alive = f".evaluation_test_best.json.{here}.{os.getppid()}.tmp"
+    old = f".best.ckpt.node7.{2**22 + 1}.tmp"
+    for name in (*kept, alive, old, f".last.ckpt.{here}.{_dead()}.tmp", ".run.lock.new.node7.18.tmp"):
         (tmp_path / name).touch()
+    os.utime(tmp_path / old, (0, 0))
+    (tmp_path / ".cache.tmp").mkdir()
+    (tmp_path / f".folder.{here}.{_dead()}.tmp").mkdir()
     remove_temporaries(tmp_path)
-    assert names(tmp_path) == kept
+    left = [name for name in names(tmp_path) if (tmp_path / name).is_file()]
+    assert left == sorted([*kept, alive])
+    assert len(names(tmp_path)) == len(left) + 2
     remove_temporaries(tmp_path / "nothing")
+
+
+def _write_and_lose(path: Path) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_text("other")
+        temporary.unlink()
+
+
+def test_a_training_that_starts_leaves_what_an_evaluation_is_writing(tmp_path: Path) -> None:
+    # The evaluation ended in FileNotFoundError before it had shown anything.
+    start = "import sys; from pathlib import Path; from parity.storage.files import remove_temporaries as remove; "
+    with written_whole(tmp_path / "evaluation.json") as temporary:
+        temporary.write_text("{}")
+        subprocess.run([sys.executable, "-c", start + f"remove(Path({str(tmp_path)!r}))"], check=True, cwd=ROOT)
+    assert names(tmp_path) == ["evaluation.json"]
+    with pytest.raises(ParityError, match=r"evaluation\.json cannot be written: another process has removed"):
+        _write_and_lose(tmp_path / "evaluation.json")
+    assert (tmp_path / "evaluation.json").read_text() == "{}"
+
+
+def test_a_name_that_cannot_be_flushed_is_that_of_the_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Path) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(files, "flush_folder", fail)
+    with pytest.raises(ParityError, match=r"input/output error\. The new one is there, and may be lost"):
+        write_text(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "new"
+
+
+def test_a_file_may_have_as_long_a_name_as_the_file_system_allows(tmp_path: Path) -> None:
+    # The temporary name was longer, so that it failed only when an evaluation was finished.
+    for length in (253, 255):
+        path = tmp_path / ("n" * length)
+        write_output(check_output(path), {"accuracy": 1})
+        assert read_json(path, "a result") == {"accuracy": 1}
 
 
 def test_what_is_not_a_file_is_not_replaced_by_one(tmp_path: Path) -> None:

@@ -127,3 +127,20 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "mine").is_symlink()
     assert names(tmp_path / "disk") == ["new"]
     assert names(tmp_path) == ["disk", "mine"]
+
+
+def test_what_lies_in_folders_of_the_new_one_is_flushed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed = set()
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        flushed.add(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    with folder_written_whole(tmp_path / "mine") as made:
+        (made / "programs").mkdir()
+        (made / "programs" / "base.pt2").write_text("program")
+        (made / "card").write_text("card")
+        (made / "nothing").symlink_to("not there")
+    assert {"programs", "base.pt2", "card"} <= flushed

@@ -29,7 +29,7 @@ from parity.plain import ABSENT
 from parity.runs.training import RunOptions, run_training
 from parity.storage.locks import RunLock
 from parity.tasks import Classification
-from parity.training import Hardware, OneCycle, load_trained, train_model
+from parity.training import EMA, Hardware, OneCycle, load_trained, train_model
 from parity.training.loggers.epoch_table import read_table
 from parity.training.loop.checkpoints import model_weights
 from parity.training.objectives.policies import Exponential, LossStop, Policy
@@ -484,3 +484,15 @@ def test_a_notebook_shows_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     shown = [str(output.get("data", output.get("text"))) for output in notebook.cells[1].outputs]
     assert any("10/10" in text and "val A_d" in text for text in shown), shown
     assert "this training is finished" in str(notebook.cells[2].outputs)
+
+
+@pytest.mark.parametrize("reload", [2, None])
+def test_a_checkpoint_is_named_by_a_text(tmp_path: Path, reload: object) -> None:
+    with pytest.raises(ParityError, match=f"a checkpoint is named by a text, .* not {reload}"):
+        load_trained(nn.Linear(2, 2), tmp_path, reload)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("decay", ["0.9", True, None, float("nan"), 1.5])
+def test_the_decay_of_an_average_is_a_number(decay: Any) -> None:
+    with pytest.raises(ParityError, match="the decay of an EMA is a number from 0 to 1, not"):
+        EMA(decay)

@@ -356,6 +356,8 @@ class RunFolder:
         Raises:
             ParityError: there is none of this name.
         """
+        if not isinstance(name, str):
+            raise ParityError(f"a checkpoint is named by a text, 'best', 'last' or 'epoch_<N>', not {name!r}.")
         known, folder = self.available_checkpoints(), self.checkpoints
         if folder is None or not known:
             raise ParityError(f"{self.logs or folder} has no checkpoints: {advice}")

@@ -24,8 +24,9 @@ class EMA:
     decay: float = 0.999
 
     def __post_init__(self) -> None:
-        if not 0 <= self.decay <= 1:
-            raise ParityError(f"the decay of an EMA is from 0 to 1, not {self.decay}.")
+        is_number = isinstance(self.decay, int | float) and not isinstance(self.decay, bool)
+        if not is_number or not 0 <= self.decay <= 1:
+            raise ParityError(f"the decay of an EMA is a number from 0 to 1, not {self.decay!r}.")
 
 
 class RunningAverage:

@@ -144,8 +144,12 @@ class OneCycle:
         _check_warm_up(self.warm_up)
 
     def __call__(self, optimizer: torch.optim.Optimizer, total_steps: int) -> LRScheduler:
+        if total_steps == 1:  # the last learning rate, and so the only one, would be nothing
+            return CosineAnnealingLR(optimizer, 1)
         highest = [group["lr"] for group in optimizer.param_groups]
-        return OneCycleLR(optimizer, highest, total_steps, pct_start=self.warm_up, cycle_momentum=False)
+        # PyTorch divides by the steps after the first one in which the rate rises, and these would be 0.
+        rising = self.warm_up if self.warm_up * total_steps != 1 else (1 - 1e-9) / total_steps
+        return OneCycleLR(optimizer, highest, total_steps, pct_start=rising, cycle_momentum=False)
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -63,6 +64,36 @@ def test_without_warm_up_it_begins_at_the_top_and_its_state_is_plain() -> None:
 def test_a_warm_up_is_a_share_of_all_steps(schedule: type, share: float) -> None:
     with pytest.raises(ParityError, match="0 to below 1"):
         schedule(warm_up=share)
+
+
+@pytest.mark.parametrize(("share", "steps"), [(0.025, 40), (0.5, 2), (0.3, 1), (0.0, 1)])
+def test_one_cycle_of_few_rising_steps_begins_at_its_highest_rate(share: float, steps: int) -> None:
+    # ZeroDivisionError where one step rises, and a rate of nothing where there is only one.
+    optimizer = SGD(lr=0.1, momentum=0.0)([parameter([1.0])])
+    schedule, rates = OneCycle(share)(optimizer, steps), []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == pytest.approx(0.1)
+    assert rates == sorted(rates, reverse=True)
+    assert steps == 1 or rates[-1] < 1e-5
+
+
+@pytest.mark.parametrize(("share", "steps"), [(0.3, 40), (0.0, 7), (0.01, 40), (0.024, 40), (0.9, 3)])
+def test_one_cycle_is_pytorchs(share: float, steps: int) -> None:
+    def rates(make: Callable[[torch.optim.Optimizer], object]) -> list[float]:
+        optimizer = SGD(lr=0.1, momentum=0.0)([parameter([1.0])])
+        schedule, found = make(optimizer), []
+        for _ in range(steps):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()  # type: ignore[attr-defined]
+        return found
+
+    own = rates(lambda optimizer: OneCycle(share)(optimizer, steps))
+    kwargs = dict(pct_start=share, cycle_momentum=False)
+    assert own == rates(lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, steps, **kwargs))
 
 
 OPTIMIZERS = [

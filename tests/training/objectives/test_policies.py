@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import pytorch_lightning as pl
@@ -373,3 +373,11 @@ def test_a_config_shows_policies_and_takes_overrides_of_them() -> None:
 
 class Enough(Policy):
     pass
+
+
+def test_a_named_tuple_cannot_be_kept_by_a_policy() -> None:
+    # Its class could not be read back from a checkpoint without running code.
+    policy = Policy()
+    policy.shape = NamedTuple("Shape", [("width", int), ("height", int)])(3, 4)  # type: ignore[attr-defined]
+    with pytest.raises(ParityError, match=r"Policy\.shape is a Shape, which a checkpoint cannot hold"):
+        policy.state_dict()
