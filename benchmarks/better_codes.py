@@ -103,8 +103,11 @@ def run(table: Table, name: str, seed: int, args: argparse.Namespace) -> None:
 
 
 def config_hash(experiment: Experiment) -> str:
-    """Return the hash of a run's settings, without ``fused``, which changes the rounding of its steps alone."""
-    plain = experiment.identity(None).plain()
+    """Return the hash of a run's settings, without ``fused``, which changes the rounding of its steps alone.
+
+    Nor does it have the version of what settings are written as: no config here has what later ones added.
+    """
+    plain = experiment.identity(None).plain() | {"version": 2}
     plain["config"]["optimizer"].pop("fused", None)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
