@@ -40,7 +40,7 @@ class GroupCosts(NamedTuple):
         extra_multiply_adds: of all further workers, and of encoding and decoding with output 0 missing.
         coding: the part of it that encoding and decoding have.
         extra_bytes_up: of the queries sent to further workers.
-        extra_bytes_down: of the outputs that come back from them.
+        extra_bytes_down: of the outputs that come back from them, all of one type of numbers.
     """
 
     extra_multiply_adds: float
@@ -73,10 +73,14 @@ def group_costs(model: CodedModel, query: Tensor) -> GroupCosts:
         available = torch.ones(1, model.n, dtype=torch.bool)
         available[:, 0] = False
         coding += multiply_adds(model.decoder, *outputs, available)
-    up = base_queries.numel() + parity_queries.numel() - group.numel()
+    up = _bytes(base_queries) + _bytes(parity_queries) - _bytes(group)
     answers = model.k * torch.Size(prediction).numel()
     down = sum(output.numel() for output in outputs) - answers
-    return GroupCosts((further + coding) / base_adds, coding / base_adds, up / group.numel(), down / answers)
+    return GroupCosts((further + coding) / base_adds, coding / base_adds, up / _bytes(group), down / answers)
+
+
+def _bytes(queries: Tensor) -> int:
+    return queries.numel() * queries.element_size()
 
 
 def multiply_adds(network: nn.Module, *inputs: Tensor) -> float:
