@@ -18,6 +18,9 @@ MOST = 100
 A decoder keeps a matrix (k, n) for each output that may be missing, 8 GB where k is 1,000.
 """
 
+ENUMERATED = 5000
+"""The most patterns that are all looked at because a code tolerates so many erasures; beyond that they are sampled."""
+
 
 def patterns(n: int, erased: int) -> Tensor:
     """Return all patterns of exactly ``erased`` unavailable outputs among ``n``.
@@ -41,7 +44,8 @@ class Strata:
 
     Args:
         n: outputs of a coding group.
-        always: strata of up to so many failures hold all their patterns.
+        always: strata of up to so many failures hold all their patterns, as long as those with no more failures are at
+            most ``ENUMERATED`` in all; those of one failure hold all in any case.
         paired: outputs 2i and 2i + 1 come from one worker, and are unavailable together.
         most: patterns in a stratum that is sampled; strata with no more hold all.
         seed: of the sample.
@@ -50,10 +54,12 @@ class Strata:
     def __init__(self, n: int, always: int = 0, paired: bool = False, most: int = 1000, seed: int = 0) -> None:
         self.workers = -(-n // 2) if paired else n
         generator = torch.Generator().manual_seed(seed)
-        rows, sizes, self.complete = [], [], []
+        rows, self.complete = [], []
+        sizes: list[int] = []
         for failed in range(self.workers + 1):
             total = math.comb(self.workers, failed)
-            self.complete.append(total <= most or failed <= always)
+            enumerated = failed <= min(always, 1) or sum(sizes) + total <= ENUMERATED
+            self.complete.append(total <= most or (failed <= always and enumerated))
             if self.complete[-1]:
                 rows.append(patterns(self.workers, failed))
             else:

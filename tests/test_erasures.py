@@ -95,6 +95,17 @@ def test_large_strata_are_sampled_the_same_every_time() -> None:
     assert abs(mean - 0.4) < 4 * error
 
 
+def test_strata_that_a_code_tolerates_are_all_there_only_as_long_as_they_are_few() -> None:
+    strata = erasures.Strata(20, always=9)
+    assert strata.sizes[:5] == [1, 20, 190, 1140, 1000]  # the next has 4845 patterns: 6196 in all
+    assert strata.complete[:5] == [True, True, True, True, False]
+    assert len(strata.patterns) < 20_000
+    assert erasures.Strata(erasures.MOST * 2, always=100, most=50).complete[:3] == [True, True, False]
+    assert erasures.Strata(200, most=50).complete[:2] == [True, False]
+    for n, always in ((12, 6), (16, 4), (13, 5)):
+        assert all(erasures.Strata(n, always=always, most=1).complete[: always + 1])
+
+
 @settings(max_examples=20)
 @given(n=st.integers(1, 8), f=st.floats(0, 1), paired=st.booleans())
 def test_workers_with_one_probability_are_those_of_f_and_uncorrelated_ones_are_independent(

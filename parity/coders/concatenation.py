@@ -44,9 +44,14 @@ class ConcatenationEncoder(Encoder):
     def forward(self, queries: Tensor) -> Tensor:
         """Encode: queries (G, k, C, H, W) -> parity queries (G, 1, C, H, W)."""
         channels, height, width = self.query_shape
+        large = queries.flatten(0, 1)
+        if half := large.dtype in (torch.float16, torch.bfloat16):  # a CPU has no kernel for these
+            large = large.float()
         small = functional.interpolate(
-            queries.flatten(0, 1), (height // self.rows, width // self.columns), mode="bilinear", antialias=True
+            large, (height // self.rows, width // self.columns), mode="bilinear", antialias=True
         )
+        if half:
+            small = small.to(queries.dtype)
         grid = small.view(-1, self.rows, self.columns, channels, height // self.rows, width // self.columns)
         lines = torch.cat(grid.unbind(2), dim=-1)
         return torch.cat(lines.unbind(1), dim=-2).unsqueeze(1)

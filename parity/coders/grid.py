@@ -141,6 +141,8 @@ def _resampled(cells: Tensor, matrices: Tensor, axis: int) -> Tensor:
     Returns:
         (G, r, k, *Q) with another length of the axis.
     """
+    if matrices.dtype != cells.dtype:
+        matrices = matrices.to(cells.dtype)
     matrices = matrices.view(len(matrices), *(1,) * (cells.dim() - 4), *matrices.shape[1:])
     if axis == -2:
         return matrices @ cells

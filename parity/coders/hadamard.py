@@ -36,4 +36,5 @@ class HadamardSumEncoder(Encoder):
 
     def forward(self, queries: Tensor) -> Tensor:
         """Encode: queries (G, k, *Q) -> parity queries (G, r, *Q)."""
-        return (queries.unsqueeze(1) * self.weights).sum(2)
+        weights = self.weights if self.weights.dtype == queries.dtype else self.weights.to(queries.dtype)
+        return (queries.unsqueeze(1) * weights).sum(2)

@@ -48,7 +48,10 @@ class Tail(Shortening):
 
 
 class Strided(Shortening):
-    """Keeps tokens at equal distances, from the beginning to the end of what is not padding."""
+    """Keeps tokens at equal distances: the last one of each of as many equal parts of what is not padding.
+
+    Of 16 tokens, numbered from 1, a cell for 4 keeps 4, 8, 12 and 16.
+    """
 
     def forward(self, ids: Tensor, real: Tensor, kept: int) -> Tensor:
         rank, total = real.cumsum(-1), real.sum(-1, keepdim=True).clamp(min=1)

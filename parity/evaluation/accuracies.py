@@ -54,8 +54,9 @@ def evaluate_code(
 ) -> CodeEvaluation:
     """Evaluate a coded model under every erasure pattern, or beyond n = 12 under a seeded sample.
 
-    Patterns of as many erasures as the code tolerates are all there. Each worker computes every output once, whatever
-    the number of patterns.
+    Patterns of as many erasures as the code tolerates are all there, up to ``erasures.ENUMERATED``; beyond that A_d(e)
+    is of a seeded sample, too, and its interval has the error of having sampled. Each worker computes every output
+    once, whatever the number of patterns.
 
     Args:
         model: the coded model.
@@ -104,7 +105,7 @@ class _Patterns:
 
     Attributes:
         strata: of the patterns that A_o is made of.
-        separate: patterns that stand before them: where workers fail in pairs, those that A_d is made of.
+        separate: how many stand before them: where workers fail in pairs, those that A_d is made of.
         available: bool (E, n), all of them.
         rebuildable, rebuilt, counted: bool (E, k), the predictions that the decoder can rebuild, that it has to, both.
         decoded: int64, the indices of patterns under which anything is rebuilt.
@@ -115,9 +116,9 @@ class _Patterns:
     def __init__(self, decoder: Decoder, paired: bool, device: torch.device) -> None:
         most, n = decoder.tolerance, decoder.n
         self.strata = erasures.Strata(n, always=most, paired=paired)
-        before = [erasures.patterns(n, erased) for erased in range(most + 1)] if paired else []
-        self.separate = sum(map(len, before))
-        self.available = torch.cat([*before, self.strata.patterns])
+        single = erasures.Strata(n, always=most)
+        self.separate = sum(single.sizes[: most + 1]) if paired else 0
+        self.available = torch.cat([single.patterns[: self.separate], self.strata.patterns])
         on_device = self.available.to(device)
         self.rebuildable, self.rebuilt = decoder.rebuildable(on_device).cpu(), decoder.rebuilt(on_device).cpu()
         self.counted = self.rebuildable & self.rebuilt

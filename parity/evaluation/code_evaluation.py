@@ -31,7 +31,8 @@ class CodeEvaluation:
     """Sums over groups for each erasure pattern; accuracies are made of them.
 
     ``patterns`` is bool (E, n): those of ``strata``, all 2^n of them up to n = 12. Where workers fail in pairs, so many
-    as ``separate`` stand before these, which A_d is made of instead. ``rebuilt`` is bool (E, k): which
+    as ``separate`` stand before these, which A_d is made of instead; where A_d(e) would be made of too many, it is made
+    of a sample of them, see ``erasures.Strata``. ``rebuilt`` is bool (E, k): which
     predictions the decoder has to rebuild, ``rebuildable`` bool (E, k): which of them it can. ``overall`` and
     ``reconstruction`` are float64 (E, k, S): sums of the S statistics of the ``task`` of what is rebuilt, against true
     labels and against the base model; ``squared_error`` is float64 (E, k): of their mean squared distance from the base
@@ -81,7 +82,8 @@ class CodeEvaluation:
         """Return A_d(e), or reconstruction accuracy, as docs/concepts.md defines them.
 
         The mean over patterns of exactly ``erased`` unavailable outputs that hit at least one prediction, of the mean
-        over the predictions that the decoder has to rebuild.
+        over the predictions that the decoder has to rebuild. Where the patterns are too many, it is over a sample of
+        them.
 
         Args:
             erased: e, 1 to ``most_erased``.
@@ -139,13 +141,33 @@ class CodeEvaluation:
         return self._interval(self.a_a, float(self.squares["overall"][0]))
 
     def degraded_interval(self, erased: int, against: str = "overall") -> Interval:
-        """Return A_d(e), or reconstruction accuracy, with its 95 % confidence interval."""
-        return self._interval(self.degraded(erased, None, against), float(self.squares[against][erased]))
+        """Return A_d(e), or reconstruction accuracy, with its 95 % confidence interval.
+
+        The error of having sampled patterns is in it, where they are too many to look at all.
+        """
+        error = self._sampling_error(erased, against)
+        return self._interval(self.degraded(erased, None, against), float(self.squares[against][erased]), error)
 
     def loss_interval(self, erased: int = 1) -> Interval:
-        """Return A_a - A_d(e), what is lost where e outputs are unavailable, paired over groups: see ``intervals``."""
-        self._rows_and_hit(erased)
-        return paired_interval(self.base_by_group, self.degraded_by_group[erased])
+        """Return A_a - A_d(e), what is lost where e outputs are unavailable, paired over groups: see ``intervals``.
+
+        The error of having sampled patterns is in it, where they are too many to look at all.
+        """
+        interval = paired_interval(self.base_by_group, self.degraded_by_group[erased])
+        if not (error := WITHIN * self._sampling_error(erased, "overall")):
+            return interval
+        value, low, high = interval
+        return Interval(value, value - math.hypot(value - low, error), value + math.hypot(high - value, error))
+
+    def _sampling_error(self, erased: int, against: str) -> float:
+        """Return the standard error of A_d(e) that comes of not having looked at all patterns; 0 where it has."""
+        rows, hit = self._rows_and_hit(erased)
+        looked_at = (~self.patterns[: self.separate or None]).sum(1) == erased
+        if int(looked_at.sum()) == math.comb(self.n, erased):
+            return 0.0
+        sums = getattr(self, against)[rows][..., 0] * hit
+        means = sums.sum(1) / hit.sum(1) / self.groups
+        return float(means.std()) / math.sqrt(len(means)) if len(means) > 1 else 0.0
 
     def overall_interval(self, f: float) -> Interval:
         """Return A_o(f) with its 95 % confidence interval, for an f that was asked for when it was evaluated."""

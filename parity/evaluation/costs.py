@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from parity.black_boxes import BlackBox
 from parity.coded_model import CodedModel
 from parity.data import GroupLoader
+from parity.models.counting import count_multiply_adds
 
 
 def costs(model: CodedModel, groups: GroupLoader) -> dict[str, Any]:
@@ -40,7 +40,7 @@ class GroupCosts(NamedTuple):
         extra_multiply_adds: of all further workers, and of encoding and decoding with output 0 missing.
         coding: the part of it that encoding and decoding have.
         extra_bytes_up: of the queries sent to further workers.
-        extra_bytes_down: of the outputs that come back from them.
+        extra_bytes_down: of the outputs that come back from them, all of one type of numbers.
     """
 
     extra_multiply_adds: float
@@ -73,13 +73,16 @@ def group_costs(model: CodedModel, query: Tensor) -> GroupCosts:
         available = torch.ones(1, model.n, dtype=torch.bool)
         available[:, 0] = False
         coding += multiply_adds(model.decoder, *outputs, available)
-    up = base_queries.numel() + parity_queries.numel() - group.numel()
+    up = _bytes(base_queries) + _bytes(parity_queries) - _bytes(group)
     answers = model.k * torch.Size(prediction).numel()
     down = sum(output.numel() for output in outputs) - answers
-    return GroupCosts((further + coding) / base_adds, coding / base_adds, up / group.numel(), down / answers)
+    return GroupCosts((further + coding) / base_adds, coding / base_adds, up / _bytes(group), down / answers)
 
 
-@torch.no_grad()
+def _bytes(queries: Tensor) -> int:
+    return queries.numel() * queries.element_size()
+
+
 def multiply_adds(network: nn.Module, *inputs: Tensor) -> float:
     """Count the multiply-adds of matrix products and convolutions of a forward pass, e.g. of one query, (1, *Q).
 
@@ -87,12 +90,7 @@ def multiply_adds(network: nn.Module, *inputs: Tensor) -> float:
     """
     if isinstance(network, BlackBox):
         return network.multiply_adds
-    was_training = network.training
-    network.eval()  # batch normalisation would learn from the query
-    with FlopCounterMode(display=False) as counter:
-        network(*inputs)
-    network.train(was_training)
-    return counter.get_total_flops() // 2
+    return count_multiply_adds(network, *inputs)
 
 
 class ParityModelCosts(NamedTuple):

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -113,8 +113,14 @@ class WeightBitFlip:
 class ActivationBitFlip:
     """Flips a bit of one random number that one random hidden layer puts out, in every query.
 
+    A layer is a module that calls no other one and puts out floating-point numbers, (B, ...), or a tuple that begins
+    with them, as recurrent layers and attention do. Which are called is found out when the network is, by a trial pass.
+
     Args:
         bit: of a float32.
+
+    Raises:
+        ParityError: when the faulty network is called, where it has no such layer.
     """
 
     bit: int
@@ -122,11 +128,53 @@ class ActivationBitFlip:
     def __call__(self, network: nn.Module, generator: torch.Generator) -> nn.Module:
         broken = copy.deepcopy(network)
         leaves = [module for module in broken.modules() if not any(True for _ in module.children())]
-        hidden = leaves[:-1] or leaves
-        chosen = hidden[int(torch.randint(len(hidden), (1,), generator=generator))]
-        fault = BitFlip(self.bit)
-        chosen.register_forward_hook(lambda _, inputs, output: fault(output, generator))
+        drawn = _hidden(leaves, generator)
+
+        def choose(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+            first_call.remove()
+            layers = _layers(broken, inputs)
+            if not layers:
+                raise ParityError(
+                    f"{type(network).__name__} has no layer that puts out floating-point numbers (B, ...) to flip a "
+                    "bit of: use another fault."
+                )
+            chosen = drawn if layers == leaves else _hidden(layers, generator)
+            chosen.register_forward_hook(lambda _, inputs, output: self._flipped(output, generator))
+
+        first_call = broken.register_forward_pre_hook(choose)
         return broken
+
+    def _flipped(self, output: Any, generator: torch.Generator) -> Any:
+        if not isinstance(output, Tensor):
+            return (self._flipped(output[0], generator), *output[1:])
+        return BitFlip(self.bit)(output, generator).to(output.dtype)
+
+
+def _hidden(layers: list[nn.Module], generator: torch.Generator) -> nn.Module:
+    """Draw a layer other than the last, where there is another."""
+    hidden = layers[:-1] or layers
+    return hidden[int(torch.randint(len(hidden), (1,), generator=generator))]
+
+
+def _layers(network: nn.Module, inputs: tuple[Any, ...]) -> list[nn.Module]:
+    """Return the modules that call no other one and put out numbers, in the order of ``modules()``."""
+    outputs: dict[nn.Module, Any] = {}
+    hooks = [
+        module.register_forward_hook(lambda module, _, output: outputs.update({module: output}))
+        for module in network.modules()
+    ]
+    try:
+        network(*inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    calls_none = (module for module in network.modules() if not outputs.keys() & {*module.modules()} - {module})
+    return [module for module in calls_none if _puts_out_numbers(outputs.get(module))]
+
+
+def _puts_out_numbers(output: Any) -> bool:
+    first = output[0] if isinstance(output, tuple) and output else output
+    return isinstance(first, Tensor) and first.is_floating_point() and first.dim() > 1 and first.numel() > 0
 
 
 NETWORK_FAULTS: Mapping[str, NetworkFault] = {

@@ -89,7 +89,8 @@ class InOrder:
 class FromBaseModel:
     """Starts a parity model from the base model's weights, of ``parity_start``: what has the same name and shape.
 
-    A last layer that is k times as high, for a prediction at each position, gets the base model's k times over.
+    A last layer that is k times as high, for a prediction at each position, gets the base model's k times over; it is
+    the last module that has parameters.
 
     Raises:
         ParityError: when called with networks that have nothing in common.
@@ -98,10 +99,12 @@ class FromBaseModel:
     def __call__(self, parity_model: nn.Module, base_model: nn.Module) -> None:
         target = inner_network(parity_model)
         own, start = target.state_dict(), {}
+        last = [name for name, module in base_model.named_modules() if [*module.parameters(recurse=False)]][-1:]
         for name, value in base_model.state_dict().items():
             if name not in own:
                 continue
-            copies = len(own[name]) // max(len(value), 1) if value.dim() else 1
+            repeated = value.dim() and name.rpartition(".")[0] in last
+            copies = len(own[name]) // max(len(value), 1) if repeated else 1
             tiled = torch.cat([value] * copies) if copies > 1 else value
             if own[name].shape == tiled.shape:
                 start[name] = tiled

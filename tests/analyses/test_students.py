@@ -74,7 +74,9 @@ def test_what_has_no_widths_or_no_room_is_refused() -> None:
         student_shapes(MLP, {}, (64,), CLASSES, 3)
 
 
-def test_search_compares_on_validation_data_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_compares_on_validation_data_and_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     experiment = Experiment("Digits", "mlp_k4_packed_kl", base_directory=tmp_path)
     found = students.search(experiment, epochs=1, budget=0.5, accelerator="cpu")
     folder = tmp_path / "Digits" / "equal_cost" / "mlp_k4_packed_kl-students"
@@ -84,6 +86,12 @@ def test_search_compares_on_validation_data_and_resumes(tmp_path: Path, monkeypa
     assert all(0.3 < row["multiply_adds"] <= 0.5 for row in found)
     [own] = folder.glob("own-0.5x-1-*")
     assert not any("test" in name for name in pd.read_csv(own / "metrics.csv").columns)
+    for row in found:
+        [student] = folder.glob(f"{row['shape']}-0.5x-1-*")
+        [validated] = pd.read_csv(student / "metrics.csv")["val/overall_top1"].dropna()
+        assert row["accuracy"] == pytest.approx(validated)
+    students._show(found)
+    assert "A_d on validation data" in capsys.readouterr().out
     settings = eval(found[0]["model"], vars(models))
     assert settings.pop("network") is models.PackedStudents
     models.PackedStudents((4, 1, 8, 8), (4, 10), **settings)

@@ -3,7 +3,21 @@
 import pytest
 import torch
 
-from parity.coders import BerrutEncoder, Encoder, KeyedSumEncoder, LinearEncoder
+from parity.coders import (
+    BerrutEncoder,
+    ConcatenationEncoder,
+    Encoder,
+    GridEncoder,
+    HadamardSumEncoder,
+    KeyedSumEncoder,
+    LearnedGridEncoder,
+    LinearEncoder,
+)
+
+ENCODERS = [
+    LinearEncoder, GridEncoder, LearnedGridEncoder, HadamardSumEncoder, KeyedSumEncoder, ConcatenationEncoder,
+    BerrutEncoder,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("encoder_class", [LinearEncoder, KeyedSumEncoder, BerrutEncoder])
@@ -13,6 +27,21 @@ def test_encoding_under_autocast_is_that_without(encoder_class: type[Encoder]) -
     with torch.autocast("cpu", torch.bfloat16):
         mixed = encoder.dispatch(queries)
     assert all(torch.equal(one, other) for one, other in zip(plain, mixed, strict=True))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("encoder_class", ENCODERS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("k", [2, 4])
+def test_queries_of_another_precision_are_encoded_in_it(
+    encoder_class: type[Encoder], dtype: torch.dtype, k: int
+) -> None:
+    encoder, queries = encoder_class(k, 1, (1, 8, 8)), torch.rand(4, k, 1, 8, 8).to(dtype)
+    own, single = encoder.dispatch(queries), encoder.dispatch(queries.float())
+    for found, expected in zip(own, single, strict=True):
+        assert found.dtype == dtype
+        # three roundings of each number that is summed up, of a size of 3 or so
+        torch.testing.assert_close(found.float(), expected, rtol=0, atol=max(16 * torch.finfo(dtype).eps, 1e-5))
 
 
 def test_queries_on_a_device_without_autocast_are_encoded() -> None:

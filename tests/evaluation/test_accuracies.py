@@ -8,7 +8,15 @@ from torch import Tensor, nn
 
 from parity import erasures
 from parity.coded_model import CodedModel
-from parity.coders import GridEncoder, LinearDecoder, LinearEncoder, PositionalDecoder, coefficients
+from parity.coders import (
+    BerrutDecoder,
+    BerrutEncoder,
+    GridEncoder,
+    LinearDecoder,
+    LinearEncoder,
+    PositionalDecoder,
+    coefficients,
+)
 from parity.data import GroupSampler, TensorLoader
 from parity.data.digits import DigitsDataModule
 from parity.data.loaders import Scaling
@@ -290,6 +298,39 @@ def test_beyond_twelve_outputs_a_d_is_exact_and_a_o_is_sampled(digits: tuple[Ten
     assert 0 < error < 0.01
     assert abs(sampled - exact) < 4 * error
     assert evaluation.overall_accuracy_with_error(0.0) == (pytest.approx(evaluation.a_a), 0)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_d_of_too_many_patterns_is_sampled_and_its_interval_is_wider(
+    digits: tuple[Tensor, Tensor], paired: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, decoder = BerrutEncoder(8, 6, (1, 8, 8)), BerrutDecoder(8, 6, (10,))
+    model, source = CodedModel(base_model(digits), encoder, [], decoder), loader(digits, 8)
+    erased = 5  # of which there are 2002
+    exact = evaluate_code(model, source, TASK, DEFAULT_PREDICTION, paired)
+    monkeypatch.setattr(erasures, "ENUMERATED", 500)
+    sampled, again = (evaluate_code(model, source, TASK, DEFAULT_PREDICTION, paired) for _ in range(2))
+    assert sampled.degraded(erased) == again.degraded(erased) != exact.degraded(erased)
+    rows, hit = exact._rows_and_hit(erased)
+    of_patterns = (exact.overall[rows][..., 0] * hit).sum(1) / hit.sum(1) / exact.groups
+    error = float(of_patterns.std()) / 1000**0.5
+    assert abs(sampled.degraded(erased) - exact.degraded(erased)) < 4 * error
+    for name in ("degraded_interval", "loss_interval"):
+        value, low, high = getattr(exact, name)(erased)
+        wider = getattr(sampled, name)(erased)
+        assert wider.value - wider.low == pytest.approx(((value - low) ** 2 + (1.96 * error) ** 2) ** 0.5, rel=0.05)
+        assert wider.high - wider.value == pytest.approx(((high - value) ** 2 + (1.96 * error) ** 2) ** 0.5, rel=0.05)
+    for few in (1, 2, 3):  # all are looked at
+        assert sampled.degraded_interval(few) == exact.degraded_interval(few)
+        assert sampled.loss_interval(few) == exact.loss_interval(few)
+
+
+def test_a_code_that_tolerates_very_many_erasures_is_evaluated(digits: tuple[Tensor, Tensor]) -> None:
+    encoder, decoder = BerrutEncoder(12, 13, (1, 8, 8)), BerrutDecoder(12, 13, (10,))
+    model = CodedModel(base_model(digits), encoder, [], decoder)
+    evaluation = evaluate_code(model, loader(digits, 12), TASK, DEFAULT_PREDICTION)
+    assert len(evaluation.patterns) < 25_000
+    assert evaluation.degraded_interval(1).low < evaluation.degraded(1)
 
 
 def test_intervals_are_of_the_spread_over_groups(digits: tuple[Tensor, Tensor]) -> None:

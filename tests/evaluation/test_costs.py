@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from parity.coded_model import CodedModel
 from parity.coders import (
     BackupDecoder,
     BackupEncoder,
+    EmbeddedEncoder,
     GridEncoder,
     LinearDecoder,
     LinearEncoder,
@@ -17,7 +20,7 @@ from parity.coders import (
     StackingEncoder,
 )
 from parity.evaluation.costs import group_costs, multiply_adds, parity_model_costs
-from parity.models import MLP, PackedStudents, PerCell, ResNet
+from parity.models import MLP, PackedStudents, PerCell, ResNet, TextTransformer, split_after
 
 
 def test_a_parity_model_costs_what_its_layers_multiply_beside_the_base_model() -> None:
@@ -63,6 +66,16 @@ def test_encoding_and_decoding_are_part_of_what_a_group_costs() -> None:
     assert found.coding == (encoding + decoding) / adds
     assert found.extra_multiply_adds == 0.5 + found.coding
     assert (found.extra_bytes_up, found.extra_bytes_down) == (0.5, 0.5)
+
+
+def test_embeddings_in_place_of_ids_are_charged_by_their_bytes() -> None:
+    base, ids = TextTransformer((16,), (3,), vocabulary=50, width=16, blocks=1), torch.randint(1, 50, (1, 16))
+    first, second = split_after(base.eval(), "embedding", ids)
+    encoder = EmbeddedEncoder(2, 1, (16,), first, (16, 16), partial(GridEncoder, axes=(0,)))
+    parity_model = PerCell((16, 16), (2, 3), lambda query, prediction: second, axes=(0,))
+    found = group_costs(CodedModel(base, encoder, [parity_model], PositionalDecoder(2, 1, (3,))).eval(), ids)
+    assert found.extra_bytes_up == (16 * 16 * 4) / (2 * 16 * 8)  # float32 beside int64
+    assert found.extra_bytes_down == 1
 
 
 @settings(max_examples=25, deadline=None)

@@ -122,6 +122,20 @@ def test_the_network_in_a_cell_starts_from_what_fits_its_smaller_queries() -> No
     assert all(torch.equal(value, cells.network.state_dict()[name]) for name, value in resnet.state_dict().items())
 
 
+def test_only_the_last_layer_is_repeated() -> None:
+    base, wider = MLP((6,), (3,), hidden=(4, 4)), MLP((6,), (2, 3), hidden=(8, 4))
+    first = {name: value.clone() for name, value in wider.state_dict().items()}
+    FromBaseModel()(wider, base)
+    own, start = wider.state_dict(), base.state_dict()
+    for name in ("layers.0.weight", "layers.0.bias", "layers.2.weight"):  # of other shapes
+        assert torch.equal(own[name], first[name])
+    assert torch.equal(own["layers.2.bias"], start["layers.2.bias"])
+    assert torch.equal(own["layers.4.weight"], start["layers.4.weight"].repeat(2, 1))
+    alone = nn.Linear(4, 6)
+    FromBaseModel()(alone, only := nn.Linear(4, 3))
+    assert torch.equal(alone.weight, only.weight.repeat(2, 1))
+
+
 def test_networks_with_nothing_in_common_are_told_apart() -> None:
     with pytest.raises(ParityError, match="cannot start"):
         FromBaseModel()(MLP((4,), (3,), hidden=(2,)), ResNet((3, 8, 8), (4,), blocks=(1,), widths=(4,)))
