@@ -53,8 +53,8 @@ def calibrated(model: CodedModel, loader: GroupLoader, task: Task, false_alarms:
     allowed = int(false_alarms * groups)
     if allowed < 1:
         raise ParityError(
-            f"{groups} groups are too few for {false_alarms:.2%} false alarms: {round(1 / false_alarms)} or more are "
-            "needed to choose a threshold on, or a larger share."
+            f"{groups} groups are too few for {false_alarms:.2%} false alarms: {math.ceil(1 / false_alarms)} or more "
+            "are needed to choose a threshold on, or a larger share."
         )
     detector = Detector(model.decoder, difference_for(task))
     largest, _ = detector.disagreement(outputs.base, outputs.parity, _everything(model, outputs))

@@ -171,6 +171,16 @@ def test_rates_that_cannot_be_measured_are_refused(digits) -> None:
         calibrated(model, datamodule.loader("val"), datamodule.task, 0.0001)
 
 
+def test_as_many_groups_as_are_asked_for_are_enough(digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, datamodule = digits
+    outputs = outputs_of(model, datamodule.loader("val"))
+    found = {count: Outputs(*(values[:count] for values in outputs)) for count in (3, 4)}
+    monkeypatch.setattr("parity.evaluation.detection.outputs_of", lambda _, count: found[count])
+    with pytest.raises(ParityError, match=r"3 groups are too few for 30\.00% false alarms: 4 or more are needed"):
+        calibrated(model, 3, datamodule.task, 0.3)
+    assert calibrated(model, 4, datamodule.task, 0.3).threshold >= 0
+
+
 def test_likelihoods_are_those_of_the_probabilities() -> None:
     observer = Likelihood(torch.device("cpu"))
     rebuilt, base = torch.randn(3, 2, 4), torch.randn(3, 2, 4)
