@@ -220,5 +220,10 @@ def _changed(before: Tensor, after: Tensor, task: Task) -> Tensor:
 
 
 def _accuracy(predictions: Tensor, targets: Tensor, task: Task) -> Tensor:
-    """Return the first measure of what users get, each group's mean, float64 (G,)."""
-    return task.measure(predictions.nan_to_num(), targets)[..., 0].double().flatten(1).mean(1)
+    """Return the first measure of what users get, each group's mean, float64 (G,).
+
+    NaN is as wrong as the task's measure has it; where a number cannot be measured against it, as in R², it counts 0,
+    which is what the mean target has. Infinity is the largest float, so that means stay finite.
+    """
+    measured = task.measure(predictions.nan_to_num(nan=math.nan), targets)[..., 0].double()
+    return measured.nan_to_num(nan=0.0).flatten(1).mean(1)
