@@ -71,7 +71,7 @@ def evaluate(
     """
     models = _models(coded_model)
     first = next(iter(models.values())).eval()
-    base_model, device = first.base_model, next(first.parameters()).device
+    base_model, device = first.base_model, first.device
     task: Task | None = reading.pop("task", None)
     _check_kinds(ks, unavailable, default_class, backup, task, reading.get("scaling"))
     given = _given(data, val_data, first, device, task, name, reading)

@@ -1,0 +1,41 @@
+"""``parity.evaluate`` takes any base model, split and form of data, or refuses it in a sentence."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import parity
+from parity.coded_model import CodedModel
+from parity.coders import BerrutDecoder, BerrutEncoder
+from parity.data.digits import DigitsDataModule
+
+Q, P = (1, 8, 8), (10,)
+
+
+def without_training(base: nn.Module) -> CodedModel:
+    return CodedModel(base, BerrutEncoder(2, 1, Q), [], BerrutDecoder(2, 1, P))
+
+
+class FirstPixels(nn.Module):
+    """A base model without a matrix product, and without parameters unless it has weights."""
+
+    def __init__(self, weights: bool) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.ones(10)) if weights else None
+
+    def forward(self, queries: Tensor) -> Tensor:
+        first = queries.flatten(1)[:, :10]
+        return first if self.weights is None else first * self.weights
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_a_base_model_without_products_or_parameters_is_evaluated(weights: bool) -> None:
+    model = without_training(FirstPixels(weights))
+    results = parity.evaluate(model, DigitsDataModule(k=2), backup=nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+    (first, *_) = codes = results.results["codes"]
+    assert math.isnan(first["extra_multiply_adds"])
+    assert first["extra_bytes_up"] == 0.5
+    assert [code["name"] for code in codes][-1] == "cascade"
+    assert "nan" not in str(results).lower()
