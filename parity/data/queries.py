@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from parity.data.checks import check_network_inputs, check_queries, check_targets
 from parity.data.containers import Names, Queries, Read, read_queries, seeded
-from parity.data.datamodule import Augmentation, GroupArguments, GroupDataModule
+from parity.data.datamodule import Augmentation, GroupArguments, GroupDataModule, check_split
 from parity.data.loaders import GroupLoader, Ids, Scaling, TensorLoader, WorkerLoader, are_ids
 from parity.errors import ParityError, cause, in_one_line
 from parity.tasks import Classification, Task, task_of
@@ -148,6 +148,7 @@ class QueriesDataModule(GroupDataModule):
         )  # fmt: skip
 
     def _queries(self, split: str) -> Queries:
+        check_split(split)
         kept = "train" if split == "val" and "val" not in self.splits else split
         if kept not in self.splits:
             raise ParityError(f"there is no {split} data: hand it over.")

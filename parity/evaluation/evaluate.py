@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from parity.black_boxes import BlackBox
 from parity.coded_model import CodedModel
 from parity.data import GroupDataModule, groups_of
+from parity.data.datamodule import check_split
 from parity.data.loaders import Scaling
 from parity.data.queries import regrouped
 from parity.data.tokens import check_vocabulary
@@ -67,8 +68,9 @@ def evaluate(
         reading: of ``groups_of``: ``queries``, ``targets``, ``task``, ``scaling``, ``size``.
 
     Raises:
-        ParityError: these are not coded models of one base model, or the data cannot be used.
+        ParityError: these are not coded models of one base model, the data cannot be used, or there is no such split.
     """
+    check_split(split, ("val", "test"))
     models = _models(coded_model)
     first = next(iter(models.values())).eval()
     base_model, device = first.base_model, first.device

@@ -10,6 +10,7 @@ import parity
 from parity.coded_model import CodedModel
 from parity.coders import BerrutDecoder, BerrutEncoder
 from parity.data.digits import DigitsDataModule
+from parity.errors import ParityError
 
 Q, P = (1, 8, 8), (10,)
 
@@ -39,3 +40,9 @@ def test_a_base_model_without_products_or_parameters_is_evaluated(weights: bool)
     assert first["extra_bytes_up"] == 0.5
     assert [code["name"] for code in codes][-1] == "cascade"
     assert "nan" not in str(results).lower()
+
+
+@pytest.mark.parametrize(("split", "nearest"), [("tset", "did you mean 'test'"), ("train", "test, val")])
+def test_what_is_evaluated_is_a_split_that_there_is(split: str, nearest: str) -> None:
+    with pytest.raises(ParityError, match=f"there is no split '{split}': .*{nearest}"):
+        parity.evaluate(without_training(FirstPixels(False)), DigitsDataModule(k=2), split=split, timed=False)
