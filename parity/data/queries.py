@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +36,8 @@ class QueriesDataModule(GroupDataModule):
         k: queries in a coding group.
         splits: 'train', and where there are such, 'val' and 'test'. Without 'val', a tenth of the training data is
             held out for validation, at most 5,000.
-        task: what predictions are measured by.
+        task: what predictions are measured by; what its measures need to know of targets they take from the training
+            data, or where there is none from the test data, whether or not there is validation data.
         scaling: what turns stored queries into what networks see; None leaves them.
         augmentation: of training queries in storage type, (B, *Q) -> (B, *Q); None leaves them.
         num_workers: processes that read what is not held in memory.
@@ -62,7 +63,8 @@ class QueriesDataModule(GroupDataModule):
         vocabulary: int | None = None,
         **common: Unpack[GroupArguments],
     ) -> None:
-        first = next(iter(splits.values()))
+        fitted = fitted_on(splits)
+        first = splits[fitted]
         if "val" not in splits and common.get("num_validation") is None:
             common["num_validation"] = max(k, min(_MOST_VALIDATION, len(first) // 10))
         super().__init__(k, **common)
@@ -73,9 +75,9 @@ class QueriesDataModule(GroupDataModule):
             )
         self._task, self._scaling, self._name, self._vocabulary = task, scaling, name, vocabulary
         self.augmentation, self.num_workers, self._reading = augmentation, num_workers, reading
-        self._query_shape = tuple(network_input(first.first(), scaling, self.where(next(iter(splits)))).shape[1:])
+        self._query_shape = tuple(network_input(first.first(), scaling, self.where(fitted)).shape[1:])
         self.splits = {split: self._checked(queries, f"the {split} data") for split, queries in splits.items()}
-        self._task = task.fitted(self.targets(next(iter(splits))))
+        self._task = task.fitted(self.targets(fitted))
 
     @property
     def dataset(self) -> str:
@@ -125,7 +127,7 @@ class QueriesDataModule(GroupDataModule):
         return self.held_out(total, split)
 
     def default_prediction(self) -> Tensor:
-        split = next(split for split in ("train", "val", "test") if split in self.splits)
+        split = fitted_on(self.splits)
         return self.task.default_prediction(self.targets(split)[self.rows(split)])
 
     def targets(self, split: str) -> Tensor:
@@ -165,6 +167,11 @@ class QueriesDataModule(GroupDataModule):
             kept = stored.dtype == torch.uint8 or (self._scaling is None and are_ids(stored))
             stored = (stored if kept else stored.float()).contiguous()
         return replace(queries, stored=stored, targets=check_targets(queries.targets, self._task, where))
+
+
+def fitted_on(splits: Collection[str]) -> str:
+    """Return the split that a task and the default prediction are fitted on: 'train', else what is measured, 'test'."""
+    return next(split for split in ("train", "test", "val") if split in splits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,7 +253,7 @@ def groups_of(
     }
     if not splits:
         raise ParityError("there is no data: hand over arrays (X, y), a Dataset or a DataLoader.")
-    first = next(iter(splits.values()))
+    first = splits[fitted_on(splits)]
     below = None
     if vocabulary is not None and scaling is None and are_ids(ids := first.first()):
         below = vocabulary(tuple(ids.shape[1:]))
@@ -335,8 +342,8 @@ def network_input(stored: Tensor, scaling: Scaling | None, where: str) -> Tensor
 
 
 def _classification(splits: Mapping[str, Queries]) -> Task:
-    """Return the classification that the first split's targets are of."""
-    queries = next(iter(splits.values()))
+    """Return the classification that the targets of the split that it is fitted on are of."""
+    queries = splits[fitted_on(splits)]
     targets = queries.targets
     if targets is not None and is_one_hot(targets):
         return Classification(targets.shape[1])  # which refuses them by name

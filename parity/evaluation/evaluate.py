@@ -61,7 +61,9 @@ def evaluate(
         ks: of baselines and backup; by default those of the coded models.
         unavailable: f at which A_o(f) is reported.
         paired: workers fail in pairs.
-        default_class: what a user gets where nothing can be rebuilt; by default the most frequent class.
+        default_class: what a user gets where nothing can be rebuilt; by default the most frequent class. That, the
+            variance of R² and the gallery of embeddings are of a datamodule's training data, and of ``data`` where it
+            is not a datamodule.
         split: 'test' or 'val', of a datamodule of ours.
         timed: whether encoding and decoding are timed.
         name: of the data, in the report.
@@ -76,6 +78,10 @@ def evaluate(
     base_model, device = first.base_model, first.device
     task: Task | None = reading.pop("task", None)
     _check_kinds(ks, unavailable, default_class, backup, task, reading.get("scaling"))
+    if split != "test" and not isinstance(data, GroupDataModule):
+        raise ParityError(
+            f"split = '{split}' is of a datamodule of ours: leave it out, for all of the data is measured."
+        )
     given = _given(data, val_data, first, device, task, name, reading)
     check_vocabulary(given, split, first.vocabulary)
     _check_predictions(given, split, first, device, backup)
