@@ -113,6 +113,7 @@ class QueriesDataModule(GroupDataModule):
             data: in any form that ``groups_of`` takes.
             network: predicts the targets of data that has none.
         """
+        data = _test_loader(data) if split == "test" else data
         queries = read_queries(data, self.where(split), **self._reading)
         _check_vocabulary(queries, self._vocabulary, self.where(split))
         queries = labelled(queries, network, self._scaling, self._task)
@@ -221,7 +222,8 @@ def groups_of(
             batches, dicts of ``queries`` and ``targets``, a DataFrame, a folder of images by class, a datamodule of
             ours or of Lightning.
         k: queries in a group.
-        val_data, test_data: likewise; without validation data a tenth of the training data is held out.
+        val_data, test_data: likewise; without validation data a tenth of the training data is held out. Of a datamodule
+            of Lightning that is handed over as test data, what its ``test_dataloader`` returns.
         network: predicts the targets of data that has none, (B, *Q) -> (B, *P).
         queries, targets: names of entries of dicts, or of columns.
         task: what predictions are measured by; by default what targets and predictions are of, see ``task_of``, or
@@ -241,7 +243,7 @@ def groups_of(
         if val_data is not None or test_data is not None:
             raise ParityError(f"{type(data).__name__} has its own validation and test data: leave out the argument.")
         return regrouped(data, k, augmentation=augmentation, **options)
-    given = {"train": data, "val": val_data, "test": test_data}
+    given = {"train": data, "val": val_data, "test": _test_loader(test_data)}
     if isinstance(data, pl.LightningDataModule):
         given = {**_loaders(data), **{split: given[split] for split in ("val", "test") if given[split] is not None}}
     _check_used(list(given.values()), queries or targets, size)
@@ -368,6 +370,27 @@ def _loaders(data: pl.LightningDataModule) -> dict[str, Any]:
     except Exception as error:  # of a user's own object
         raise ParityError(f"{type(data).__name__} cannot be set up ({cause(error).rstrip('.')}).") from error
     return {split: _one(loader, split, data) for split, loader in loaders.items()}
+
+
+def _test_loader(data: Any) -> Any:
+    """Return the test loader of a datamodule of Lightning, and any other data as it is.
+
+    Raises:
+        ParityError: it has none, several, or cannot be set up.
+    """
+    if not isinstance(data, pl.LightningDataModule) or isinstance(data, GroupDataModule):
+        return data
+    if type(data).test_dataloader is pl.LightningDataModule.test_dataloader:
+        raise ParityError(f"{type(data).__name__} has no test_dataloader: define it, or hand over the data itself.")
+    try:
+        data.prepare_data()
+        data.setup("test")
+        loaders = data.test_dataloader()
+    except ParityError:
+        raise
+    except Exception as error:  # of a user's own object
+        raise ParityError(f"{type(data).__name__} cannot be set up ({cause(error).rstrip('.')}).") from error
+    return _one(loaders, "test", data)
 
 
 def _one(loaders: Any, split: str, data: pl.LightningDataModule) -> Any:

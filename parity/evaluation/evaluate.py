@@ -54,7 +54,8 @@ def evaluate(
 
     Args:
         coded_model: a ``CodedModel``, or what ``protect`` or ``train_model`` returned; or several, by name.
-        data: to evaluate on, in any form that ``groups_of`` takes; of a datamodule of ours its ``split``.
+        data: to evaluate on, in any form that ``groups_of`` takes; of a datamodule of ours its ``split``, of one of
+            Lightning what its ``test_dataloader`` returns.
         val_data: validation data, which the smoothing of the baseline NeRCC is chosen on.
         baselines: also evaluate the codes that need no training.
         backup: a smaller network, which every query also goes to.

@@ -63,7 +63,7 @@ def test_measures_do_not_depend_on_validation_data(task: Task) -> None:
         assert alone[0][measure] == beside[0][measure]
     if isinstance(task, Regression):
         squares = (network(queries) - data[1]).square().sum() / (data[1] - data[1].mean(0)).square().sum()
-        assert alone[0]["A_a"]["value"] == pytest.approx(1 - float(squares), rel=1e-4)
+        assert alone[0]["A_a"]["value"] == pytest.approx(1 - squares.item(), rel=1e-4)
 
 
 def test_a_split_is_of_a_datamodule() -> None:

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 import parity
 from parity.data import Scaling, groups_of
@@ -321,3 +321,28 @@ def test_what_evaluate_cannot_use_is_refused_in_a_sentence(
 ) -> None:
     with pytest.raises(ParityError, match=sentence):
         parity.evaluate(measured, **{"data": data_of((6,), torch.float32)} | options)
+
+
+class WithTest(Lightning):
+    """A datamodule of Lightning that has test data once it is set up for it: the first nine."""
+
+    def setup(self, stage: str) -> None:
+        self.stage = stage
+
+    def test_dataloader(self) -> DataLoader:
+        assert self.stage == "test"
+        return DataLoader(Subset(self.data, range(9)), batch_size=4)
+
+
+def test_a_datamodule_of_lightning_is_evaluated_on_its_test_loader(measured: Any) -> None:
+    queries, targets = data_of((6,), torch.float32)
+    expected = parity.evaluate(measured, (queries[:9], targets[:9]), timed=False)
+    datamodule = WithTest(queries, targets)
+    for found in (
+        parity.evaluate(measured, datamodule, timed=False),
+        measured.evaluate(datamodule, timed=False),
+    ):
+        assert found.results["base"]["queries"] == 9
+        assert found.results["codes"][0]["A_d"] == expected.results["codes"][0]["A_d"]
+    with pytest.raises(ParityError, match="Lightning has no test_dataloader: define it"):
+        parity.evaluate(measured, Lightning(queries, targets))
