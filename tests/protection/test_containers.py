@@ -197,6 +197,17 @@ def test_random_transforms_are_drawn_again_in_every_epoch_and_alike_in_every_run
     assert torch.equal(first, epochs()[0])
 
 
+@pytest.mark.parametrize(("often", "first"), [(0.1, 0), (0.5, 1)])
+def test_transforms_that_are_rare_or_leave_the_first_query_alone_are_found(often: float, first: int) -> None:
+    class Sometimes(Pairs):
+        def __getitem__(self, index: int) -> Any:
+            query, target = super().__getitem__(index)
+            return query + (index >= first and bool(torch.rand(()) < often)), target
+
+    loaders = [groups_of(kind(*data_of((6,), torch.float32)), 2).loader("train") for kind in (Sometimes, Pairs)]
+    assert [loader.queries_are_fixed for loader in loaders] == [False, True]
+
+
 class WithoutLength(Dataset):
     """Has items, and does not know how many."""
 
@@ -264,6 +275,15 @@ def test_what_cannot_be_right_is_refused(tmp_path: Path, spoil: Callable[..., An
     with pytest.raises(ParityError, match=sentence):
         protected(data, (6,), tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize(
+    ("named", "nearest"), [("pixel", "did you mean 'pixels'"), ("kind", "there is: other, pixels")]
+)
+def test_a_mistyped_column_of_queries_is_named_with_the_nearest(named: str, nearest: str) -> None:
+    table = pd.DataFrame({"pixels": np.arange(40.0), "other": np.arange(40.0), "kind": [0, 1] * 20})
+    with pytest.raises(ParityError, match=f"the train data: there is no column '{named}' of queries: {nearest}"):
+        groups_of(table, 2, queries=named, targets="kind")
 
 
 @pytest.mark.parametrize("options", [{"size": 8}, {"queries": "x"}, {"targets": "y"}])
