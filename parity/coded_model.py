@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +65,12 @@ class CodedModel(nn.Module):
     def n(self) -> int:
         """Outputs of a group."""
         return self.encoder.n
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters and buffers are; the CPU where it has none."""
+        held = next(chain(self.parameters(), self.buffers()), None)
+        return torch.device("cpu") if held is None else held.device
 
     @cached_property
     def vocabulary(self) -> int | None:

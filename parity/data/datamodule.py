@@ -4,7 +4,7 @@ import functools
 import importlib
 import logging
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any, ClassVar, Self, TypedDict, Unpack
 
@@ -21,6 +21,8 @@ from parity.tasks import Classification, Task
 
 # The seed of what must be the same in every run: the validation split and the groups of validation and test.
 FIXED_SEED = 0
+
+SPLITS = ("train", "val", "test")
 
 log = logging.getLogger(__name__)
 
@@ -165,6 +167,7 @@ class GroupDataModule(pl.LightningDataModule):
 
     def where(self, split: str) -> str:
         """Return what messages call a split's data."""
+        check_split(split)
         return f"the {'test' if split == 'test' else 'training'} data of {self.dataset}"
 
     def train_dataloader(self) -> GroupLoader:
@@ -183,6 +186,7 @@ class GroupDataModule(pl.LightningDataModule):
 
     def sampler(self, split: str) -> GroupSampler:
         """Return what deals the split's queries out to this process."""
+        check_split(split)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         train, rows = split == "train", self.rows(split)
         if split == "val" and not len(rows):
@@ -238,6 +242,7 @@ class GroupDataModule(pl.LightningDataModule):
 
     def held_out(self, total: int, split: str) -> Tensor:
         """Return the row indices of 'train' or 'val' where validation queries are held out of ``total``."""
+        check_split(split)
         held_out = -(-self.num_validation // self.k) * self.k
         if not 0 <= held_out < total:
             raise ParityError(f"data.num_validation = {self.num_validation} leaves nothing of {total} to train on.")
@@ -321,6 +326,16 @@ class TensorDataModule(GroupDataModule):
         check_counts(queries, targets, where)
         self.divisor(queries.dtype)
         return queries, targets
+
+
+def check_split(split: str, known: Sequence[str] = SPLITS) -> None:
+    """Refuse a name that no split has, by which training data would be taken for it.
+
+    Raises:
+        ParityError: it is one; the nearest of ``known`` is in the message.
+    """
+    if split not in known:
+        raise ParityError(f"there is no split '{split}': {did_you_mean(str(split), known)}")
 
 
 def check_whole(**arguments: object) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from parity import settings
 from parity.data.checks import check_queries
-from parity.data.datamodule import GroupArguments, GroupDataModule, check_whole
+from parity.data.datamodule import GroupArguments, GroupDataModule, check_split, check_whole
 from parity.data.groups import GroupSampler
 from parity.data.images import MOST_PIXELS, ImageFiles, class_names, image_files, read_image, readers
 from parity.data.loaders import WorkerLoader, check_workers, read_in_this_process
@@ -138,6 +138,7 @@ class ImageFolderDataModule(GroupDataModule):
 
     def files(self, split: str) -> ImageFiles:
         """Return the files that a split is taken from; they are listed once."""
+        check_split(split)
         folder = self.FOLDERS.get(split, self.FOLDERS["train"])
         if folder not in self._files:
             self._files[folder] = image_files(self._split_folder(folder), self.class_names)

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from parity.data.checks import check_network_inputs, check_queries, check_targets
 from parity.data.containers import Names, Queries, Read, read_queries, seeded
-from parity.data.datamodule import Augmentation, GroupArguments, GroupDataModule
+from parity.data.datamodule import Augmentation, GroupArguments, GroupDataModule, check_split
 from parity.data.loaders import GroupLoader, Ids, Scaling, TensorLoader, WorkerLoader, are_ids
 from parity.errors import ParityError, cause, in_one_line
 from parity.tasks import Classification, Task, task_of
@@ -36,7 +36,8 @@ class QueriesDataModule(GroupDataModule):
         k: queries in a coding group.
         splits: 'train', and where there are such, 'val' and 'test'. Without 'val', a tenth of the training data is
             held out for validation, at most 5,000.
-        task: what predictions are measured by.
+        task: what predictions are measured by; what its measures need to know of targets they take from the training
+            data, or where there is none from the test data, whether or not there is validation data.
         scaling: what turns stored queries into what networks see; None leaves them.
         augmentation: of training queries in storage type, (B, *Q) -> (B, *Q); None leaves them.
         num_workers: processes that read what is not held in memory.
@@ -62,7 +63,8 @@ class QueriesDataModule(GroupDataModule):
         vocabulary: int | None = None,
         **common: Unpack[GroupArguments],
     ) -> None:
-        first = next(iter(splits.values()))
+        fitted = fitted_on(splits)
+        first = splits[fitted]
         if "val" not in splits and common.get("num_validation") is None:
             common["num_validation"] = max(k, min(_MOST_VALIDATION, len(first) // 10))
         super().__init__(k, **common)
@@ -73,9 +75,9 @@ class QueriesDataModule(GroupDataModule):
             )
         self._task, self._scaling, self._name, self._vocabulary = task, scaling, name, vocabulary
         self.augmentation, self.num_workers, self._reading = augmentation, num_workers, reading
-        self._query_shape = tuple(network_input(first.first(), scaling, self.where(next(iter(splits)))).shape[1:])
+        self._query_shape = tuple(network_input(first.first(), scaling, self.where(fitted)).shape[1:])
         self.splits = {split: self._checked(queries, f"the {split} data") for split, queries in splits.items()}
-        self._task = task.fitted(self.targets(next(iter(splits))))
+        self._task = task.fitted(self.targets(fitted))
 
     @property
     def dataset(self) -> str:
@@ -111,6 +113,7 @@ class QueriesDataModule(GroupDataModule):
             data: in any form that ``groups_of`` takes.
             network: predicts the targets of data that has none.
         """
+        data = _test_loader(data) if split == "test" else data
         queries = read_queries(data, self.where(split), **self._reading)
         _check_vocabulary(queries, self._vocabulary, self.where(split))
         queries = labelled(queries, network, self._scaling, self._task)
@@ -125,7 +128,7 @@ class QueriesDataModule(GroupDataModule):
         return self.held_out(total, split)
 
     def default_prediction(self) -> Tensor:
-        split = next(split for split in ("train", "val", "test") if split in self.splits)
+        split = fitted_on(self.splits)
         return self.task.default_prediction(self.targets(split)[self.rows(split)])
 
     def targets(self, split: str) -> Tensor:
@@ -148,6 +151,7 @@ class QueriesDataModule(GroupDataModule):
         )  # fmt: skip
 
     def _queries(self, split: str) -> Queries:
+        check_split(split)
         kept = "train" if split == "val" and "val" not in self.splits else split
         if kept not in self.splits:
             raise ParityError(f"there is no {split} data: hand it over.")
@@ -164,6 +168,11 @@ class QueriesDataModule(GroupDataModule):
             kept = stored.dtype == torch.uint8 or (self._scaling is None and are_ids(stored))
             stored = (stored if kept else stored.float()).contiguous()
         return replace(queries, stored=stored, targets=check_targets(queries.targets, self._task, where))
+
+
+def fitted_on(splits: Collection[str]) -> str:
+    """Return the split that a task and the default prediction are fitted on: 'train', else what is measured, 'test'."""
+    return next(split for split in ("train", "test", "val") if split in splits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +222,8 @@ def groups_of(
             batches, dicts of ``queries`` and ``targets``, a DataFrame, a folder of images by class, a datamodule of
             ours or of Lightning.
         k: queries in a group.
-        val_data, test_data: likewise; without validation data a tenth of the training data is held out.
+        val_data, test_data: likewise; without validation data a tenth of the training data is held out. Of a datamodule
+            of Lightning that is handed over as test data, what its ``test_dataloader`` returns.
         network: predicts the targets of data that has none, (B, *Q) -> (B, *P).
         queries, targets: names of entries of dicts, or of columns.
         task: what predictions are measured by; by default what targets and predictions are of, see ``task_of``, or
@@ -233,7 +243,7 @@ def groups_of(
         if val_data is not None or test_data is not None:
             raise ParityError(f"{type(data).__name__} has its own validation and test data: leave out the argument.")
         return regrouped(data, k, augmentation=augmentation, **options)
-    given = {"train": data, "val": val_data, "test": test_data}
+    given = {"train": data, "val": val_data, "test": _test_loader(test_data)}
     if isinstance(data, pl.LightningDataModule):
         given = {**_loaders(data), **{split: given[split] for split in ("val", "test") if given[split] is not None}}
     _check_used(list(given.values()), queries or targets, size)
@@ -245,7 +255,7 @@ def groups_of(
     }
     if not splits:
         raise ParityError("there is no data: hand over arrays (X, y), a Dataset or a DataLoader.")
-    first = next(iter(splits.values()))
+    first = splits[fitted_on(splits)]
     below = None
     if vocabulary is not None and scaling is None and are_ids(ids := first.first()):
         below = vocabulary(tuple(ids.shape[1:]))
@@ -334,8 +344,8 @@ def network_input(stored: Tensor, scaling: Scaling | None, where: str) -> Tensor
 
 
 def _classification(splits: Mapping[str, Queries]) -> Task:
-    """Return the classification that the first split's targets are of."""
-    queries = next(iter(splits.values()))
+    """Return the classification that the targets of the split that it is fitted on are of."""
+    queries = splits[fitted_on(splits)]
     targets = queries.targets
     if targets is not None and is_one_hot(targets):
         return Classification(targets.shape[1])  # which refuses them by name
@@ -360,6 +370,27 @@ def _loaders(data: pl.LightningDataModule) -> dict[str, Any]:
     except Exception as error:  # of a user's own object
         raise ParityError(f"{type(data).__name__} cannot be set up ({cause(error).rstrip('.')}).") from error
     return {split: _one(loader, split, data) for split, loader in loaders.items()}
+
+
+def _test_loader(data: Any) -> Any:
+    """Return the test loader of a datamodule of Lightning, and any other data as it is.
+
+    Raises:
+        ParityError: it has none, several, or cannot be set up.
+    """
+    if not isinstance(data, pl.LightningDataModule) or isinstance(data, GroupDataModule):
+        return data
+    if type(data).test_dataloader is pl.LightningDataModule.test_dataloader:
+        raise ParityError(f"{type(data).__name__} has no test_dataloader: define it, or hand over the data itself.")
+    try:
+        data.prepare_data()
+        data.setup("test")
+        loaders = data.test_dataloader()
+    except ParityError:
+        raise
+    except Exception as error:  # of a user's own object
+        raise ParityError(f"{type(data).__name__} cannot be set up ({cause(error).rstrip('.')}).") from error
+    return _one(loaders, "test", data)
 
 
 def _one(loaders: Any, split: str, data: pl.LightningDataModule) -> Any:

@@ -108,7 +108,7 @@ def cascades(
         raise ParityError("a cascade's threshold is chosen on validation data, and measured on other data.")
     threshold = Answers.of(network, base_model, calibration, task, default).threshold()
     query = next(calibration.every_query(1))[1]
-    cost = multiply_adds(network, query) / multiply_adds(base_model, query)
+    cost = multiply_adds(network, query) / (multiply_adds(base_model, query) or math.nan)
     rows = []
     for backup in backups:
         measured = Answers.of(network, base_model, loader(backup["k"], split), task, default)

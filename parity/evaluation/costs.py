@@ -1,5 +1,6 @@
 """What a code costs: workers, parameters, multiply-adds, bytes."""
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +21,8 @@ def costs(model: CodedModel, groups: GroupLoader) -> dict[str, Any]:
         what the base model needs for its k queries: 'extra_multiply_adds' of all further workers with encoding and
         decoding (one output missing), which charges a small network by what it computes, 'extra_bytes_up' of the
         queries that further workers are sent and 'extra_bytes_down' of what they put out; 'coding' is the share of
-        encoding and decoding in the first.
+        encoding and decoding in the first. Multiples of multiply-adds are NaN where those of the base model cannot be
+        counted, or it has none.
     """
     own = {id(parameter) for parameter in model.base_model.parameters()}
     extra = {id(parameter): parameter.numel() for parameter in model.parameters() if id(parameter) not in own}
@@ -58,7 +60,7 @@ def group_costs(model: CodedModel, query: Tensor) -> GroupCosts:
         query: one, (1, *Q).
     """
     group = query.expand(1, model.k, *query.shape[1:])
-    base_adds = model.k * multiply_adds(model.base_model, query)
+    base_adds = model.k * multiply_adds(model.base_model, query) or math.nan
     base_queries, parity_queries = model.encoder.dispatch(group)
     prediction = model.decoder.prediction_shape
     outputs = (  # floats, also where queries are ids
@@ -113,7 +115,7 @@ def parity_model_costs(model: CodedModel, query: Tensor) -> ParityModelCosts:
         model: with a parity model or more.
         query: one, (1, *Q).
     """
-    base_adds, networks = multiply_adds(model.base_model, query), set(model.parity_models)
+    base_adds, networks = multiply_adds(model.base_model, query) or math.nan, set(model.parity_models)
     group = query.expand(1, model.k, *query.shape[1:])
     with torch.no_grad():
         asked = model.encoder.dispatch(group)[1][:, 0]

@@ -53,8 +53,8 @@ def calibrated(model: CodedModel, loader: GroupLoader, task: Task, false_alarms:
     allowed = int(false_alarms * groups)
     if allowed < 1:
         raise ParityError(
-            f"{groups} groups are too few for {false_alarms:.2%} false alarms: {round(1 / false_alarms)} or more are "
-            "needed to choose a threshold on, or a larger share."
+            f"{groups} groups are too few for {false_alarms:.2%} false alarms: {math.ceil(1 / false_alarms)} or more "
+            "are needed to choose a threshold on, or a larger share."
         )
     detector = Detector(model.decoder, difference_for(task))
     largest, _ = detector.disagreement(outputs.base, outputs.parity, _everything(model, outputs))
@@ -220,5 +220,10 @@ def _changed(before: Tensor, after: Tensor, task: Task) -> Tensor:
 
 
 def _accuracy(predictions: Tensor, targets: Tensor, task: Task) -> Tensor:
-    """Return the first measure of what users get, each group's mean, float64 (G,)."""
-    return task.measure(predictions.nan_to_num(), targets)[..., 0].double().flatten(1).mean(1)
+    """Return the first measure of what users get, each group's mean, float64 (G,).
+
+    NaN is as wrong as the task's measure has it; where a number cannot be measured against it, as in R², it counts 0,
+    which is what the mean target has. Infinity is the largest float, so that means stay finite.
+    """
+    measured = task.measure(predictions.nan_to_num(nan=math.nan), targets)[..., 0].double()
+    return measured.nan_to_num(nan=0.0).flatten(1).mean(1)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from parity.black_boxes import BlackBox
 from parity.coded_model import CodedModel
 from parity.data import GroupDataModule, groups_of
+from parity.data.datamodule import check_split
 from parity.data.loaders import Scaling
 from parity.data.queries import regrouped
 from parity.data.tokens import check_vocabulary
@@ -53,27 +54,35 @@ def evaluate(
 
     Args:
         coded_model: a ``CodedModel``, or what ``protect`` or ``train_model`` returned; or several, by name.
-        data: to evaluate on, in any form that ``groups_of`` takes; of a datamodule of ours its ``split``.
+        data: to evaluate on, in any form that ``groups_of`` takes; of a datamodule of ours its ``split``, of one of
+            Lightning what its ``test_dataloader`` returns.
         val_data: validation data, which the smoothing of the baseline NeRCC is chosen on.
         baselines: also evaluate the codes that need no training.
         backup: a smaller network, which every query also goes to.
         ks: of baselines and backup; by default those of the coded models.
         unavailable: f at which A_o(f) is reported.
         paired: workers fail in pairs.
-        default_class: what a user gets where nothing can be rebuilt; by default the most frequent class.
+        default_class: what a user gets where nothing can be rebuilt; by default the most frequent class. That, the
+            variance of R² and the gallery of embeddings are of a datamodule's training data, and of ``data`` where it
+            is not a datamodule.
         split: 'test' or 'val', of a datamodule of ours.
         timed: whether encoding and decoding are timed.
         name: of the data, in the report.
         reading: of ``groups_of``: ``queries``, ``targets``, ``task``, ``scaling``, ``size``.
 
     Raises:
-        ParityError: these are not coded models of one base model, or the data cannot be used.
+        ParityError: these are not coded models of one base model, the data cannot be used, or there is no such split.
     """
+    check_split(split, ("val", "test"))
     models = _models(coded_model)
     first = next(iter(models.values())).eval()
-    base_model, device = first.base_model, next(first.parameters()).device
+    base_model, device = first.base_model, first.device
     task: Task | None = reading.pop("task", None)
     _check_kinds(ks, unavailable, default_class, backup, task, reading.get("scaling"))
+    if split != "test" and not isinstance(data, GroupDataModule):
+        raise ParityError(
+            f"split = '{split}' is of a datamodule of ours: leave it out, for all of the data is measured."
+        )
     given = _given(data, val_data, first, device, task, name, reading)
     check_vocabulary(given, split, first.vocabulary)
     _check_predictions(given, split, first, device, backup)

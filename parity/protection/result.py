@@ -73,7 +73,7 @@ class Protected:
             raise ParityError("there is no test data: hand it over, result.evaluate(test_data).")
         if test_data is None or isinstance(test_data, GroupDataModule) or not isinstance(self.data, QueriesDataModule):
             return self.data if test_data is None else test_data
-        device = next(self.coded_model.parameters()).device
+        device = self.coded_model.device
         return self.data.with_split("test", test_data, lambda queries: self.coded_model.base_model(queries.to(device)))
 
     def save(self, folder: str | Path) -> Path:

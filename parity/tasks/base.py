@@ -72,7 +72,10 @@ class Task(ABC):
         """
 
     def fitted(self, targets: Tensor) -> Self:
-        """Return the task with what its measures need to know of training data's targets (N, ...), checked ones."""
+        """Return the task with what its measures need to know of targets (N, ...), checked ones.
+
+        They are the training data's, or where none is at hand those of the data that is measured.
+        """
         return self
 
     def in_words(self, values: Tensor, class_names: Sequence[str] | None) -> list[str]:

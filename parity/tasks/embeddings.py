@@ -19,7 +19,8 @@ class Embeddings(Task):
     """Vectors (D,); targets are vectors too, those of the base model where there are no others.
 
     Measured by the cosine of the angle to the target, and by retrieval@1: how often the nearest of a gallery of up to
-    256 targets of the training data is the same for the prediction as for the target.
+    256 targets is the same for the prediction as for the target. They are of the training data, or where none is at
+    hand, as ``parity.evaluate`` has none, of the data that is measured.
 
     Args:
         dimension: D.

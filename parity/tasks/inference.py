@@ -7,7 +7,7 @@ from parity.tasks.base import Task
 from parity.tasks.checks import is_one_hot
 from parity.tasks.classes import Classification
 from parity.tasks.dense import DensePrediction
-from parity.tasks.labels import MultiLabel
+from parity.tasks.labels import BOTH_LOGITS, MultiLabel
 from parity.tasks.regression import Regression
 
 NAMED = (
@@ -24,16 +24,17 @@ def task_of(predictions: Tensor, targets: Tensor | None) -> Task:
 
     Integers (N,) beside logits (C,) are classes, and (N, *S) beside (C, *S) classes of pixels; one 1 in each row stands
     for classes as well, which are refused with what to do; other 0 and 1 in the shape of a prediction are labels, other
-    floats in that shape numbers to predict. Logits without targets are those of a classification.
+    floats in that shape numbers to predict. Logits without targets are those of a classification. One number for each
+    query, beside 0 and 1 or no targets, may be a logit of two classes or a number, and is refused.
 
     Raises:
         ParityError: they may be of several tasks, or of none.
     """
     shape = tuple(predictions.shape[1:])
-    if shape == (1,) and (targets is None or not targets.is_floating_point()):
+    if shape == (1,) and (targets is None or not targets.is_floating_point() or _are_labels(targets)):
         raise ParityError(
-            "the network returns one number for each query: for two classes, hand over both logits by output=lambda "
-            "logit: torch.cat([torch.zeros_like(logit), logit], 1), and otherwise task=parity.tasks.Regression()."
+            f"the network returns one number for each query: {BOTH_LOGITS}, and otherwise "
+            "task=parity.tasks.Regression()."
         )
     if targets is None:
         if len(shape) == 1:

@@ -9,6 +9,11 @@ from parity.errors import ParityError
 from parity.tasks.base import Task
 from parity.tasks.checks import dtype_name
 
+BOTH_LOGITS = (
+    "for two classes, hand over both logits by output=lambda logit: torch.cat([torch.zeros_like(logit), logit], 1)"
+)
+"""What to do where a network of two classes returns one logit."""
+
 _MOST_SHOWN = 4
 
 
@@ -16,10 +21,15 @@ class MultiLabel(Task):
     """Any of L labels; predictions are logits (L,), targets 0 or 1, int64 (L,).
 
     Measured by the mean over queries of the average precision of their labels' ranking (mAP; torchmetrics'
-    ``MultilabelRankingAveragePrecision``), and by the micro-averaged F1 score of labels whose logit is above 0.
+    ``MultilabelRankingAveragePrecision``), and by the micro-averaged F1 score of labels whose logit is above 0. A query
+    without labels, or with all, is ranked right by any prediction: its precision is 1, as scikit-learn's
+    ``label_ranking_average_precision_score`` has it.
 
     Args:
-        num_labels: L.
+        num_labels: L, 2 or more.
+
+    Raises:
+        ParityError: there is one label, whose ranking is always right.
     """
 
     measures = ("map", "f1")
@@ -27,6 +37,8 @@ class MultiLabel(Task):
     likelihood = "bernoulli"
 
     def __init__(self, num_labels: int) -> None:
+        if num_labels < 2:
+            raise ParityError(f"labels are ranked, and there is nothing to rank of {num_labels}: {BOTH_LOGITS}.")
         self.prediction_shape = (num_labels,)
 
     @property

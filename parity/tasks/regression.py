@@ -15,8 +15,9 @@ from parity.tasks.checks import check_floats
 class Regression(Task):
     """Numbers; predictions and targets are floats (*P). Measured by R² and the root of the mean squared error.
 
-    R² is 1 - mean (t - p)² / mean (t - m)², the second mean over the training data's targets t, and m their mean: so
-    the default prediction, which is m, has an R² of about 0, and a part of the data has the same scale as the whole.
+    R² is 1 - mean (t - p)² / mean (t - m)², the second mean over the training data's targets t, and m their mean; over
+    those of the data that is measured, where no training data is at hand, as ``parity.evaluate`` has none. So the
+    default prediction, which is m, has an R² of about 0, and a part of the data has the same scale as the whole.
     Several outputs are weighted by their variances, as torchmetrics' ``R2Score(multioutput="variance_weighted")`` does.
 
     Args:

@@ -10,12 +10,13 @@ from torch import Tensor
 from torchvision import datasets
 
 from parity import settings
-from parity.data import TensorDataModule, datamodule, get_datamodule_class
+from parity.data import TensorDataModule, datamodule, get_datamodule_class, groups_of
 from parity.data.cub import CUBDataModule
 from parity.data.datamodule import GroupArguments, GroupDataModule
 from parity.data.digit_boxes import DigitBoxesDataModule
 from parity.data.digits import DigitsDataModule
 from parity.data.folders import CatVsDogDataModule
+from parity.data.loaders import Scaling
 from parity.data.mnist import MNISTDataModule
 from parity.data.speech import SpeechCommandsDataModule
 from parity.errors import ParityError
@@ -100,6 +101,15 @@ def test_data_of_any_split_that_cannot_be_right_is_refused_and_the_split_named(
                 data.check(other)
         else:
             data.check(other)
+
+
+def test_a_mistyped_split_is_not_taken_for_training_data() -> None:
+    data = own(plain)
+    for asked in (data.loader, data.rows, data.targets, data.sampler, data.check):
+        with pytest.raises(ParityError, match="there is no split 'tset': did you mean 'test'"):
+            asked("tset")
+    with pytest.raises(ParityError, match="there is no split 'vall': did you mean 'val'"):
+        groups_of(plain(True), 2, scaling=Scaling(255.0)).loader("vall")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from parity.coders import PackedEncoder, PositionalDecoder
 from parity.coders.detection import Distance
 from parity.errors import ParityError
 from parity.evaluation.comparison import Likelihood
-from parity.evaluation.detection import calibrated, detection, with_wrong_workers
+from parity.evaluation.detection import _accuracy, calibrated, detection, with_wrong_workers
 from parity.evaluation.faults import (
     FAULTS,
     NETWORK_FAULTS,
@@ -25,6 +25,7 @@ from parity.evaluation.faults import (
 )
 from parity.experiments import Experiment
 from parity.models import MLP, PackedStudents
+from parity.tasks import BoxLocalisation, Classification, DensePrediction, Embeddings, MultiLabel, Regression, Task
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +170,34 @@ def test_rates_that_cannot_be_measured_are_refused(digits) -> None:
         calibrated(model, datamodule.loader("val"), datamodule.task, 1.0)
     with pytest.raises(ParityError, match=r"too few for 0\.01% false"):
         calibrated(model, datamodule.loader("val"), datamodule.task, 0.0001)
+
+
+def test_as_many_groups_as_are_asked_for_are_enough(digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, datamodule = digits
+    outputs = outputs_of(model, datamodule.loader("val"))
+    found = {count: Outputs(*(values[:count] for values in outputs)) for count in (3, 4)}
+    monkeypatch.setattr("parity.evaluation.detection.outputs_of", lambda _, count: found[count])
+    with pytest.raises(ParityError, match=r"3 groups are too few for 30\.00% false alarms: 4 or more are needed"):
+        calibrated(model, 3, datamodule.task, 0.3)
+    assert calibrated(model, 4, datamodule.task, 0.3).threshold >= 0
+
+
+@pytest.mark.parametrize(
+    ("task", "target"),
+    [
+        (Classification(3), torch.tensor([[0]])),
+        (MultiLabel(2), torch.tensor([[[1, 0]]])),
+        (DensePrediction(2, (2,)), torch.tensor([[[0, 0]]])),
+        (BoxLocalisation(), torch.tensor([[[-0.5, -0.5, 1.0, 1.0]]])),
+        (Embeddings(2).fitted(torch.eye(2)), torch.tensor([[[1.0, 0.0]]])),
+        (Regression().fitted(torch.tensor([[-1.0], [1.0]])), torch.tensor([[[0.0]]])),
+    ],
+)
+def test_what_is_not_a_number_is_not_right(task: Task, target: torch.Tensor) -> None:
+    nothing = torch.full((1, 1, *task.prediction_shape), torch.nan)
+    expected = task.measure(nothing, target)[0, 0, 0].double().nan_to_num(0.0)
+    assert _accuracy(nothing, target, task).item() == expected
+    assert expected == (0.5 if isinstance(task, MultiLabel) else 0)  # a label ranked last of two
 
 
 def test_likelihoods_are_those_of_the_probabilities() -> None:

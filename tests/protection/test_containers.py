@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 import parity
 from parity.data import Scaling, groups_of
@@ -197,6 +197,17 @@ def test_random_transforms_are_drawn_again_in_every_epoch_and_alike_in_every_run
     assert torch.equal(first, epochs()[0])
 
 
+@pytest.mark.parametrize(("often", "first"), [(0.1, 0), (0.5, 1)])
+def test_transforms_that_are_rare_or_leave_the_first_query_alone_are_found(often: float, first: int) -> None:
+    class Sometimes(Pairs):
+        def __getitem__(self, index: int) -> Any:
+            query, target = super().__getitem__(index)
+            return query + (index >= first and bool(torch.rand(()) < often)), target
+
+    loaders = [groups_of(kind(*data_of((6,), torch.float32)), 2).loader("train") for kind in (Sometimes, Pairs)]
+    assert [loader.queries_are_fixed for loader in loaders] == [False, True]
+
+
 class WithoutLength(Dataset):
     """Has items, and does not know how many."""
 
@@ -266,6 +277,15 @@ def test_what_cannot_be_right_is_refused(tmp_path: Path, spoil: Callable[..., An
     assert not (tmp_path / "kept").exists()
 
 
+@pytest.mark.parametrize(
+    ("named", "nearest"), [("pixel", "did you mean 'pixels'"), ("kind", "there is: other, pixels")]
+)
+def test_a_mistyped_column_of_queries_is_named_with_the_nearest(named: str, nearest: str) -> None:
+    table = pd.DataFrame({"pixels": np.arange(40.0), "other": np.arange(40.0), "kind": [0, 1] * 20})
+    with pytest.raises(ParityError, match=f"the train data: there is no column '{named}' of queries: {nearest}"):
+        groups_of(table, 2, queries=named, targets="kind")
+
+
 @pytest.mark.parametrize("options", [{"size": 8}, {"queries": "x"}, {"targets": "y"}])
 def test_an_option_that_arrays_have_no_use_for_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(ParityError, match=r"(size = 8 is|arrays \(X, y\) have no names, as '[xy]' is one)"):
@@ -325,3 +345,28 @@ def test_what_evaluate_cannot_use_is_refused_in_a_sentence(
 ) -> None:
     with pytest.raises(ParityError, match=sentence):
         parity.evaluate(measured, **{"data": data_of((6,), torch.float32)} | options)
+
+
+class WithTest(Lightning):
+    """A datamodule of Lightning that has test data once it is set up for it: the first nine."""
+
+    def setup(self, stage: str) -> None:
+        self.stage = stage
+
+    def test_dataloader(self) -> DataLoader:
+        assert self.stage == "test"
+        return DataLoader(Subset(self.data, range(9)), batch_size=4)
+
+
+def test_a_datamodule_of_lightning_is_evaluated_on_its_test_loader(measured: Any) -> None:
+    queries, targets = data_of((6,), torch.float32)
+    expected = parity.evaluate(measured, (queries[:9], targets[:9]), timed=False)
+    datamodule = WithTest(queries, targets)
+    for found in (
+        parity.evaluate(measured, datamodule, timed=False),
+        measured.evaluate(datamodule, timed=False),
+    ):
+        assert found.results["base"]["queries"] == 9
+        assert found.results["codes"][0]["A_d"] == expected.results["codes"][0]["A_d"]
+    with pytest.raises(ParityError, match="Lightning has no test_dataloader: define it"):
+        parity.evaluate(measured, Lightning(queries, targets))

@@ -150,12 +150,20 @@ def test_targets_leave_no_doubt_of_their_task(shape: tuple[int, ...], targets: T
 
 @pytest.mark.parametrize(
     ("shape", "targets"),
-    [((4,), torch.rand(2, 4)), ((3, 4, 5), None), ((3, 4, 5), torch.rand(2, 4)), ((1,), None), ((1,), torch.ones(2))],
+    [((4,), torch.rand(2, 4)), ((3, 4, 5), None), ((3, 4, 5), torch.rand(2, 4)), ((1,), None)],
 )
 def test_where_there_is_doubt_the_task_is_asked_for(shape: tuple[int, ...], targets: Tensor | None) -> None:
-    targets = targets.long() if shape == (1,) and targets is not None else targets
     with pytest.raises(ParityError, match="task"):
         task_of(torch.zeros(2, *shape), targets)
+
+
+@pytest.mark.parametrize("kind", [torch.float, torch.long, torch.bool])
+@pytest.mark.parametrize("shape", [(2,), (2, 1)])
+def test_one_logit_of_two_classes_is_refused_and_both_are_asked_for(shape: tuple[int, ...], kind: torch.dtype) -> None:
+    with pytest.raises(ParityError, match=r"for two classes, hand over both logits by output=.* task="):
+        task_of(torch.zeros(2, 1), torch.tensor([0, 1]).view(shape).to(kind))
+    with pytest.raises(ParityError, match="nothing to rank of 1: for two classes, hand over both logits"):
+        MultiLabel(1)  # any prediction ranks one label right
 
 
 def test_every_task_has_words_for_its_first_measure() -> None:
