@@ -139,7 +139,8 @@ def with_wrong_workers(
         seed: of which outputs are wrong; the same are wrong at a lower g, and more at a higher one.
 
     Returns:
-        Accuracies 'ignored' and 'acted_on', and 'gain', the second less the first with its paired 95 % interval.
+        Accuracies 'ignored' and 'acted_on', and 'gain', the second less the first with its paired 95 % interval, over
+        faults where several groups share one.
 
     Raises:
         ParityError: g is not a probability.
@@ -152,7 +153,7 @@ def with_wrong_workers(
     acted_on = _accuracy(detector.predictions(now.base, now.parity, everything), now.targets, task)
     return {
         "g": probability, "ignored": float(ignored.mean()), "acted_on": float(acted_on.mean()),
-        "gain": paired_interval(acted_on.cpu(), ignored.cpu())._asdict(),
+        "gain": paired_interval(*(_by_draw(each.cpu(), wrong.draw) for each in (acted_on, ignored)))._asdict(),
     }  # fmt: skip
 
 
@@ -198,6 +199,14 @@ def wrong_outputs(
 def _everything(model: CodedModel, outputs: Outputs) -> Tensor:
     """Return ``available`` with all outputs of all groups."""
     return torch.ones(len(outputs.base), model.n, dtype=torch.bool, device=outputs.base.device)
+
+
+def _by_draw(accuracies: Tensor, draw: Tensor | None) -> Tensor:
+    """Sum up the groups that share a fault, (G,) -> (D,), such that the mean stays what it is."""
+    if draw is None:
+        return accuracies
+    draws = int(draw.max()) + 1
+    return accuracies.new_zeros(draws).index_add(0, draw, accuracies) * (draws / len(draw))
 
 
 def _replaced(outputs: Outputs, wrong: Outputs, pattern: Tensor) -> Outputs:

@@ -16,7 +16,10 @@ Fault = Callable[[Tensor, torch.Generator], Tensor]
 """(outputs (G, *P') of one worker, one in each group) -> what a faulty worker puts out for these groups."""
 
 NetworkFault = Callable[[nn.Module, torch.Generator], nn.Module]
-"""A worker's network -> a copy of it with a fault; drawn again for each batch."""
+"""A worker's network -> a copy of it with a fault; drawn again for every few groups."""
+
+DRAWS = 200
+"""Faults of networks that are drawn at least, as far as there are groups: one may do much or nothing."""
 
 
 @dataclass(frozen=True)
@@ -191,11 +194,16 @@ def flip(numbers: Tensor, bit: int) -> Tensor:
 
 
 class Outputs(NamedTuple):
-    """What workers put out for all groups, (G, m, *P) and (G, n - m, *P'), and the true targets (G, k, ...)."""
+    """What workers put out for all groups, (G, m, *P) and (G, n - m, *P'), and the true targets (G, k, ...).
+
+    ``draw`` is int64 (G,), which fault of a network made them: groups that share one are not independent. None where
+    each group has its own, or there is none.
+    """
 
     base: Tensor
     parity: Tensor
     targets: Tensor
+    draw: Tensor | None = None
 
 
 @torch.no_grad()
@@ -226,7 +234,9 @@ def with_fault(outputs: Outputs, fault: Fault, seed: int = 0) -> Outputs:
 
 @torch.no_grad()
 def with_faulty_networks(model: CodedModel, loader: GroupLoader, fault: NetworkFault, seed: int = 0) -> Outputs:
-    """Return what every worker would put out with a fault in its network, which is drawn again for each batch.
+    """Return what every worker would put out with a fault in its network, drawn again at least ``DRAWS`` times.
+
+    Where there are fewer groups, it is drawn for each.
 
     Args:
         model: the code, without faults.
@@ -234,15 +244,23 @@ def with_faulty_networks(model: CodedModel, loader: GroupLoader, fault: NetworkF
         fault: what goes wrong.
         seed: of the fault.
     """
-    generator, parts = torch.Generator().manual_seed(seed), []
+    generator = torch.Generator().manual_seed(seed)
+    parts: list[Outputs] = []
+    draws: list[Tensor] = []
+    together = max(1, len(loader.sampler.rows) // model.k // DRAWS)
     for batch in loader.batches():
-        base, parities = fault(model.base_model, generator), [fault(each, generator) for each in model.parity_models]
-        broken = CodedModel(base, model.encoder, parities, model.decoder).eval()
-        parts.append(Outputs(*broken.outputs(batch.queries), batch.targets))
-    return _joined(parts, model)
+        for queries, targets in zip(batch.queries.split(together), batch.targets.split(together), strict=True):
+            base = fault(model.base_model, generator)
+            parities = [fault(each, generator) for each in model.parity_models]
+            broken = CodedModel(base, model.encoder, parities, model.decoder).eval()
+            draws.append(torch.full((len(queries),), len(parts)))
+            parts.append(Outputs(*broken.outputs(queries), targets))
+    return _joined(parts, model)._replace(draw=torch.cat(draws))
 
 
 def _joined(parts: list[Outputs], model: CodedModel) -> Outputs:
     if not parts:
         raise ParityError(f"there is not one group of k = {model.k} queries to look for wrong outputs in.")
-    return Outputs(*map(torch.cat, zip(*parts, strict=True)))
+    named = ("base", "parity", "targets")
+    base, parity, targets = (torch.cat([getattr(part, name) for part in parts]) for name in named)
+    return Outputs(base, parity, targets)

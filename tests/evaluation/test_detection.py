@@ -8,6 +8,7 @@ from parity.coded_model import CodedModel
 from parity.coders import PackedEncoder, PositionalDecoder
 from parity.coders.detection import Distance
 from parity.errors import ParityError
+from parity.evaluation import faults
 from parity.evaluation.comparison import Likelihood
 from parity.evaluation.detection import _accuracy, calibrated, detection, with_wrong_workers
 from parity.evaluation.faults import (
@@ -143,6 +144,25 @@ def test_faulty_networks_put_out_what_their_workers_would(digits) -> None:
         assert not torch.equal(first.base, outputs.base), name
 
 
+def test_faults_of_networks_are_many_and_groups_that_share_one_are_not_independent(
+    digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, datamodule = digits
+    loader, fault = datamodule.loader("test"), NETWORK_FAULTS["exponent bit of a weight flipped"]
+    assert with_faulty_networks(model, loader, fault).draw.tolist() == list(range(180))  # one for each group
+    monkeypatch.setattr(faults, "DRAWS", 12)
+    wrong = with_faulty_networks(model, loader, fault)
+    assert 12 <= int(wrong.draw.max()) + 1 <= 24
+    detector = calibrated(model, datamodule.loader("val"), datamodule.task, 0.05)
+    outputs = as_if_right(outputs_of(model, loader))
+    shared, own = (
+        with_wrong_workers(model, detector, outputs, of, datamodule.task, 1.0)["gain"]
+        for of in (wrong, wrong._replace(draw=None))
+    )
+    assert shared["value"] == pytest.approx(own["value"])
+    assert shared["high"] - shared["low"] > own["high"] - own["low"]
+
+
 def test_with_wrong_workers_acting_on_suspects_helps_and_without_any_costs_false_alarms_alone(digits) -> None:
     model, datamodule = digits
     detector = calibrated(model, datamodule.loader("val"), datamodule.task, 0.05)
@@ -175,7 +195,7 @@ def test_rates_that_cannot_be_measured_are_refused(digits) -> None:
 def test_as_many_groups_as_are_asked_for_are_enough(digits, monkeypatch: pytest.MonkeyPatch) -> None:
     model, datamodule = digits
     outputs = outputs_of(model, datamodule.loader("val"))
-    found = {count: Outputs(*(values[:count] for values in outputs)) for count in (3, 4)}
+    found = {count: Outputs(*(values[:count] for values in outputs[:3])) for count in (3, 4)}
     monkeypatch.setattr("parity.evaluation.detection.outputs_of", lambda _, count: found[count])
     with pytest.raises(ParityError, match=r"3 groups are too few for 30\.00% false alarms: 4 or more are needed"):
         calibrated(model, 3, datamodule.task, 0.3)
