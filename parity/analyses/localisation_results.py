@@ -15,7 +15,7 @@ from torch import Tensor
 from parity.analyses.localisation_grids import AnalysisConfig, Chosen, choose, shares_of_code, shares_of_grids
 from parity.coded_model import CodedModel
 from parity.errors import ParityError, cause
-from parity.evaluation.intervals import paired_interval
+from parity.evaluation.intervals import mean_interval
 from parity.experiments import Experiment
 from parity.models.weights import fingerprint
 from parity.schema import Field
@@ -235,5 +235,5 @@ def _are_shares(shares: list[Any], grids: int, cells: int) -> bool:
 
 def _summary(shares: list[list[float]]) -> dict[str, Any]:
     values = torch.tensor(shares, dtype=torch.float64)
-    score = paired_interval(values.mean(1), torch.zeros(len(values), dtype=torch.float64))
+    score = mean_interval(values.mean(1))
     return {"score": score._asdict(), "cells": values.mean(0).tolist(), "chance": 1 / values.shape[1]}

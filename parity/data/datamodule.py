@@ -189,6 +189,8 @@ class GroupDataModule(pl.LightningDataModule):
         check_split(split)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         train, rows = split == "train", self.rows(split)
+        if not train:
+            rows = self._measurable(rows, split)
         if split == "val" and not len(rows):
             raise ParityError(
                 f"{self.dataset} has no validation data, with data.num_validation = {self.num_validation}: hold out at "
@@ -198,6 +200,16 @@ class GroupDataModule(pl.LightningDataModule):
             rows, self.k, self.batch_size, self.seed if train else FIXED_SEED, shuffle=train,
             rank=rank, world_size=world_size, most_batches=self.steps_per_epoch if train else None,
         )  # fmt: skip
+
+    def _measurable(self, rows: Tensor, split: str) -> Tensor:
+        """Return the row indices of queries whose targets have something to measure."""
+        kept = self.task.measurable(self.targets(split))
+        if kept is None or (among := kept.cpu()[rows]).all():
+            return rows
+        log.warning(
+            "%d queries of %s are left out: all of their targets are ignored", int((~among).sum()), self.where(split)
+        )
+        return rows[among]
 
     def target_device(self) -> torch.device:
         """Return where loaders put data now."""

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from parity.data import GroupLoader
 from parity.errors import ParityError
-from parity.evaluation.code_evaluation import CORRELATION, SLOW, WITHIN
+from parity.evaluation.code_evaluation import CORRELATION, SLOW
 from parity.evaluation.costs import multiply_adds
-from parity.evaluation.intervals import paired_interval
+from parity.evaluation.intervals import WITHIN, paired_interval
 from parity.tasks import Task
 
 LOST = 0.001

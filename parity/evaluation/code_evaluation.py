@@ -10,7 +10,7 @@ from torch import Tensor
 
 from parity import erasures
 from parity.errors import ParityError
-from parity.evaluation.intervals import Interval, paired_interval
+from parity.evaluation.intervals import WITHIN, Interval, paired_interval
 from parity.tasks import Task
 
 UNAVAILABLE = (0.0, 0.01, 0.05, 0.1)
@@ -21,9 +21,6 @@ SLOW = 10
 
 CORRELATION = 0.2
 """Where workers fail together: of whether one worker and whether another is unavailable."""
-
-WITHIN = 1.96
-"""Of the normal distribution: what lies within so many standard errors is 95 %."""
 
 
 @dataclass(frozen=True)

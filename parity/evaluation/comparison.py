@@ -201,6 +201,7 @@ def _accuracies(evaluation: CodeEvaluation, unavailable: Sequence[float]) -> dic
         at = [evaluation.degraded_at(erased, position) for position in range(evaluation.k)]
         degraded[str(erased)] = {
             **evaluation.degraded_interval(erased)._asdict(),
+            "by_position": at,
             "worst": min(at),
             "worst_position": at.index(min(at)),
         }

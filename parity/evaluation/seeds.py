@@ -17,7 +17,8 @@ def over_seeds(comparison: Mapping[str, Any], of: Mapping[str, str]) -> dict[str
 
     Returns:
         The comparison, with in place of each interval the mean over seeds, 'sd', and mean - sd and mean + sd as its
-        ends. Counts are sums; groups that are shown are the first seed's. Codes are not compared in pairs.
+        ends. The worst position is that of the means over seeds. Counts are sums; groups that are shown are the first
+        seed's. Codes are not compared in pairs.
     """
     together: dict[tuple[str, int, int, str], list[Mapping[str, Any]]] = {}
     for code in comparison["codes"]:
@@ -42,6 +43,9 @@ def _merged(values: Sequence[Any]) -> Any:
     if isinstance(first, Mapping) and {"value", "low", "high"} <= first.keys():
         mean, spread = mean_and_spread([value["value"] for value in values])
         others = {key: _merged([value[key] for value in values]) for key in first.keys() - {"value", "low", "high"}}
+        if others.get("by_position"):
+            others["worst"] = min(others["by_position"])
+            others["worst_position"] = others["by_position"].index(others["worst"])
         return {**others, "value": mean, "low": mean - spread, "high": mean + spread, "sd": spread}
     if isinstance(first, Mapping):
         if "count" in first:

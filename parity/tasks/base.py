@@ -47,6 +47,13 @@ class Task(ABC):
         """Return the measures of many predictions from the means of their statistics: (..., statistics) -> (..., M)."""
         return means
 
+    def measurable(self, targets: Tensor) -> Tensor | None:
+        """Return which targets (N, ...), checked ones, have something to measure: bool (N,); None for all.
+
+        Queries of others are left out of validation and test data.
+        """
+        return None
+
     @abstractmethod
     def as_targets(self, predictions: Tensor) -> Tensor:
         """Return what a base model's predictions (..., *P) are as targets, to measure agreement with it."""

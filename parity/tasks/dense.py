@@ -17,8 +17,9 @@ IGNORED = -100
 class DensePrediction(Task):
     """A class for every pixel; predictions are logits (C, *S), targets int64 (*S), e.g. S = (H, W).
 
-    Measured by the share of pixels that are right, and by the mean over classes of the intersection over union (mIoU;
-    torchmetrics' ``JaccardIndex``) of all pixels together.
+    Measured by the share of an image's pixels that are right, in the mean over images, however many of each are counted;
+    and by the mean over classes of the intersection over union (mIoU; torchmetrics' ``JaccardIndex``) of all pixels
+    together. Images of which no pixel is counted are left out of validation and test data.
 
     Args:
         num_classes: C.
@@ -56,6 +57,9 @@ class DensePrediction(Task):
         both, either = means[..., 1::2], means[..., 2::2]
         seen = (either > 0).sum(-1).clamp(min=1)
         return torch.stack([means[..., 0], (both / either).nan_to_num(0.0).sum(-1) / seen], dim=-1)
+
+    def measurable(self, targets: Tensor) -> Tensor:
+        return (targets != IGNORED).flatten(1).any(1)
 
     def as_targets(self, predictions: Tensor) -> Tensor:
         return predictions.argmax(-len(self.prediction_shape))

@@ -70,3 +70,27 @@ def test_a_split_is_of_a_datamodule() -> None:
     data = torch.rand(20, *Q), torch.arange(20) % 10
     with pytest.raises(ParityError, match="split = 'val' is of a datamodule of ours: leave it out"):
         parity.evaluate(without_training(FirstPixels(False)), data, val_data=data, split="val")
+
+
+class Threshold(nn.Module):
+    """Two classes of pixels: below 0.5, and above."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor(50.0))
+
+    def forward(self, queries: Tensor) -> Tensor:
+        logit = self.slope * (queries - 0.5)
+        return torch.cat([-logit, logit], 1)
+
+
+def test_images_without_a_pixel_that_counts_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    queries = torch.rand(40, *Q)
+    targets = (queries[:, 0] > 0.5).long()
+    targets[:7], targets[7, 0] = -100, -100
+    coders = LinearEncoder(2, 1, Q), LinearDecoder(2, 1, (2, 8, 8))
+    model = CodedModel(Threshold(), coders[0], [Threshold()], coders[1])
+    results = parity.evaluate(model, (queries, targets), timed=False).results
+    assert results["base"]["in_words"] == "pixel accuracy 1.0000, mIoU 1.0000 over 33"
+    assert results["codes"][0]["groups"] == 16
+    assert "7 queries of the test data are left out: all of their targets are ignored" in caplog.text

@@ -262,7 +262,16 @@ def _degraded_against_k(comparison: Mapping[str, Any]) -> list[Picture]:
     axes.set_xlim(ks[0] - 0.5, ks[-1] + 0.5)
     axes.set_xlabel("k, queries in a coding group")
     axes.set_ylabel(f"A_d, degraded-mode accuracy ({unit})")
-    return [_picture(figure, "degraded_against_k", "A_d against k, with 95 % confidence intervals.")]
+    return [_picture(figure, "degraded_against_k", f"A_d against k, with {_spread_in_words(codes)}.")]
+
+
+def _spread_in_words(codes: Sequence[Code]) -> str:
+    """Return what the bars of A_d are: of some codes deviations over seeds, of others, as baselines, intervals."""
+    interval, deviation = "95 % confidence intervals", "standard deviations over seeds"
+    over_seeds = {"sd" in code["A_d"]["1"] for code in codes}
+    if over_seeds == {True}:
+        return f"± {deviation}"
+    return f"± {deviation}, or of codes without seeds {interval}" if True in over_seeds else interval
 
 
 def _degraded_by_class(comparison: Mapping[str, Any]) -> list[Picture]:

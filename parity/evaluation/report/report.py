@@ -168,7 +168,7 @@ def _reading(comparison: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         (
             "A_a − A_d(e), paired",
-            "what is lost when e outputs are unavailable, with an interval over the same coding groups: a bootstrap.",
+            "what is lost when e outputs are unavailable, with a 95 % interval over the same coding groups.",
         ),
         ("A_a", f"{measure.name} of the base model itself, when every prediction is available."),
         (

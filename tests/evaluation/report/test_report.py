@@ -22,7 +22,7 @@ from markdown_it import MarkdownIt
 from matplotlib import pyplot
 from PIL import Image
 
-from parity.evaluation.report.figures import families
+from parity.evaluation.report.figures import families, pictures_of_all
 from parity.evaluation.report.files import TABLES, latex
 from parity.evaluation.report.frame import frame_of
 from parity.evaluation.report.report import write_report
@@ -395,6 +395,23 @@ def test_boxes_are_measured_by_iou_and_have_no_classes(tmp_path: Path) -> None:
     assert "0.6000 (0.5940–0.6060)" in text
     assert "mean IoU" in text
     assert "top-1" not in text
+
+
+def test_the_caption_of_bars_is_what_they_are() -> None:
+    comparison = small()
+
+    def caption() -> str:
+        return next(picture.caption for picture in pictures_of_all(comparison) if picture.stem == "degraded_against_k")
+
+    assert caption() == "A_d against k, with 95 % confidence intervals."
+    bars = [code["A_d"]["1"] for code in comparison["codes"] if code["A_d"]]
+    bars[0]["sd"] = 0.006
+    assert caption() == (
+        "A_d against k, with ± standard deviations over seeds, or of codes without seeds 95 % confidence intervals."
+    )
+    for bar in bars:
+        bar["sd"] = 0.006
+    assert caption() == "A_d against k, with ± standard deviations over seeds."
 
 
 def test_of_many_classes_the_worst_are_shown(tmp_path: Path) -> None:
