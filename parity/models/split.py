@@ -1,6 +1,7 @@
 """Networks split after one of their modules, so that queries can be encoded where it puts them out."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -45,12 +46,34 @@ class FirstPart(nn.Module):
         return None
 
 
+class _Uncomputed(nn.Module):
+    """Stands in for a module whose output is not looked at: zeros of the same shape, at no cost.
+
+    Args:
+        shape: of the output for one query.
+        dtype: of the output, where the module does not take floating-point numbers.
+    """
+
+    def __init__(self, shape: Sequence[int], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.shape, self.dtype = tuple(shape), dtype
+
+    def forward(self, inputs: Tensor, *_: Any, **__: Any) -> Tensor:
+        """Return zeros: (B, ...) -> (B, *shape)."""
+        dtype = inputs.dtype if inputs.is_floating_point() else self.dtype
+        return inputs.new_zeros(inputs.shape[0], *self.shape, dtype=dtype)
+
+
 class SecondPart(nn.Module):
     """A network from after a module on: what the module would put out is its query.
 
     The network is called with queries that stand in for those that were embedded: zeros, or where queries are sequences
     of ids, ids of which those are padding whose embedding is all zeros, as ``padding_idx`` makes it. So a network that
     leaves padding out does so here too, in sequences of any length.
+
+    Modules that come before the split are computed of the stand-ins, unless ``leave_out_first_part`` has replaced them:
+    ``split_after`` does so where queries are numbers and nothing else looks at these modules. Else they are computed
+    in vain, and counted in what this part costs.
 
     Args:
         network: which is copied.
@@ -73,6 +96,40 @@ class SecondPart(nn.Module):
         finally:
             hook.remove()
         return predictions
+
+    def leave_out_first_part(self, embedded: Tensor) -> None:
+        """Replace the modules that are done before the split, and have no part in what comes after it, by zeros.
+
+        Args:
+            embedded: what the split module puts out, (B, *E).
+        """
+        split, before, after = self.network.get_submodule(self.name), dict[nn.Module, Tensor](), set[nn.Module]()
+        reached = False
+
+        def see(module: nn.Module, _: Any, output: Any) -> None:
+            nonlocal reached
+            reached = reached or module is split
+            if reached:
+                after.add(module)
+            elif isinstance(output, Tensor) and output.dim() and len(output) == len(embedded):
+                before[module] = output
+
+        hooks = [module.register_forward_hook(see) for module in self.network.modules()]
+        try:
+            self(embedded)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for name, module in [*self.network.named_modules()]:
+            if module in before and not after & {*module.modules()} and self._holds(name, module):
+                self.network.set_submodule(name, _Uncomputed(before[module].shape[1:], before[module].dtype))
+
+    def _holds(self, name: str, module: nn.Module) -> bool:
+        """Return whether a module is still there: one that it was part of may have been replaced."""
+        try:
+            return self.network.get_submodule(name) is module
+        except AttributeError:
+            return False
 
     def _stand_in(self, embedded: Tensor) -> Tensor:
         if self.dtype.is_floating_point or len(self.query_shape) != 1 or embedded.dim() != 3:
@@ -105,17 +162,35 @@ def split_after(network: nn.Module, name: str, queries: Tensor, padding: int = 0
     embedded = first(queries)
     if not isinstance(embedded, Tensor) or not embedded.is_floating_point() or len(embedded) != len(queries):
         raise ParityError(f"the module '{name}' does not put out one tensor of numbers (B, ...): encode after another.")
-    second = SecondPart(network, name, queries[:1], padding).eval()
-    try:
-        alike = torch.allclose(second(embedded), network(queries), rtol=1e-4, atol=1e-5)
-    except Exception:  # of a user's own network, which looks at more than what it is handed
-        alike = False
-    if not alike:
+    second, predictions = SecondPart(network, name, queries[:1], padding).eval(), network(queries)
+    if not _predicts(second, embedded, predictions):
         raise ParityError(
             f"what the network computes after '{name}' needs more than what that module puts out: encode after another."
         )
+    second = _without_first_part(second, embedded, predictions)
     alone = first.network.get_submodule(name)
     return (alone if _embeds(alone, queries, embedded) else first).eval(), second
+
+
+def _predicts(second: SecondPart, embedded: Tensor, predictions: Tensor) -> bool:
+    """Return whether a second part makes the network's predictions of what the first part puts out."""
+    try:
+        return torch.allclose(second(embedded), predictions, rtol=1e-4, atol=1e-5)
+    except Exception:  # of a user's own network, which looks at more than what it is handed
+        return False
+
+
+def _without_first_part(second: SecondPart, embedded: Tensor, predictions: Tensor) -> SecondPart:
+    """Return a second part that computes nothing of the first one, where that makes no difference."""
+    if not second.dtype.is_floating_point:  # sequences of ids, of any length: zeros have one
+        return second
+    alone = copy.deepcopy(second)
+    try:
+        alone.leave_out_first_part(embedded)
+    except Exception:  # of a user's own network
+        return second
+    same = all(_predicts(alone, embedded[:count], predictions[:count]) for count in (1, len(embedded)))
+    return alone if same else second
 
 
 def _embeds(module: nn.Module, queries: Tensor, embedded: Tensor) -> bool:

@@ -3,7 +3,8 @@ import torch
 from torch import Tensor, nn
 
 from parity.errors import ParityError
-from parity.models import TextTransformer, split_after
+from parity.models import ResNet, TextTransformer, split_after
+from parity.models.counting import count_multiply_adds
 from parity.models.split import FirstPart
 
 
@@ -33,6 +34,59 @@ def test_a_network_of_images_is_split_in_its_middle() -> None:
     first, second = split_after(network, "1", queries)
     assert isinstance(first, FirstPart)
     assert first(queries).shape == (3, 4, 6, 6)
+    assert torch.allclose(second(first(queries)), network(queries), atol=1e-6)
+
+
+def test_the_second_part_computes_nothing_of_the_first() -> None:
+    network = nn.Sequential(nn.Linear(1000, 500), nn.ReLU(), nn.Linear(500, 10)).eval()
+    queries = torch.rand(3, 1000)
+    first, second = split_after(network, "1", queries)
+    assert count_multiply_adds(second, torch.rand(1, 500)) == 500 * 10
+    assert sum(parameter.numel() for parameter in second.parameters()) == 500 * 10 + 10
+    assert torch.allclose(second(first(queries)), network(queries), atol=1e-6)
+    assert torch.allclose(second(first(queries[:2])), network(queries[:2]), atol=1e-6)
+
+
+def test_a_network_that_is_not_a_sequence_is_split_in_its_middle() -> None:
+    network = ResNet((3, 8, 8), (4,), blocks=(1, 1), widths=(4, 8)).eval()
+    queries = torch.rand(3, 3, 8, 8)
+    names = [name for name, _ in network.named_children()]
+    whole = count_multiply_adds(network, queries[:1])
+    for name in names[:-1]:
+        first, second = split_after(network, name, queries)
+        embedded = first(queries)
+        assert torch.allclose(second(embedded), network(queries), atol=1e-5)
+        parts = count_multiply_adds(first, queries[:1]) + count_multiply_adds(second, embedded[:1])
+        assert parts == whole
+
+
+class Tied(nn.Module):
+    """Uses the weights of its first layer again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.middle = nn.Linear(6, 4), nn.Linear(4, 4)
+
+    def forward(self, queries: Tensor) -> Tensor:
+        return nn.functional.linear(self.middle(self.first(queries)), self.first.weight.mT)
+
+
+class Twice(nn.Module):
+    """Calls its first layer again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.middle = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, queries: Tensor) -> Tensor:
+        predictions: Tensor = self.first(self.middle(self.first(queries)))
+        return predictions
+
+
+@pytest.mark.parametrize(("network", "width"), [(Tied(), 6), (Twice(), 4)])
+def test_layers_that_come_up_again_after_the_split_are_kept(network: nn.Module, width: int) -> None:
+    queries = torch.rand(3, width)
+    first, second = split_after(network.eval(), "middle", queries)
     assert torch.allclose(second(first(queries)), network(queries), atol=1e-6)
 
 
