@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from parity.black_boxes.network import BlackBox
 from parity.errors import ParityError
 from parity.models import MLP
+from parity.models.counting import count_multiply_adds
 
 Shape = tuple[int, ...]
 
@@ -147,13 +147,8 @@ def begins_linear(network: nn.Module) -> bool:
     return isinstance(next((each for each in network.modules() if [*each.parameters(recurse=False)]), None), nn.Linear)
 
 
-@torch.no_grad()
 def _multiply_adds(network: nn.Module, queries: Tensor) -> float:
-    was_training = network.training
-    with FlopCounterMode(display=False) as counter:
-        network.eval()(queries[:1])
-    network.train(was_training)
-    return counter.get_total_flops() // 2
+    return count_multiply_adds(network, queries[:1])
 
 
 @torch.no_grad()

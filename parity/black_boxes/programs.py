@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
-from torch.utils.flop_counter import FlopCounterMode
 
 from parity.black_boxes.onnx_costs import multiply_adds_of_onnx
 from parity.errors import ParityError, cause, did_you_mean, in_one_line
+from parity.models.counting import multiply_adds_of_call
 from parity.settings import user_path
 
 _LEAST_PROBABILITY = 1e-9
@@ -138,9 +138,7 @@ def _of_torch(program: Callable[[Tensor], Any], name: str, exported: ExportedPro
         shape = _example_shape(exported)
         if shape is None:
             return None
-        with FlopCounterMode(display=False) as counter:
-            ask(np.zeros(shape, np.float32))
-        return counter.get_total_flops() // 2 // shape[0] or None
+        return multiply_adds_of_call(lambda: ask(np.zeros(shape, np.float32))) // shape[0] or None
 
     return Asked(name, ask, program=exported, batch=_fixed_batch(exported), multiply_adds=count())
 

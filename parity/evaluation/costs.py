@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from parity.black_boxes import BlackBox
 from parity.coded_model import CodedModel
 from parity.data import GroupLoader
+from parity.models.counting import count_multiply_adds
 
 
 def costs(model: CodedModel, groups: GroupLoader) -> dict[str, Any]:
@@ -79,7 +79,6 @@ def group_costs(model: CodedModel, query: Tensor) -> GroupCosts:
     return GroupCosts((further + coding) / base_adds, coding / base_adds, up / group.numel(), down / answers)
 
 
-@torch.no_grad()
 def multiply_adds(network: nn.Module, *inputs: Tensor) -> float:
     """Count the multiply-adds of matrix products and convolutions of a forward pass, e.g. of one query, (1, *Q).
 
@@ -87,12 +86,7 @@ def multiply_adds(network: nn.Module, *inputs: Tensor) -> float:
     """
     if isinstance(network, BlackBox):
         return network.multiply_adds
-    was_training = network.training
-    network.eval()  # batch normalisation would learn from the query
-    with FlopCounterMode(display=False) as counter:
-        network(*inputs)
-    network.train(was_training)
-    return counter.get_total_flops() // 2
+    return count_multiply_adds(network, *inputs)
 
 
 class ParityModelCosts(NamedTuple):
