@@ -13,7 +13,7 @@ from parity.black_boxes import BlackBox
 from parity.coded_model import CodedModel
 from parity.errors import ParityError
 from parity.export.card import CardFacts, model_card
-from parity.export.manifest import FILE, FORMAT, VERSION, hashes
+from parity.export.manifest import FILE, FORMAT, VERSION, hashes, holds_nothing_else
 from parity.export.preprocessing import Preprocessing
 from parity.export.programs import AnyPattern, can_write_onnx, save_onnx, save_program, trace
 from parity.settings import user_path
@@ -46,8 +46,9 @@ def save(
 
     The folder holds ``preprocessing``, ``encoder``, ``base``, ``parity_0`` ... and ``decoder``, each as a program of
     ``torch.export`` (.pt2) for any batch size and as ONNX (.onnx); ``weights.safetensors``, the coded model's state
-    dict; ``model_card.md``; and ``manifest.json``. An artefact that lies there is replaced. A base model that is a
-    black box is kept where it is an ONNX file or an exported program; another has to be handed over to ``load``.
+    dict; ``model_card.md``; and ``manifest.json``. An artefact that lies there, and nothing else, is replaced. A base
+    model that is a black box is kept where it is an ONNX file or an exported program; another has to be handed over to
+    ``load``.
 
     Args:
         folder: where to.
@@ -69,7 +70,7 @@ def save(
     check_writable(folder.resolve().parent)  # where it is written before it gets its name
     if folder.is_mount():
         raise ParityError(f"{folder} is a disk's own folder, which cannot be replaced: name one inside it.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / FILE).is_file():
+    if folder.is_dir() and not holds_nothing_else(folder):
         raise ParityError(f"{folder} holds other files, which an artefact would replace: name a folder of its own.")
     if onnx is None and not can_write_onnx():
         log.warning("the artefact has no ONNX: %s", _GET_ONNX)
