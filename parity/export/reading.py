@@ -63,7 +63,7 @@ class ProgramEncoder(Encoder):
 
     def __init__(self, program: Program, code: dict[str, Any], query_shape: tuple[int, ...]) -> None:
         super().__init__(code["k"], code["r"], query_shape)
-        self.takes_ids = code.get("takes_ids", False)
+        self.takes_ids, self.takes_numbers = code.get("takes_ids", False), code.get("takes_numbers", True)
         self.program = program
         self.systematic = code["systematic"]  # type: ignore[misc]  # a class's, but for programs
         self.copies = code["copies"]

@@ -75,7 +75,8 @@ def save(
     if onnx is None and not can_write_onnx():
         log.warning("the artefact has no ONNX: %s", _GET_ONNX)
     model = copy.deepcopy(coded_model).cpu().eval().requires_grad_(False)
-    parts, programs = _parts(model, copy.deepcopy(preprocessing).cpu())
+    preprocessing = copy.deepcopy(preprocessing).cpu()
+    parts, programs = _parts(model, preprocessing)
     with folder_written_whole(folder) as made:
         for name, part in parts.items():
             save_program(part.program, made / f"{name}.pt2")
@@ -98,7 +99,7 @@ def _parts(model: CodedModel, preprocessing: Preprocessing) -> tuple[dict[str, _
     outputs = (base_workers, *decoder.prediction_shape)
     parity_outputs = (model.n - base_workers, *decoder.parity_shape(decoder.prediction_shape))
     floats = torch.float32
-    kind = preprocessing(torch.zeros(1, *query, dtype=preprocessing.dtype)).dtype  # ids of tokens are integers
+    kind = _queries_of(preprocessing).dtype  # ids of tokens are integers
     asked = encoder(torch.zeros(1, model.k, *query, dtype=kind))
     parts = {
         "preprocessing": _Part(
@@ -136,6 +137,12 @@ def _parts(model: CodedModel, preprocessing: Preprocessing) -> tuple[dict[str, _
     }
 
 
+def _queries_of(preprocessing: Preprocessing) -> Tensor:
+    """Return a query as networks see it, (1, *Q)."""
+    queries: Tensor = preprocessing(torch.zeros(1, *preprocessing.query_shape, dtype=preprocessing.dtype))
+    return queries
+
+
 def _save_black_box(box: BlackBox, folder: Path) -> None:
     if box.kept_content is not None:
         (folder / "base.onnx").write_bytes(box.kept_content)
@@ -158,7 +165,7 @@ def _manifest(
     model: CodedModel, preprocessing: Preprocessing, card: CardFacts, programs: dict[str, Any]
 ) -> dict[str, Any]:
     encoder, decoder = model.encoder, model.decoder
-    described = preprocessing.describe()
+    described, numbers = preprocessing.describe(), _queries_of(preprocessing).is_floating_point()
     described["ids_below"] = described["ids_below"] or model.vocabulary
     return {
         "format": FORMAT,
@@ -173,7 +180,8 @@ def _manifest(
             "tolerance": decoder.tolerance,
             "copies": encoder.copies,
             "systematic": encoder.systematic,
-            "takes_ids": encoder.takes_ids,
+            "takes_ids": not numbers,
+            "takes_numbers": numbers,
             "parity_workers": encoder.parity_workers,
         },
         "query_shape": list(encoder.query_shape),

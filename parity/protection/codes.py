@@ -154,7 +154,9 @@ def _embedded(code: str | Mapping[str, Any], of: Protectable, name: str) -> Choi
         replace(of, network=second, queries=embedded, encode_after=None, axes=(0,) if tokens else None, default=None),
     )
     shape = tuple(embedded.shape[1:])
-    encoder = partial(EmbeddedEncoder, embed=copied_network(first), shape=shape, inner=inner.encoder)
+    encoder = partial(
+        EmbeddedEncoder, embed=copied_network(first), shape=shape, inner=inner.encoder, ids=of.ids is not None
+    )
     return replace(inner, why=f"after '{name}', in embeddings of {shape}, {inner.why}", encoder=encoder)
 
 
