@@ -74,6 +74,11 @@ class BlackBox(nn.Module):
         """Multiply-adds of one query; NaN where they cannot be counted."""
         return torch.nan if self.program.multiply_adds is None else self.program.multiply_adds
 
+    @property
+    def kept_in(self) -> Path | None:
+        """The folder of what is kept of this program, once it was asked; None where nothing is."""
+        return None if self._answers is None else self._answers.folder
+
     def train(self, mode: bool = True) -> "BlackBox":
         return super().train(False)
 

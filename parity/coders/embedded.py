@@ -21,7 +21,8 @@ class EmbeddedEncoder(Encoder):
         embed: the base model's first layers, (B, *Q) -> (B, *E), which are not trained.
         shape: E, of an embedding, e.g. (L, D).
         inner: makes the encoder of embeddings, called with (k, r, E).
-        ids: whether queries are ids, and not numbers; by default whether ``embed`` refuses numbers, or has a vocabulary.
+        ids: whether queries are ids, and not numbers; by default whether ``embed`` refuses numbers, or has a
+            vocabulary.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from sklearn.svm import SVC
 from torch import Tensor, nn
 
 import parity
-from parity.black_boxes import BlackBox, DefaultNetworks, opened
+from parity.black_boxes import BlackBox, DefaultNetworks, default_network, opened
 from parity.black_boxes.onnx_costs import multiply_adds_of_onnx
 from parity.errors import ParityError
 from parity.models import MLP
@@ -138,6 +138,26 @@ def test_each_query_is_asked_once_and_after_a_restart_not_at_all(tmp_path: Path)
     assert probes < 50
     other = parity.protect(Counting(small()), (ROWS, CLASSES), factory=mlp, **QUIET)
     assert str(again_result) == str(other)
+
+
+def test_the_width_of_a_default_network_is_kept_for_the_same_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def weights(folder: str, seconds: float) -> list[tuple[int, ...]]:
+        monkeypatch.setattr(BlackBox, "seconds_per_query", lambda *_: seconds)
+        result = parity.protect(Counting(small()), (ROWS, CLASSES), checkpoints_path=tmp_path / folder, **QUIET)
+        return [tuple(weight.shape) for weight in result.coded_model.parity_models.parameters()]
+
+    monkeypatch.setattr(default_network, "_seconds_per_query", lambda network, _: max(
+        layer.out_features for layer in network.modules() if isinstance(layer, nn.Linear)
+    ))  # fmt: skip
+    first = weights("kept", 100.0)
+    assert weights("kept", 200.0) == first
+    assert weights("kept", 1e-9) == first
+    assert weights("other", 200.0) != first
+    (file,) = (tmp_path / "kept").rglob("widths.json")
+    file.write_text("{")  # measured again
+    assert weights("kept", 100.0) == first
 
 
 def mlp(query: tuple[int, ...], prediction: tuple[int, ...]) -> nn.Module:
