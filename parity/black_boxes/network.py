@@ -2,7 +2,8 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ _RELATIVE, _ABSOLUTE = 1e-3, 1e-4
 
 
 class BlackBox(nn.Module):
-    """A program that is asked in batches; what it predicted is kept by the hash of the query.
+    """A program that is asked in batches; what it predicted is kept by the hash of the query, while it is trained with.
 
     At its first queries it is asked more than once, in another order and one by one, for a program whose predictions
     depend on what came before cannot be protected.
@@ -31,11 +32,19 @@ class BlackBox(nn.Module):
         program: as ``opened`` returns it.
         select: chooses the prediction among what it returns; None where that is one array.
         folder: where predictions are kept, beside those of other programs; None keeps them in memory.
+        keeping: whether all predictions are kept from now on, and not only the last ones remembered; ``kept`` does so
+            for a while.
     """
 
-    def __init__(self, program: Asked, select: Callable[[Any], Any] | None = None, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        program: Asked,
+        select: Callable[[Any], Any] | None = None,
+        folder: Path | None = None,
+        keeping: bool = False,
+    ) -> None:
         super().__init__()
-        self.program, self.select, self.folder = program, select, folder
+        self.program, self.select, self.folder, self.keeping = program, select, folder, keeping
         # Part of the state dict, so that models of two programs are not taken for the same.
         self.register_buffer("digest", torch.zeros(32, dtype=torch.uint8))
         self.digest: Tensor
@@ -92,7 +101,7 @@ class BlackBox(nn.Module):
         answers = self._answers or self._opened(asked[:_PROBES])
         unknown = answers.unknown(asked)
         if unknown <= _AT_ONCE:
-            return torch.from_numpy(answers.of(asked, self._ask, _AT_ONCE)).to(queries.device)
+            return torch.from_numpy(answers.of(asked, self._ask, _AT_ONCE, self.keeping)).to(queries.device)
         with progress(f"asking {self.name}", unknown) as advance:
 
             def ask(part: np.ndarray) -> np.ndarray:
@@ -100,7 +109,7 @@ class BlackBox(nn.Module):
                 advance(len(part))
                 return predictions
 
-            return torch.from_numpy(answers.of(asked, ask, _AT_ONCE)).to(queries.device)
+            return torch.from_numpy(answers.of(asked, ask, _AT_ONCE, self.keeping)).to(queries.device)
 
     def seconds_per_query(self, queries: Tensor) -> float:
         """Return how long the program takes for each of these queries (B, *Q), asked together: the least of three."""
@@ -174,6 +183,19 @@ class BlackBox(nn.Module):
                 "bound what it returns, output=lambda returned: returned.clamp(-1e4, 1e4) for logits."
             )
         return predictions.astype(np.float32)
+
+
+@contextmanager
+def kept(network: nn.Module) -> Iterator[None]:
+    """Within this block all that the black boxes of a network predict is kept, as for training on it."""
+    boxes = {module: module.keeping for module in network.modules() if isinstance(module, BlackBox)}
+    for box in boxes:
+        box.keeping = True
+    try:
+        yield
+    finally:
+        for box, before in boxes.items():
+            box.keeping = before
 
 
 def asked_again(

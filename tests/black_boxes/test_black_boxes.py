@@ -1,6 +1,7 @@
 """Programs that cannot be copied are protected by being asked; what cannot be is refused in one sentence."""
 
 import itertools
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from sklearn.svm import SVC
 from torch import Tensor, nn
 
 import parity
-from parity.black_boxes import BlackBox, DefaultNetworks, default_network, opened
+from parity.black_boxes import BlackBox, DefaultNetworks, answers, default_network, kept, opened
 from parity.black_boxes.onnx_costs import multiply_adds_of_onnx
 from parity.errors import ParityError
 from parity.models import MLP
@@ -164,8 +165,40 @@ def mlp(query: tuple[int, ...], prediction: tuple[int, ...]) -> nn.Module:
     return MLP(query, prediction, (20,))
 
 
+def test_what_is_served_is_remembered_up_to_a_bound_and_written_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "_MOST_BYTES", 10 * (3 * 4 + answers._BESIDE))
+    program = Counting(small())
+    box = BlackBox(opened(program), None, tmp_path)
+    with kept(box):
+        expected = box(ROWS[:20])
+    files = sorted(tmp_path.rglob("*.safetensors"))
+    for query in ROWS[20:100]:
+        torch.testing.assert_close(box(query[None]), small()(query[None]).detach())
+    assert sorted(tmp_path.rglob("*.safetensors")) == files
+    asked = program.asked
+    torch.testing.assert_close(box(ROWS[:20]), expected)
+    box(ROWS[90:100])
+    assert program.asked == asked  # what was kept, and the last ones
+    box(ROWS[20:40])
+    assert program.asked == asked + 20
+    loaded = pickle.loads(pickle.dumps(box._answers))
+    assert loaded.unknown(ROWS[:20].numpy()) == 0
+    assert loaded.unknown(ROWS[30:40].numpy()) == 10
+
+
+def test_after_protect_nothing_more_is_kept(tmp_path: Path) -> None:
+    result = parity.protect(
+        Counting(small()), (ROWS, CLASSES), checkpoints_path=tmp_path / "kept", factory=mlp, **QUIET
+    )
+    files = sorted(tmp_path.rglob("*.safetensors"))
+    result.coded_model.base_model(torch.rand(5, 12))
+    assert sorted(tmp_path.rglob("*.safetensors")) == files
+
+
 def test_a_damaged_file_of_predictions_is_asked_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    first = BlackBox(opened(Counting(small())), None, tmp_path)
+    first = BlackBox(opened(Counting(small())), None, tmp_path, keeping=True)
     first(ROWS[:20])
     (file,) = tmp_path.glob("*/*.safetensors")
     file.write_bytes(file.read_bytes()[:40])
