@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from parity.black_boxes import BlackBox, opened
+from parity.black_boxes import BlackBox, is_black_box, is_probed, opened, probed
 from parity.black_boxes.programs import of_onnx
 from parity.coded_model import CodedModel
 from parity.coders import Decoder, Encoder
@@ -135,13 +135,14 @@ class ProgramDecoder(Decoder):
 
 
 def _black_box(
-    folder: Path, name: str | None, files: Mapping[str, bytes], box: Mapping[str, Any], given: Any
+    folder: Path, name: str | None, files: Mapping[str, bytes], manifest: Mapping[str, Any], given: Any
 ) -> nn.Module:
     """Return a base model that is a program of another kind than ours: kept in the artefact, or handed over.
 
     Raises:
-        ParityError: it is neither.
+        ParityError: it is neither, or what was handed over predicts something else.
     """
+    box = manifest["black_box"]
     if f"{name}.pt2" in files:
         return Program(load_program(files[f"{name}.pt2"], folder / f"{name}.pt2"))
     if f"{name}.onnx" in files:
@@ -150,7 +151,19 @@ def _black_box(
         raise ParityError(
             f"{folder} does not hold its base model, {box['name']}: hand it over, parity.load(folder, base_model=...)."
         )
-    return given if isinstance(given, nn.Module) else BlackBox(opened(given))
+    if not isinstance(given, nn.Module) and not is_black_box(given):
+        raise ParityError(
+            f"base_model is the program that was protected, {box['name']}, or a network, not {given!r:.80}."
+        )
+    is_asked = is_black_box(given) and not isinstance(given, BlackBox)
+    base: nn.Module = BlackBox(opened(given)) if is_asked else given
+    ids = not manifest["code"].get("takes_numbers", True)
+    if not is_probed(probed(base.eval(), manifest["query_shape"], ids), box.get("predictions")):
+        raise ParityError(
+            f"base_model predicts something else than {box['name']}, which was protected: hand over that one, with "
+            "the output that was chosen."
+        )
+    return base
 
 
 @dataclass(frozen=True)
@@ -219,7 +232,7 @@ def load(folder: str | Path, sha256: str | None = None, base_model: Any = None) 
         box = manifest.get("black_box")
         loaded: dict[Any, nn.Module] = {name: program(name) for name in programs["parity"]}
         if box is not None:
-            loaded[programs["base"]] = _black_box(folder, programs["base"], files, box, base_model)
+            loaded[programs["base"]] = _black_box(folder, programs["base"], files, manifest, base_model)
         elif programs["base"] not in loaded:
             loaded[programs["base"]] = program(programs["base"])
         model = CodedModel(

@@ -198,7 +198,11 @@ def _manifest(
         "command": card.command,
         "programs": programs,
         "versions": code_version(),
-        "black_box": model.base_model.described() if isinstance(model.base_model, BlackBox) else None,
+        "black_box": (
+            model.base_model.described(encoder.query_shape, not numbers)
+            if isinstance(model.base_model, BlackBox)
+            else None
+        ),
     }
 
 
