@@ -1,7 +1,7 @@
 """An artefact read: its programs as a coded model."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
 
 from parity.black_boxes import BlackBox, is_black_box, is_probed, opened, probed
 from parity.black_boxes.programs import of_onnx
@@ -34,12 +35,29 @@ class Program(nn.Module):
         self.module = program.module(check_guards=False)
         self.training = False
         self._program = program
+        self.register_buffer("_where", torch.empty(0), persistent=False)  # the device that it was moved to
+        self._where: Tensor
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What torch makes of a program cannot be pickled, and processes that serve it are sent copies.
         file = io.BytesIO()
         save_program(self._program, file)
         return _copied, (file.getvalue(),)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Program":
+        super()._apply(fn, recurse)
+        self._make_constants_on(self._where.device)
+        return self
+
+    def _make_constants_on(self, device: torch.device) -> None:
+        """Have what is computed of no input, indices for instance, made on a device: programs name the CPU for it."""
+        for part in self.modules():
+            if isinstance(part, GraphModule):
+                named = [node for node in part.graph.nodes if node.kwargs.get("device", device) != device]
+                for node in named:
+                    node.kwargs = {**node.kwargs, "device": device}
+                if named:
+                    part.recompile()
 
     def train(self, mode: bool = True) -> "Program":
         return self
