@@ -130,15 +130,25 @@ class CodedModel(nn.Module):
     def blank_query(self) -> Tensor:
         """Return a query (*Q) that stands where there is none: zeros; of ids, ones, for 0 is often padding alone.
 
-        Queries are ids where the code may take them and the base model does. The model is in eval mode, on the CPU.
+        Queries are ids where the code takes nothing else, or takes both and the base model takes ids alone, or ids of a
+        vocabulary. The model is in eval mode, on the CPU.
         """
         shape = tuple(self.encoder.query_shape)
-        if self.encoder.takes_ids:
-            ids = torch.ones(shape, dtype=torch.int64)
-            with contextlib.suppress(Exception):  # of a network that takes floats
-                self.base_model(ids[None])
-                return ids
-        return torch.zeros(shape)
+        ids, numbers = torch.ones(shape, dtype=torch.int64), torch.zeros(shape)
+        if not self.encoder.takes_ids:
+            return numbers
+        if not self.encoder.takes_numbers:
+            return ids
+        if not self._takes(ids):
+            return numbers
+        return numbers if self._takes(numbers) and self.vocabulary is None else ids
+
+    def _takes(self, query: Tensor) -> bool:
+        """Return whether the base model predicts for a query (*Q) of this type."""
+        with contextlib.suppress(Exception):  # of a user's own network
+            self.base_model(query[None])
+            return True
+        return False
 
     def forward(self, queries: Tensor, available: Tensor, detector: Detector | None = None) -> Tensor:
         """Answer as a resilient server would.

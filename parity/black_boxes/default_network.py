@@ -2,9 +2,11 @@
 
 import functools
 import itertools
+import logging
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +15,13 @@ from parity.black_boxes.network import BlackBox
 from parity.errors import ParityError
 from parity.models import MLP
 from parity.models.counting import count_multiply_adds
+from parity.storage.files import read_json, write_json
+
+log = logging.getLogger(__name__)
 
 Shape = tuple[int, ...]
 
+_WIDTHS = "widths.json"
 _NARROWEST, _WIDEST = 2, 512
 _TIMED = 64
 _LEAST_SIDE = 4
@@ -72,7 +78,8 @@ class DefaultNetworks:
 
     They are convolutions for queries with axes to move along, and linear layers for others, where convolutions cost too
     much, and in place of a network that begins with a linear layer itself.
-    Multiply-adds are compared where those of the network can be counted, and measured times elsewhere.
+    Multiply-adds are compared where those of the network can be counted, and measured times elsewhere. These differ
+    from run to run: widths that were chosen by them are kept beside the network's predictions, for the same call again.
 
     Args:
         network: a base model, (B, *Q) -> (B, *P).
@@ -81,6 +88,7 @@ class DefaultNetworks:
 
     def __init__(self, network: nn.Module, queries: Tensor) -> None:
         self.network, self.queries = network, queries
+        self._chosen: dict[str, int | None] = {}
 
     def __call__(self, query_shape: Shape, prediction_shape: Shape, copies: int = 1) -> nn.Module:
         """Make the widest network that may be.
@@ -95,16 +103,30 @@ class DefaultNetworks:
         """
         kinds: list[type[nn.Module]] = [Convolutions, Perceptron] if self._has_axes(query_shape) else [Perceptron]
         for kind in kinds:
-            if (made := self._widest(kind, tuple(query_shape), tuple(prediction_shape), copies)) is not None:
-                return made
+            if (width := self._width(kind, tuple(query_shape), tuple(prediction_shape), copies)) is not None:
+                return kind(tuple(query_shape), tuple(prediction_shape), width)
         most, unit, _ = self._most
         raise ParityError(
             f"{_name(self.network)} takes {most:.3g} {unit} for a query, which no default parity model does with: "
             "give a network of your own, factory=lambda query_shape, prediction_shape: ..."
         )
 
-    def _widest(self, kind: type[nn.Module], query: Shape, prediction: Shape, copies: int) -> nn.Module | None:
-        """Return the widest network of a kind; it is found upwards, for one that is far too large takes long to try."""
+    def _width(self, kind: type[nn.Module], query: Shape, prediction: Shape, copies: int) -> int | None:
+        """Return the width of the widest network of a kind, the one that was chosen before where there is one."""
+        name = f"{kind.__name__} {list(query)} {list(prediction)} {copies}"
+        folder = self.network.kept_in if isinstance(self.network, BlackBox) and not self._is_counted else None
+        if name not in self._chosen:
+            kept = {} if folder is None else _read(folder / _WIDTHS)
+            self._chosen = {**kept, **self._chosen}
+        if name not in self._chosen:
+            self._chosen[name] = self._widest(kind, query, prediction, copies)
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+                write_json(folder / _WIDTHS, self._chosen)
+        return self._chosen[name]
+
+    def _widest(self, kind: type[nn.Module], query: Shape, prediction: Shape, copies: int) -> int | None:
+        """Return the greatest width; it is found upwards, for a network that is far too large takes long to try."""
         most, _, cost = self._most
         example = torch.zeros(len(self.queries[:_TIMED]), *query)
 
@@ -120,13 +142,17 @@ class DefaultNetworks:
             if fits(width + step):
                 width += step
             step //= 2
-        return kind(query, prediction, width)
+        return width
 
     def _has_axes(self, query_shape: Shape) -> bool:
         """Return whether there is something for convolutions to move along: not in the rows that a black box takes."""
         if begins_linear(self.network) or (len(query_shape) == 1 and isinstance(self.network, BlackBox)):
             return False
         return len(query_shape) <= 4 and min(query_shape[1:] or query_shape) >= _LEAST_SIDE
+
+    @property
+    def _is_counted(self) -> bool:
+        return not isinstance(self.network, BlackBox) or not math.isnan(self.network.multiply_adds)
 
     @functools.cached_property
     def _most(self) -> tuple[float, str, Callable[[nn.Module, Tensor], float]]:
@@ -136,6 +162,17 @@ class DefaultNetworks:
         if not math.isnan(self.network.multiply_adds):
             return self.network.multiply_adds, "multiply-adds", _multiply_adds
         return self.network.seconds_per_query(self.queries[:_TIMED]), "seconds", _seconds_per_query
+
+
+def _read(path: Path) -> dict[str, int | None]:
+    if not path.is_file():
+        return {}
+    try:
+        content = read_json(path, "widths of default parity models")
+    except ParityError as error:
+        log.warning("%s: widths are chosen again", error)
+        return {}
+    return {name: width for name, width in content.items() if width is None or width in range(_NARROWEST, _WIDEST + 1)}
 
 
 def _name(network: nn.Module) -> str:

@@ -1,5 +1,6 @@
 """Programs as they are handed over, each as a function of arrays that states what is known of it."""
 
+import copy
 import importlib
 import math
 import os
@@ -35,6 +36,7 @@ class Asked:
         ask: float32 (B, *Q) -> what it returns: an array, a tensor, or several by name or index.
         content: the bytes that are all of it, of an ONNX file; None where it is not a file.
         output: the name of its output that is asked for, where it is of ONNX.
+        outputs: how many it has.
         program: of ``torch.export``, where it is one.
         batch: the one batch size that it takes; None where it takes any.
         multiply_adds: of one query; None where they cannot be counted.
@@ -44,6 +46,7 @@ class Asked:
     ask: Callable[[np.ndarray], Any]
     content: bytes | None = None
     output: str | None = None
+    outputs: int = 1
     program: ExportedProgram | None = None
     batch: int | None = None
     multiply_adds: int | None = None
@@ -72,7 +75,7 @@ def opened(network: Any, output: str | int | None = None) -> Asked:
     if isinstance(network, str | os.PathLike):
         return _of_file(user_path(Path(network)), output)
     if isinstance(network, torch.jit.ScriptModule):
-        return _of_torch(network.eval(), network.original_name)
+        return _of_torch(network if not network.training else copy.deepcopy(network).eval(), network.original_name)
     if isinstance(network, torch.jit.ScriptFunction):
         return _of_torch(network, str(network.name))
     if isinstance(network, ExportedProgram):
@@ -130,23 +133,29 @@ def _of_file(path: Path, output: str | int | None) -> Asked:
 
 
 def _of_torch(program: Callable[[Tensor], Any], name: str, exported: ExportedProgram | None = None) -> Asked:
+    example = _example(exported)
+
     def ask(queries: np.ndarray) -> Any:
+        asked = torch.from_numpy(queries)
+        if example is not None and asked.is_floating_point() and example.is_floating_point():
+            asked = asked.to(example.dtype)
         with torch.no_grad():
-            return program(torch.from_numpy(queries))
+            return program(asked)
 
     def count() -> int | None:
-        shape = _example_shape(exported)
-        if shape is None:
+        if example is None:
             return None
-        return multiply_adds_of_call(lambda: ask(np.zeros(shape, np.float32))) // shape[0] or None
+        with torch.no_grad():
+            zeros = torch.zeros_like(example, device="cpu")
+            return multiply_adds_of_call(lambda: program(zeros)) // len(example) or None
 
     return Asked(name, ask, program=exported, batch=_fixed_batch(exported), multiply_adds=count())
 
 
-def _example_shape(exported: ExportedProgram | None) -> tuple[int, ...] | None:
-    """Return the shape of the example that a program was exported with, (B, *Q)."""
+def _example(exported: ExportedProgram | None) -> Tensor | None:
+    """Return the example that a program was exported with, (B, *Q)."""
     inputs = exported.example_inputs[0] if exported is not None and exported.example_inputs else ()
-    return tuple(inputs[0].shape) if inputs and isinstance(inputs[0], Tensor) else None
+    return inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
 
 
 def _fixed_batch(exported: ExportedProgram | None) -> int | None:
@@ -188,7 +197,7 @@ def _of_session(session: Any, output: str | int | None, name: str, content: byte
         return returned
 
     return Asked(
-        name, ask, content, chosen.name, batch=size if isinstance(size, int) else None,
+        name, ask, content, chosen.name, len(outputs), batch=size if isinstance(size, int) else None,
         multiply_adds=None if content is None else multiply_adds_of_onnx(content),
     )  # fmt: skip
 

@@ -59,10 +59,12 @@ class Encoder(Coder):
         copies: how many workers the base model's queries go to each: those of worker j and of worker j + m / copies
             are the same.
         takes_ids: queries may be ids of tokens, integers; codes that add queries up or resample them take none.
+        takes_numbers: queries may be floating-point numbers; codes of ids alone take none.
     """
 
     systematic: ClassVar[bool] = True
     takes_ids: bool = False
+    takes_numbers: bool = True
     copies: int = 1
 
     def __init__(self, k: int, r: int, query_shape: Shape) -> None:

@@ -10,25 +10,35 @@ import torch
 from torch import Tensor, nn
 
 from parity.coders.base import Encoder, Shape
+from parity.vocabulary import vocabulary_of
 
 
 class EmbeddedEncoder(Encoder):
     """Embeds queries, and encodes their embeddings with another encoder; parity queries are embeddings.
 
     Args:
-        k, r, query_shape: as in ``Encoder``; queries may be ids.
+        k, r, query_shape: as in ``Encoder``.
         embed: the base model's first layers, (B, *Q) -> (B, *E), which are not trained.
         shape: E, of an embedding, e.g. (L, D).
         inner: makes the encoder of embeddings, called with (k, r, E).
+        ids: whether queries are ids, and not numbers; by default whether ``embed`` refuses numbers, or has a
+            vocabulary.
     """
 
-    takes_ids = True
-
     def __init__(
-        self, k: int, r: int, query_shape: Shape, embed: nn.Module, shape: Shape, inner: Callable[..., Encoder]
+        self,
+        k: int,
+        r: int,
+        query_shape: Shape,
+        embed: nn.Module,
+        shape: Shape,
+        inner: Callable[..., Encoder],
+        ids: bool | None = None,
     ) -> None:
         super().__init__(k, r, query_shape)
         self.embed, self.inner = embed.requires_grad_(False), inner(k, r, tuple(shape))
+        self.takes_ids = _takes_ids(embed, self.query_shape) if ids is None else ids
+        self.takes_numbers = not self.takes_ids
 
     @property
     def parity_query_shape(self) -> tuple[int, ...]:
@@ -49,3 +59,13 @@ class EmbeddedEncoder(Encoder):
             embedded = self.embed(queries.flatten(0, 1))
         encoded: Tensor = self.inner(embedded.unflatten(0, queries.shape[:2]))
         return encoded
+
+
+@torch.no_grad()
+def _takes_ids(embed: nn.Module, query_shape: tuple[int, ...]) -> bool:
+    weight = next(embed.parameters(), torch.empty(0))
+    try:
+        embed(torch.zeros(1, *query_shape, dtype=weight.dtype, device=weight.device))
+    except Exception:  # of a user's own network
+        return True
+    return vocabulary_of(embed, query_shape) is not None  # of an embedding that converts what it gets

@@ -109,7 +109,7 @@ class TokenCellsEncoder(Encoder):
     """
 
     least_r = 1
-    takes_ids = True
+    takes_ids, takes_numbers = True, False
 
     def __init__(
         self,

@@ -77,6 +77,19 @@ def read_manifest(folder: Path, expected: str | None = None) -> dict[str, Any]:
     return manifest
 
 
+def holds_nothing_else(folder: Path) -> bool:
+    """Return whether all that lies in a folder is an artefact: its manifest, and files that this lists."""
+    found = {path.name for path in folder.iterdir()}
+    if not found:
+        return True
+    try:
+        manifest = parse_json(read_bytes(folder / FILE), folder / FILE)
+    except ParityError:
+        return False
+    listed = manifest.get("files")
+    return manifest.get("format") == FORMAT and isinstance(listed, dict) and found <= {FILE, *listed}
+
+
 def read_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, bytes]:
     """Read every file that a manifest lists and compare it with its hash, before anything is made of any.
 

@@ -1,7 +1,7 @@
 """An artefact read: its programs as a coded model."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
 
-from parity.black_boxes import BlackBox, opened
+from parity.black_boxes import BlackBox, is_black_box, is_probed, opened, probed
 from parity.black_boxes.programs import of_onnx
 from parity.coded_model import CodedModel
 from parity.coders import Decoder, Encoder
@@ -34,12 +35,29 @@ class Program(nn.Module):
         self.module = program.module(check_guards=False)
         self.training = False
         self._program = program
+        self.register_buffer("_where", torch.empty(0), persistent=False)  # the device that it was moved to
+        self._where: Tensor
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What torch makes of a program cannot be pickled, and processes that serve it are sent copies.
         file = io.BytesIO()
         save_program(self._program, file)
         return _copied, (file.getvalue(),)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Program":
+        super()._apply(fn, recurse)
+        self._make_constants_on(self._where.device)
+        return self
+
+    def _make_constants_on(self, device: torch.device) -> None:
+        """Have what is computed of no input, indices for instance, made on a device: programs name the CPU for it."""
+        for part in self.modules():
+            if isinstance(part, GraphModule):
+                named = [node for node in part.graph.nodes if node.kwargs.get("device", device) != device]
+                for node in named:
+                    node.kwargs = {**node.kwargs, "device": device}
+                if named:
+                    part.recompile()
 
     def train(self, mode: bool = True) -> "Program":
         return self
@@ -63,7 +81,7 @@ class ProgramEncoder(Encoder):
 
     def __init__(self, program: Program, code: dict[str, Any], query_shape: tuple[int, ...]) -> None:
         super().__init__(code["k"], code["r"], query_shape)
-        self.takes_ids = code.get("takes_ids", False)
+        self.takes_ids, self.takes_numbers = code.get("takes_ids", False), code.get("takes_numbers", True)
         self.program = program
         self.systematic = code["systematic"]  # type: ignore[misc]  # a class's, but for programs
         self.copies = code["copies"]
@@ -135,13 +153,14 @@ class ProgramDecoder(Decoder):
 
 
 def _black_box(
-    folder: Path, name: str | None, files: Mapping[str, bytes], box: Mapping[str, Any], given: Any
+    folder: Path, name: str | None, files: Mapping[str, bytes], manifest: Mapping[str, Any], given: Any
 ) -> nn.Module:
     """Return a base model that is a program of another kind than ours: kept in the artefact, or handed over.
 
     Raises:
-        ParityError: it is neither.
+        ParityError: it is neither, or what was handed over predicts something else.
     """
+    box = manifest["black_box"]
     if f"{name}.pt2" in files:
         return Program(load_program(files[f"{name}.pt2"], folder / f"{name}.pt2"))
     if f"{name}.onnx" in files:
@@ -150,7 +169,19 @@ def _black_box(
         raise ParityError(
             f"{folder} does not hold its base model, {box['name']}: hand it over, parity.load(folder, base_model=...)."
         )
-    return given if isinstance(given, nn.Module) else BlackBox(opened(given))
+    if not isinstance(given, nn.Module) and not is_black_box(given):
+        raise ParityError(
+            f"base_model is the program that was protected, {box['name']}, or a network, not {given!r:.80}."
+        )
+    is_asked = is_black_box(given) and not isinstance(given, BlackBox)
+    base: nn.Module = BlackBox(opened(given)) if is_asked else given
+    ids = not manifest["code"].get("takes_numbers", True)
+    if not is_probed(probed(base.eval(), manifest["query_shape"], ids), box.get("predictions")):
+        raise ParityError(
+            f"base_model predicts something else than {box['name']}, which was protected: hand over that one, with "
+            "the output that was chosen."
+        )
+    return base
 
 
 @dataclass(frozen=True)
@@ -219,7 +250,7 @@ def load(folder: str | Path, sha256: str | None = None, base_model: Any = None) 
         box = manifest.get("black_box")
         loaded: dict[Any, nn.Module] = {name: program(name) for name in programs["parity"]}
         if box is not None:
-            loaded[programs["base"]] = _black_box(folder, programs["base"], files, box, base_model)
+            loaded[programs["base"]] = _black_box(folder, programs["base"], files, manifest, base_model)
         elif programs["base"] not in loaded:
             loaded[programs["base"]] = program(programs["base"])
         model = CodedModel(

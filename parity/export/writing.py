@@ -13,7 +13,7 @@ from parity.black_boxes import BlackBox
 from parity.coded_model import CodedModel
 from parity.errors import ParityError
 from parity.export.card import CardFacts, model_card
-from parity.export.manifest import FILE, FORMAT, VERSION, hashes
+from parity.export.manifest import FILE, FORMAT, VERSION, hashes, holds_nothing_else
 from parity.export.preprocessing import Preprocessing
 from parity.export.programs import AnyPattern, can_write_onnx, save_onnx, save_program, trace
 from parity.settings import user_path
@@ -46,8 +46,9 @@ def save(
 
     The folder holds ``preprocessing``, ``encoder``, ``base``, ``parity_0`` ... and ``decoder``, each as a program of
     ``torch.export`` (.pt2) for any batch size and as ONNX (.onnx); ``weights.safetensors``, the coded model's state
-    dict; ``model_card.md``; and ``manifest.json``. An artefact that lies there is replaced. A base model that is a
-    black box is kept where it is an ONNX file or an exported program; another has to be handed over to ``load``.
+    dict; ``model_card.md``; and ``manifest.json``. An artefact that lies there, and nothing else, is replaced. A base
+    model that is a black box is kept where it is an ONNX file or an exported program; another has to be handed over to
+    ``load``.
 
     Args:
         folder: where to.
@@ -69,12 +70,13 @@ def save(
     check_writable(folder.resolve().parent)  # where it is written before it gets its name
     if folder.is_mount():
         raise ParityError(f"{folder} is a disk's own folder, which cannot be replaced: name one inside it.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / FILE).is_file():
+    if folder.is_dir() and not holds_nothing_else(folder):
         raise ParityError(f"{folder} holds other files, which an artefact would replace: name a folder of its own.")
     if onnx is None and not can_write_onnx():
         log.warning("the artefact has no ONNX: %s", _GET_ONNX)
     model = copy.deepcopy(coded_model).cpu().eval().requires_grad_(False)
-    parts, programs = _parts(model, copy.deepcopy(preprocessing).cpu())
+    preprocessing = copy.deepcopy(preprocessing).cpu()
+    parts, programs = _parts(model, preprocessing)
     with folder_written_whole(folder) as made:
         for name, part in parts.items():
             save_program(part.program, made / f"{name}.pt2")
@@ -97,7 +99,7 @@ def _parts(model: CodedModel, preprocessing: Preprocessing) -> tuple[dict[str, _
     outputs = (base_workers, *decoder.prediction_shape)
     parity_outputs = (model.n - base_workers, *decoder.parity_shape(decoder.prediction_shape))
     floats = torch.float32
-    kind = preprocessing(torch.zeros(1, *query, dtype=preprocessing.dtype)).dtype  # ids of tokens are integers
+    kind = _queries_of(preprocessing).dtype  # ids of tokens are integers
     asked = encoder(torch.zeros(1, model.k, *query, dtype=kind))
     parts = {
         "preprocessing": _Part(
@@ -135,6 +137,12 @@ def _parts(model: CodedModel, preprocessing: Preprocessing) -> tuple[dict[str, _
     }
 
 
+def _queries_of(preprocessing: Preprocessing) -> Tensor:
+    """Return a query as networks see it, (1, *Q)."""
+    queries: Tensor = preprocessing(torch.zeros(1, *preprocessing.query_shape, dtype=preprocessing.dtype))
+    return queries
+
+
 def _save_black_box(box: BlackBox, folder: Path) -> None:
     if box.kept_content is not None:
         (folder / "base.onnx").write_bytes(box.kept_content)
@@ -157,7 +165,7 @@ def _manifest(
     model: CodedModel, preprocessing: Preprocessing, card: CardFacts, programs: dict[str, Any]
 ) -> dict[str, Any]:
     encoder, decoder = model.encoder, model.decoder
-    described = preprocessing.describe()
+    described, numbers = preprocessing.describe(), _queries_of(preprocessing).is_floating_point()
     described["ids_below"] = described["ids_below"] or model.vocabulary
     return {
         "format": FORMAT,
@@ -172,7 +180,8 @@ def _manifest(
             "tolerance": decoder.tolerance,
             "copies": encoder.copies,
             "systematic": encoder.systematic,
-            "takes_ids": encoder.takes_ids,
+            "takes_ids": not numbers,
+            "takes_numbers": numbers,
             "parity_workers": encoder.parity_workers,
         },
         "query_shape": list(encoder.query_shape),
@@ -189,7 +198,11 @@ def _manifest(
         "command": card.command,
         "programs": programs,
         "versions": code_version(),
-        "black_box": model.base_model.described() if isinstance(model.base_model, BlackBox) else None,
+        "black_box": (
+            model.base_model.described(encoder.query_shape, not numbers)
+            if isinstance(model.base_model, BlackBox)
+            else None
+        ),
     }
 
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -18,8 +19,22 @@ class _Reached(Exception):
         self.output = output
 
 
+_REACHED: ContextVar[list[Any] | None] = ContextVar("reached", default=None)
+"""Where the module's output is kept while a first part is exported; None where the network is left instead."""
+_HANDED: ContextVar[Tensor] = ContextVar("handed")
+"""What stands in for the module's output in a second part: of the call, and not of the network, which threads share."""
+
+
+def _stop(module: nn.Module, inputs: Any, output: Any) -> None:
+    """Leave the network with what a module puts out."""
+    reached = _REACHED.get()
+    if reached is None:
+        raise _Reached(output)
+    reached.append(output)
+
+
 class FirstPart(nn.Module):
-    """A network up to a module, whose output it returns.
+    """A network up to a module, whose output it returns; threads may call it at once.
 
     Args:
         network: which is copied.
@@ -29,21 +44,34 @@ class FirstPart(nn.Module):
     def __init__(self, network: nn.Module, name: str) -> None:
         super().__init__()
         self.network, self.name = copy.deepcopy(network), name
+        self.network.get_submodule(name).register_forward_hook(_stop)
 
     def forward(self, queries: Tensor) -> Any:
         """Embed: (B, *Q) -> what the module puts out, (B, *E)."""
-
-        def stop(module: nn.Module, inputs: Any, output: Any) -> None:
-            raise _Reached(output)
-
-        hook = self.network.get_submodule(self.name).register_forward_hook(stop)
+        if torch.compiler.is_exporting():  # which counts the modules that are left, and drops what is not needed
+            return self._recorded(queries)
         try:
             self.network(queries)
         except _Reached as reached:
             return reached.output
-        finally:
-            hook.remove()
         return None
+
+    def _recorded(self, queries: Tensor) -> Any:
+        reached: list[Any] = []
+        token = _REACHED.set(reached)
+        try:
+            self.network(queries)
+        finally:
+            _REACHED.reset(token)
+        return reached[0] if reached else None
+
+
+class _Handed(nn.Module):
+    """Stands where a network is split: it puts out what the second part was called with."""
+
+    def forward(self, *_: Any, **__: Any) -> Tensor:
+        """Return embeddings, (B, *E)."""
+        return _HANDED.get()
 
 
 class _Uncomputed(nn.Module):
@@ -69,7 +97,7 @@ class SecondPart(nn.Module):
 
     The network is called with queries that stand in for those that were embedded: zeros, or where queries are sequences
     of ids, ids of which those are padding whose embedding is all zeros, as ``padding_idx`` makes it. So a network that
-    leaves padding out does so here too, in sequences of any length.
+    leaves padding out does so here too, in sequences of any length. Threads may call it at once.
 
     Modules that come before the split are computed of the stand-ins, unless ``leave_out_first_part`` has replaced them:
     ``split_after`` does so where queries are numbers and nothing else looks at these modules. Else they are computed
@@ -85,16 +113,16 @@ class SecondPart(nn.Module):
     def __init__(self, network: nn.Module, name: str, query: Tensor, padding: int = 0) -> None:
         super().__init__()
         self.network, self.name, self.padding = copy.deepcopy(network), name, padding
-        self.network.set_submodule(name, nn.Identity())
+        self.network.set_submodule(name, _Handed())
         self.query_shape, self.dtype = tuple(query.shape[1:]), query.dtype
 
     def forward(self, embedded: Tensor) -> Tensor:
         """Predict: (B, *E) -> (B, *P)."""
-        hook = self.network.get_submodule(self.name).register_forward_hook(lambda *_: embedded)
+        token = _HANDED.set(embedded)
         try:
             predictions: Tensor = self.network(self._stand_in(embedded))
         finally:
-            hook.remove()
+            _HANDED.reset(token)
         return predictions
 
     def leave_out_first_part(self, embedded: Tensor) -> None:
@@ -168,7 +196,7 @@ def split_after(network: nn.Module, name: str, queries: Tensor, padding: int = 0
             f"what the network computes after '{name}' needs more than what that module puts out: encode after another."
         )
     second = _without_first_part(second, embedded, predictions)
-    alone = first.network.get_submodule(name)
+    alone = copy.deepcopy(network.get_submodule(name))
     return (alone if _embeds(alone, queries, embedded) else first).eval(), second
 
 

@@ -9,7 +9,7 @@ from parity.protection.networks import Output, selected
 
 
 def asked(network: Any, output: Output, folder: Path | None) -> BlackBox:
-    """Return a program as a network.
+    """Return a program as a network, which keeps all that it predicts.
 
     Args:
         network: of which ``is_black_box`` is true.
@@ -20,8 +20,8 @@ def asked(network: Any, output: Output, folder: Path | None) -> BlackBox:
         ParityError: it cannot be opened, or does not take one batch of queries.
     """
     if callable(output):
-        return BlackBox(opened(network), output, folder)
+        return BlackBox(opened(network), output, folder, keeping=True)
     program = opened(network, output)
     if output is None or program.output is not None:  # an ONNX file's is chosen by onnxruntime
-        return BlackBox(program, None, folder)
-    return BlackBox(program, partial(selected, output=output), folder)
+        return BlackBox(program, None, folder, keeping=True)
+    return BlackBox(program, partial(selected, output=output), folder, keeping=True)

@@ -1,6 +1,7 @@
 """Which code a network is protected by: chosen by the shape of its queries and by what it can do, or by hand."""
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -154,8 +155,16 @@ def _embedded(code: str | Mapping[str, Any], of: Protectable, name: str) -> Choi
         replace(of, network=second, queries=embedded, encode_after=None, axes=(0,) if tokens else None, default=None),
     )
     shape = tuple(embedded.shape[1:])
-    encoder = partial(EmbeddedEncoder, embed=copied_network(first), shape=shape, inner=inner.encoder)
+    encoder = partial(
+        EmbeddedEncoder, embed=copied_network(first), shape=shape, inner=inner.encoder, ids=of.ids is not None
+    )
     return replace(inner, why=f"after '{name}', in embeddings of {shape}, {inner.why}", encoder=encoder)
+
+
+def _clause(error: ParityError) -> str:
+    """Return an error's sentence to go on with: without its full stop, but with the dots of factory=..."""
+    sentence = str(error)
+    return sentence if re.search(r"(?<!\.)\.{3}$", sentence) else sentence.removesuffix(".")
 
 
 def _cells(of: Protectable) -> Choice | str:
@@ -181,7 +190,7 @@ def _tokens(of: Protectable) -> Choice | str:
     try:
         encoder(of.k, of.r, of.query_shape)
     except ParityError as error:
-        return str(error).rstrip(".")
+        return _clause(error)
     return _in_cells("tokens", of, encoder, (-1,))
 
 
@@ -192,7 +201,7 @@ def _in_cells(
     try:
         cell = Grid(of.k, of.query_shape, axes).cell_shape
     except ParityError as error:
-        return str(error).rstrip(".")
+        return _clause(error)
     refusal = of.cannot_be_copied or takes(of.network, cell, of.prediction_shape, of.ids)
     for network, how in ((of.network, ""), (of.resized, ", in fewer pixels, which are resampled")):
         if (
@@ -220,7 +229,7 @@ def _made_in_cells(
         cell = Grid(of.k, of.query_shape, axes).cell_shape
         tried = of.made(cell, of.prediction_shape, of.k)
     except ParityError as error:
-        return str(error).rstrip(".")
+        return _clause(error)
     if (refusal := takes(tried, cell, of.prediction_shape, of.ids)) is not None:
         return f"{of.maker} does not take cells of {cell} ({refusal})"
     return _of_cells(name, f"{of.maker} predicts cells of {cell}", of, encoder, axes, partial(of.made, copies=of.k))
@@ -244,7 +253,7 @@ def _packed(of: Protectable) -> Choice | str:
     try:
         of.made(of.query_shape, of.prediction_shape, of.k)
     except ParityError as error:
-        return str(error).rstrip(".")
+        return _clause(error)
     shape, student = (of.k, *of.prediction_shape), partial(of.made, copies=of.k)
     why = "a narrow network predicts for each of k whole queries, together at no higher cost than the network"
     return _choice("packed", why, lambda: PackedStudents((of.k, *of.query_shape), shape, student))
@@ -262,7 +271,7 @@ def _on_grid(of: Protectable, made: Choice | str) -> Choice | str:
     try:
         Grid(of.k, of.query_shape, of.axes)
     except ParityError as error:
-        return str(error).rstrip(".")
+        return _clause(error)
     return made if isinstance(made, str) else replace(made, encoder=_grid_encoder(of))
 
 
@@ -337,7 +346,7 @@ def _made_for(name: str, of: Protectable, query_shape: tuple[int, ...], does: st
     try:
         of.made(query_shape, shape)
     except ParityError as error:
-        return str(error).rstrip(".")
+        return _clause(error)
     return _choice(name, f"{of.maker} {does}", lambda: of.made(query_shape, shape))
 
 
@@ -346,7 +355,7 @@ def _copied(name: str, of: Protectable) -> Choice | str:
         try:
             of.made(of.query_shape, of.prediction_shape)
         except ParityError as error:
-            return str(error).rstrip(".")
+            return _clause(error)
         why = f"{of.maker} predicts the sum of predictions, for {of.cannot_be_copied}"
         return _choice(name, why, lambda: of.made(of.query_shape, of.prediction_shape))
     why = "a copy of the network, started from its weights, predicts the sum of its predictions"

@@ -171,6 +171,8 @@ def protect(
     device = make_trainer(Hardware(accelerator), logger=False, enable_checkpointing=False).strategy.root_device
     model.requires_grad_(False).to(device)
     measured = evaluate({choice.name: model}, data, split="val", unavailable=(), timed=False)
+    if isinstance(base, BlackBox):
+        base.keeping = False  # from here on it is served
     return Protected(model, data, measured, choice.name, choice.why, trained.history)
 
 

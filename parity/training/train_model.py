@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 
 from parity import terminal
+from parity.black_boxes import kept
 from parity.data import GroupDataModule
 from parity.errors import ParityError, Stopped
 from parity.models import load_into
@@ -176,7 +177,7 @@ def train_model(
     bars = [TrainingProgress(module.shown, print_line=report)] if progress else []
     listeners = [*([Validation(validate)] if validate else []), *bars, *callbacks]
     folder.check_writable()
-    with _interrupted() as stop, folder.held():
+    with _interrupted() as stop, folder.held(), kept(model):
         start = folder.find(identity, module) if resume else Start()
         loggers = _loggers(folder, start)
         if start.is_end(max_epochs):

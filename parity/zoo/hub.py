@@ -5,11 +5,14 @@ the commit itself, a JSON object a line.
 """
 
 import base64
+import http.client
 import json
 import os
+import re
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,8 @@ ENDPOINT = "https://huggingface.co"
 _SAMPLE = 512  # bytes of a file that the hub chooses by whether it is large
 _LFS = "application/vnd.git-lfs+json"
 _SECONDS = 60
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
+_TOKEN = re.compile(r"[!-~]+")
 
 
 def push_to_hub(
@@ -49,12 +54,18 @@ def push_to_hub(
         ParityError: the folder is not a whole artefact, there is no token, or the hub refuses.
     """
     folder = user_path(folder)
+    repo = repo.strip()
+    if not _REPOSITORY.fullmatch(repo):
+        raise ParityError(
+            "a repository of the hub is called owner/name, each of letters, digits, '-', '_' and '.', not "
+            f"{repo!r:.80}."
+        )
     owner, _, name = repo.partition("/")
-    if not owner or not name or "/" in name:
-        raise ParityError(f"a repository of the hub is called owner/name, not '{repo}'.")
-    token = token or os.environ.get("HF_TOKEN")
+    token = (token or os.environ.get("HF_TOKEN") or "").strip()
     if not token:
         raise ParityError("the hub needs a token with write access: hand it over (token=), or set HF_TOKEN.")
+    if not _TOKEN.fullmatch(token):
+        raise ParityError("the hub's token has characters that no token has: copy it again from the hub's settings.")
     files = read_files(folder, read_manifest(folder))
     files[FILE] = (folder / FILE).read_bytes()
     files["README.md"] = _readme(files)
@@ -68,6 +79,17 @@ def push_to_hub(
 def _readme(files: Mapping[str, bytes]) -> bytes:
     """Return the model card with the header that the hub reads."""
     return b"---\nlibrary_name: parity\ntags: [erasure-code]\n---\n\n" + files.get("model_card.md", b"")
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """Raise one sentence where what the hub returns is not of its interface."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ParityError(
+            f"what the hub returns is not what its interface states ({cause(error)}): check the address (endpoint=)."
+        ) from error
 
 
 class _Hub:
@@ -95,7 +117,8 @@ class _Hub:
             for name, content in files.items()
         ]
         modes = self._json(f"{self.endpoint}/api/models/{repo}/preupload/main", {"files": asked})
-        return [file["path"] for file in modes["files"] if file["uploadMode"] == "lfs"]
+        with _understood():
+            return [file["path"] for file in modes["files"] if file["uploadMode"] == "lfs"]
 
     def upload(self, repo: str, files: Mapping[str, bytes]) -> None:
         """Send the bytes of large files that the hub does not have yet."""
@@ -112,14 +135,22 @@ class _Hub:
             },
             kind=_LFS,
         )
-        for wanted in batch["objects"]:
-            actions = wanted.get("actions", {})
-            if upload := actions.get("upload"):  # the place may be another server's, and has its own authorization
-                self._send("PUT", upload["href"], contents[wanted["oid"]], upload.get("header", {}))
-            if verify := actions.get("verify"):
-                stated = {"oid": wanted["oid"], "size": wanted["size"]}
-                headers = {**self._authorization, **verify.get("header", {}), "Content-Type": _LFS}
-                self._send("POST", verify["href"], json.dumps(stated).encode(), headers)
+        with _understood():
+            objects = {wanted["oid"]: wanted for wanted in batch["objects"]}
+            for oid, content in contents.items():
+                self._upload(objects[oid], content)
+
+    def _upload(self, wanted: Mapping[str, Any], content: bytes) -> None:
+        if (error := wanted.get("error")) is not None:
+            reason = " ".join(str(error.get("message", error)).split())[:200]
+            raise ParityError(f"the hub does not take the file of SHA-256 {wanted['oid']}: {reason}")
+        actions = wanted.get("actions") or {}
+        if upload := actions.get("upload"):  # the place may be another server's, and has its own authorization
+            self._send("PUT", upload["href"], content, upload.get("header", {}))
+        if verify := actions.get("verify"):
+            stated = {"oid": wanted["oid"], "size": len(content)}
+            headers = {**self._authorization, **verify.get("header", {}), "Content-Type": _LFS}
+            self._send("POST", verify["href"], json.dumps(stated).encode(), headers)
 
     def commit(self, repo: str, files: Mapping[str, bytes], large: list[str], message: str) -> str:
         """Commit all files; return the commit's address."""
@@ -134,7 +165,9 @@ class _Hub:
         body = "".join(json.dumps(line) + "\n" for line in lines).encode()
         headers = {**self._authorization, "Content-Type": "application/x-ndjson"}
         answer = self._send("POST", f"{self.endpoint}/api/models/{repo}/commit/main", body, headers)
-        return json.loads(answer)["commitUrl"]
+        with _understood():
+            address: str = json.loads(answer)["commitUrl"]
+        return address
 
     def _json(
         self, url: str, content: Any = None, kind: str = "application/json", allowed: tuple[int, ...] = ()
@@ -142,7 +175,11 @@ class _Hub:
         headers = {**self._authorization, "Content-Type": kind, "Accept": kind}
         body = None if content is None else json.dumps(content).encode()
         answer = self._send("GET" if body is None else "POST", url, body, headers, allowed)
-        return json.loads(answer) if answer else {}
+        with _understood():
+            found = json.loads(answer) if answer else {}
+            if not isinstance(found, dict):
+                raise TypeError("no JSON object")
+        return found
 
     def _send(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], allowed: tuple[int, ...] = ()
@@ -160,5 +197,5 @@ class _Hub:
             raise ParityError(
                 f"the hub refuses {method} {url}: {error.code} {error.reason} {reason}".rstrip()
             ) from error
-        except OSError as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
             raise ParityError(f"the hub at {url} cannot be reached ({cause(error)}).") from error

@@ -1,6 +1,7 @@
 """Programs that cannot be copied are protected by being asked; what cannot be is refused in one sentence."""
 
 import itertools
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from sklearn.svm import SVC
 from torch import Tensor, nn
 
 import parity
-from parity.black_boxes import BlackBox, DefaultNetworks, opened
+from parity.black_boxes import BlackBox, DefaultNetworks, answers, default_network, kept, opened
 from parity.black_boxes.onnx_costs import multiply_adds_of_onnx
 from parity.errors import ParityError
 from parity.models import MLP
+from parity.models.weights import fingerprint
 
 QUIET = dict(progress=False, accelerator="cpu", k=2, max_epochs=2)
 
@@ -140,12 +142,64 @@ def test_each_query_is_asked_once_and_after_a_restart_not_at_all(tmp_path: Path)
     assert str(again_result) == str(other)
 
 
+def test_the_width_of_a_default_network_is_kept_for_the_same_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def weights(folder: str, seconds: float) -> list[tuple[int, ...]]:
+        monkeypatch.setattr(BlackBox, "seconds_per_query", lambda *_: seconds)
+        result = parity.protect(Counting(small()), (ROWS, CLASSES), checkpoints_path=tmp_path / folder, **QUIET)
+        return [tuple(weight.shape) for weight in result.coded_model.parity_models.parameters()]
+
+    monkeypatch.setattr(default_network, "_seconds_per_query", lambda network, _: max(
+        layer.out_features for layer in network.modules() if isinstance(layer, nn.Linear)
+    ))  # fmt: skip
+    first = weights("kept", 100.0)
+    assert weights("kept", 200.0) == first
+    assert weights("kept", 1e-9) == first
+    assert weights("other", 200.0) != first
+    (file,) = (tmp_path / "kept").rglob("widths.json")
+    file.write_text("{")  # measured again
+    assert weights("kept", 100.0) == first
+
+
 def mlp(query: tuple[int, ...], prediction: tuple[int, ...]) -> nn.Module:
     return MLP(query, prediction, (20,))
 
 
+def test_what_is_served_is_remembered_up_to_a_bound_and_written_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "_MOST_BYTES", 10 * (3 * 4 + answers._BESIDE))
+    program = Counting(small())
+    box = BlackBox(opened(program), None, tmp_path)
+    with kept(box):
+        expected = box(ROWS[:20])
+    files = sorted(tmp_path.rglob("*.safetensors"))
+    for query in ROWS[20:100]:
+        torch.testing.assert_close(box(query[None]), small()(query[None]).detach())
+    assert sorted(tmp_path.rglob("*.safetensors")) == files
+    asked = program.asked
+    torch.testing.assert_close(box(ROWS[:20]), expected)
+    box(ROWS[90:100])
+    assert program.asked == asked  # what was kept, and the last ones
+    box(ROWS[20:40])
+    assert program.asked == asked + 20
+    loaded = pickle.loads(pickle.dumps(box._answers))
+    assert loaded.unknown(ROWS[:20].numpy()) == 0
+    assert loaded.unknown(ROWS[30:40].numpy()) == 10
+
+
+def test_after_protect_nothing_more_is_kept(tmp_path: Path) -> None:
+    result = parity.protect(
+        Counting(small()), (ROWS, CLASSES), checkpoints_path=tmp_path / "kept", factory=mlp, **QUIET
+    )
+    files = sorted(tmp_path.rglob("*.safetensors"))
+    result.coded_model.base_model(torch.rand(5, 12))
+    assert sorted(tmp_path.rglob("*.safetensors")) == files
+
+
 def test_a_damaged_file_of_predictions_is_asked_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    first = BlackBox(opened(Counting(small())), None, tmp_path)
+    first = BlackBox(opened(Counting(small())), None, tmp_path, keeping=True)
     first(ROWS[:20])
     (file,) = tmp_path.glob("*/*.safetensors")
     file.write_bytes(file.read_bytes()[:40])
@@ -260,6 +314,28 @@ def test_one_of_several_arrays_is_chosen() -> None:
     torch.testing.assert_close(result.coded_model.base_model(ROWS[:3]), ROWS[:3, :3])
 
 
+class TwoOutputs(nn.Module):
+    def forward(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        return queries[:, :3] * 1.0, queries[:, 3:6] * 1.0
+
+
+def test_another_output_of_a_file_is_another_program(tmp_path: Path) -> None:
+    file = to_onnx(TwoOutputs().eval(), tmp_path / "two.onnx", ROWS[:3], output_names=["first", "second"])
+    boxes = [BlackBox(opened(file, name), None, tmp_path / "kept", keeping=True) for name in ("first", "second")]
+    assert not torch.equal(boxes[0].digest, boxes[1].digest)
+    torch.testing.assert_close(boxes[0](ROWS[:20]), ROWS[:20, :3])
+    torch.testing.assert_close(boxes[1](ROWS[:20]), ROWS[:20, 3:6])
+    doubled = BlackBox(opened(file, "first"), lambda found: 2 * found, tmp_path / "kept", keeping=True)
+    torch.testing.assert_close(doubled(ROWS[:20]), 2 * ROWS[:20, :3])
+
+
+def test_programs_are_told_apart_before_they_are_asked() -> None:
+    programs = Counting(small()), Counting(small())
+    first, second = (fingerprint(BlackBox(opened(program))) for program in programs)
+    assert first != second
+    assert fingerprint(BlackBox(opened(programs[0]))) == first
+
+
 class TwoInputs(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         return first[:, :3] + second[:, :3]
@@ -351,6 +427,57 @@ def test_an_artefact_names_the_base_model_that_it_does_not_hold(
     for available in itertools.islice(itertools.product([True, False], repeat=3), 2):
         pattern = torch.tensor(available).expand(2, -1)
         torch.testing.assert_close(coded(queries, pattern), result.coded_model(queries, pattern).detach())
+
+
+def test_an_artefact_refuses_another_base_model(tmp_path: Path) -> None:
+    result = parity.protect(two, (ROWS, CLASSES), output=0, factory=mlp, **QUIET)
+    result.save(tmp_path / "mine")
+
+    def first(queries: np.ndarray) -> np.ndarray:
+        return queries[:, :3]
+
+    for given, sentence in (
+        (lambda queries: 2 - queries[:, :3], "predicts something else than two, which was protected"),
+        (nn.Linear(12, 3), "predicts something else than two, which was protected"),
+        (5, "base_model is the program that was protected, two, or a network, not 5"),
+        (dict, "base_model is the program that was protected, two, or a network, not <class 'dict'>"),
+    ):
+        with pytest.raises(ParityError, match=sentence):
+            parity.load(tmp_path / "mine", base_model=given)
+    queries, available = ROWS[:4].view(2, 2, 12), torch.ones(2, 3, dtype=torch.bool)
+    for program in (first, result.coded_model.base_model):
+        loaded = parity.load(tmp_path / "mine", base_model=program)
+        torch.testing.assert_close(loaded(queries, available), queries[..., :3])
+
+
+def test_predictions_of_any_form_and_precision_are_converted() -> None:
+    import scipy.sparse
+
+    for program in (
+        lambda queries: torch.from_numpy(queries[:, :3]).bfloat16(),
+        lambda queries: torch.from_numpy(queries[:, :3]).to_sparse(),
+        lambda queries: scipy.sparse.csr_matrix(queries[:, :3]),
+    ):
+        torch.testing.assert_close(BlackBox(opened(program))(ROWS[:4]), ROWS[:4, :3], rtol=1e-2, atol=1e-2)
+
+
+def test_exported_programs_take_the_type_that_they_were_exported_with() -> None:
+    batch = ({0: torch.export.Dim("batch")},)
+    double = torch.export.export(small().double(), (ROWS[:3].double(),), dynamic_shapes=batch)
+    torch.testing.assert_close(BlackBox(opened(double))(ROWS[:5]), small()(ROWS[:5]).detach())
+    assert opened(double).multiply_adds == 12 * 16 + 16 * 3
+    words = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(20, 3)).eval()
+    ids = torch.arange(15).view(3, 5) % 9
+    taken = opened(torch.export.export(words, (ids,), dynamic_shapes=batch))
+    assert taken.multiply_adds == 20 * 3
+    torch.testing.assert_close(BlackBox(taken)(ids), words(ids).detach())
+
+
+def test_a_script_module_stays_in_the_mode_that_it_is_in() -> None:
+    script = torch.jit.script(nn.Sequential(nn.Linear(12, 3), nn.Dropout(0.5)))
+    predictions = BlackBox(opened(script.train()))(ROWS[:9])
+    torch.testing.assert_close(predictions, script[0](ROWS[:9]).detach())
+    assert script.training
 
 
 def test_a_function_chooses_among_what_an_onnx_file_returns(onnx_file: Path) -> None:

@@ -18,7 +18,7 @@ from parity.errors import DamagedFileError, ParityError
 from parity.export import load, reading
 from parity.export.manifest import FILE, hashes, sha256
 from parity.runs.serving import load_artefact
-from tests.export.codes import Exported
+from tests.export.codes import PREDICTION, Exported
 
 
 @pytest.fixture
@@ -211,3 +211,14 @@ def test_the_usual_errors(exported: Callable[..., Exported]) -> None:
     with pytest.raises(ParityError, match="scale them first"):
         coded(queries.byte(), ~lost)
     assert coded.coded_model.train().base_model.training is False
+
+
+def test_programs_make_constants_on_the_device_that_they_are_moved_to(exported: Callable[..., Exported]) -> None:
+    decoder = load(exported("add").folder).coded_model.decoder
+    inputs = torch.rand(3, 2, *PREDICTION), torch.rand(3, 1, *PREDICTION), torch.tensor([[True, False, True]] * 3)
+    expected = decoder.program(*inputs)[0]
+    decoder.to("meta").half()  # a device without numbers
+    devices = {node.kwargs["device"].type for node in decoder.program.module.graph.nodes if "device" in node.kwargs}
+    assert devices == {"meta"}
+    decoder = load(exported("add").folder).coded_model.decoder.to("meta")
+    assert decoder.program(*(each.to("meta") for each in inputs))[0].shape == expected.shape

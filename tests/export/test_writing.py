@@ -59,6 +59,24 @@ def test_other_files_are_not_replaced_and_an_older_artefact_is(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "notes"]
 
 
+@pytest.mark.parametrize(
+    ("manifest", "beside"),
+    [
+        ('{"name": "My web app", "start_url": "/"}', "index.html"),
+        ('{"format": "parity-artefact", "files": {"base.pt2": {}}}', "thesis.tex"),
+        ('{"format": "parity-artefact", "files": 3}', "base.pt2"),
+        ("[1]", "base.pt2"),
+        ("{", "base.pt2"),
+    ],
+)
+def test_a_folder_with_a_manifest_of_something_else_is_not_replaced(manifest: str, beside: str, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(manifest)
+    (tmp_path / beside).write_text("years of work")
+    with pytest.raises(ParityError, match="holds other files"):
+        save(tmp_path, make("no_redundancy"), preprocessing(), CARD, onnx=False)
+    assert (tmp_path / beside).read_text() == "years of work"
+
+
 def test_without_the_packages_of_onnx_it_is_left_out_or_asked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,3 +1,8 @@
+import copy
+import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -5,7 +10,7 @@ from torch import Tensor, nn
 from parity.errors import ParityError
 from parity.models import ResNet, TextTransformer, split_after
 from parity.models.counting import count_multiply_adds
-from parity.models.split import FirstPart
+from parity.models.split import FirstPart, SecondPart
 
 
 def text() -> TextTransformer:
@@ -108,3 +113,48 @@ def test_what_cannot_be_split_is_refused() -> None:
         split_after(Skipping().eval(), "layer", torch.rand(3, 4))
     with pytest.raises(ParityError, match="does not put out one tensor"):
         split_after(nn.Sequential(nn.LSTM(4, 4)), "0", torch.rand(3, 2, 4))
+
+
+class Met(nn.Module):
+    """Goes on once as many threads have reached it as there are."""
+
+    def __init__(self, threads: int) -> None:
+        super().__init__()
+        self.threads = threading.Barrier(threads)
+
+    def __deepcopy__(self, memo: object) -> "Met":
+        return self
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.threads.wait(timeout=30)
+        return inputs
+
+
+def test_threads_that_call_a_part_at_once_get_their_own_outputs() -> None:
+    met, calls = Met(1), 4
+    network = nn.Sequential(nn.Linear(4, 4), met, nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3)).eval()
+    queries = torch.rand(calls, 4)
+    whole = FirstPart(network, "3"), SecondPart(network, "3", queries[:1]).eval()
+    expected = network[:4](queries), network[4](network[:4](queries))
+    met.threads = threading.Barrier(calls)
+    for part, asked, wanted in zip(whole, (queries, expected[0]), expected, strict=True):
+        with ThreadPoolExecutor(calls) as pool:
+            found = torch.cat([*pool.map(part, asked.split(1))])
+        assert torch.allclose(found, wanted, atol=1e-6), type(part)
+
+
+def test_parts_are_copied_exported_and_named_as_the_network() -> None:
+    network = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
+    queries = torch.rand(3, 4)
+    first, second = FirstPart(network, "1").eval(), SecondPart(network, "1", queries[:1]).eval()
+    assert list(first.state_dict()) == [f"network.{name}" for name in network.state_dict()]
+    assert list(second.state_dict()) == list(first.state_dict())
+    for part, asked in ((first, queries), (second, first(queries))):
+        expected = part(asked)
+        assert torch.equal(copy.deepcopy(part)(asked), expected)
+        stored = io.BytesIO()
+        torch.save(part, stored)
+        stored.seek(0)
+        assert torch.equal(torch.load(stored, weights_only=False)(asked), expected)
+        program = torch.export.export(part, (asked,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        assert torch.equal(program.module()(asked[:2]), expected[:2])

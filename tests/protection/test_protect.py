@@ -15,7 +15,7 @@ import parity
 from parity.coders import LinearDecoder, LinearEncoder
 from parity.data.digits import DigitsDataModule
 from parity.errors import ParityError
-from parity.protection.codes import choose
+from parity.protection.codes import _clause, choose
 from parity.protection.networks import prepared
 from parity.protection.protectable import Protectable
 from tests.protection.conftest import OwnDigits, small_cnn
@@ -310,3 +310,8 @@ REFUSED = [
 def test_networks_that_cannot_be_protected_are_refused(digits: OwnDigits, network, sentence: str) -> None:
     with pytest.raises(ParityError, match=sentence):
         parity.protect(network, digits.train, digits.val, k=2, **QUIET)
+
+
+def test_reasons_keep_the_dots_of_what_to_give() -> None:
+    for sentence in ("give factory=...", "there are cells of 2 pixels."):
+        assert _clause(ParityError(sentence)) == sentence.replace("pixels.", "pixels")

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +18,8 @@ from parity.coders import (
     EmbeddedEncoder,
     Encoder,
     LearnedGridEncoder,
+    LinearDecoder,
+    LinearEncoder,
     PackedEncoder,
     PositionalDecoder,
     ReplicationDecoder,
@@ -26,10 +29,12 @@ from parity.coders import (
 )
 from parity.data import Ids
 from parity.errors import ParityError
+from parity.export import Preprocessing, load, save
 from parity.models import MLP, PackedStudents, PerCell, TextTransformer, split_after
 from parity.serving import CodedServer, Policy, Servable, Service, Source, Supervision, make_pool
 from parity.serving.app import make_app
 from parity.serving.bodies import JSON, NPY, SAFETENSORS
+from tests.export.codes import CARD
 from tests.serving.test_app import npy, run
 
 LENGTH, VOCABULARY, SOON = 8, 20, 60.0
@@ -169,3 +174,38 @@ def test_ids_beyond_the_vocabulary_and_other_lengths_are_refused(ids: Any, sente
         assert (await post([1] * LENGTH)).status_code == 200  # the workers are unharmed
 
     over_http(test)
+
+
+class Scaled(nn.Module):
+    """Scales its queries first, so that it takes integers too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.front, self.body = nn.Sequential(nn.Linear(6, 4), nn.ReLU()), nn.Linear(4, 3)
+
+    def forward(self, queries: torch.Tensor) -> torch.Tensor:
+        predictions: torch.Tensor = self.body(self.front((queries - 0.13) / 0.31))
+        return predictions
+
+
+@pytest.mark.parametrize("ids", [False, None])
+def test_a_code_of_what_a_network_makes_of_numbers_is_served_numbers(ids: bool | None, tmp_path: Path) -> None:
+    base = Scaled().eval()
+    first, second = split_after(base, "front", torch.rand(3, 6))
+    encoder = EmbeddedEncoder(2, 1, (6,), first, (4,), LinearEncoder, ids=ids)
+    model = CodedModel(base, encoder, [second], LinearDecoder(2, 1, (3,))).eval()
+    save(tmp_path / "code", model, Preprocessing((6,)), CARD, onnx=False)
+
+    async def test() -> None:
+        for served in (model, load(tmp_path / "code").coded_model):
+            assert served.blank_query().is_floating_point()
+            query = torch.rand(6)
+            async with CodedServer(served, Policy(deadline=SOON), pool_of(served)) as server:
+                torch.testing.assert_close((await server.ask(query)).prediction, base(query[None])[0].detach())
+
+    run(test)
+
+
+def test_blanks_are_numbers_where_a_network_takes_both() -> None:
+    model = CodedModel(Scaled(), ReplicationEncoder(2, 2, (6,)), [], ReplicationDecoder(2, 2, (3,)))
+    assert model.blank_query().is_floating_point()

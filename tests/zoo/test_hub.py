@@ -177,3 +177,41 @@ def test_a_tampered_artefact_is_not_published(artefact: Path, hub: tuple[str, ty
 def test_a_hub_that_is_not_there(artefact: Path) -> None:
     with pytest.raises(ParityError, match="cannot be reached"):
         zoo.push_to_hub(artefact, "ann/code", token=TOKEN, endpoint="http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("repo", ["ann/my code", "ann/m\u00f6del", "ann/code?x=1", "ann/../code", "ann/code/more"])
+def test_names_that_no_repository_has_are_refused(repo: str, artefact: Path) -> None:
+    with pytest.raises(ParityError, match="called owner/name"):
+        zoo.push_to_hub(artefact, repo, token=TOKEN, endpoint="http://127.0.0.1:9")
+
+
+def test_a_token_is_stripped_checked_and_shown_nowhere(artefact: Path, hub: tuple[str, type[StandIn]]) -> None:
+    zoo.push_to_hub(artefact, " ann/code\n", token=f" {TOKEN}\n", endpoint=hub[0])
+    for token in ("hf_\u0160ECRET", "hf_SECRET\nmore", "hf_SECRET more"):
+        with pytest.raises(ParityError, match="the hub's token has characters that no token has") as refused:
+            zoo.push_to_hub(artefact, "ann/code", token=token, endpoint=hub[0])
+        assert "SECRET" not in str(refused.value)
+
+
+def test_a_large_file_that_the_hub_does_not_take_is_not_committed(
+    artefact: Path, hub: tuple[str, type[StandIn]]
+) -> None:
+    endpoint, held = hub
+    held._wanted = lambda self, item: {**item, "error": {"code": 507, "message": "storage quota exceeded"}}
+    with pytest.raises(ParityError, match=r"does not take the file of SHA-256 .*: storage quota exceeded"):
+        zoo.push_to_hub(artefact, "ann/code", token=TOKEN, endpoint=endpoint)
+    assert held.repositories == {"ann/code": {}}
+
+
+@pytest.mark.parametrize("content", [b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n<html>login<br>", b"SSH-2.0-x\r\n",
+                                     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"])  # fmt: skip
+def test_what_is_not_of_the_hubs_interface_is_one_sentence(
+    content: bytes, artefact: Path, hub: tuple[str, type[StandIn]]
+) -> None:
+    def other(self: StandIn) -> None:
+        self.wfile.write(content)
+        self.close_connection = True
+
+    hub[1].do_GET = other
+    with pytest.raises(ParityError, match=r"not what its interface states|cannot be reached"):
+        zoo.push_to_hub(artefact, "ann/code", token=TOKEN, endpoint=hub[0])
