@@ -5,6 +5,7 @@ commands that each call returns. The same core so runs under asyncio and threads
 """
 
 import itertools
+import logging
 from collections.abc import Hashable
 from typing import Generic, cast
 
@@ -16,6 +17,8 @@ from parity.serving.policy import HedgeBudget, Policy
 from parity.serving.statistics import Statistics
 from parity.serving.timers import Timers
 from parity.serving.typical import RunningMedian
+
+_log = logging.getLogger(__name__)
 
 
 class Core(Generic[Q, P]):
@@ -182,10 +185,21 @@ class Core(Generic[Q, P]):
         if group.unanswered:
             if code.systematic:
                 group.outputs.update(dict.fromkeys(range(len(group.members), code.k), self._blank))
-            coded = code.encode(group.queries + [code.blank] * blanks)
-            for worker, payload in enumerate(coded, start=code.n - len(coded)):
-                self._send(group, worker, code.pool(worker), payload)
+            self._send_coded(group, blanks)
         self._settle(now, group)
+
+    def _send_coded(self, group: Group[Q, P], blanks: int) -> None:
+        """Send what the code makes of a group's queries; if it cannot make it, that has failed as a task would."""
+        code = self._code
+        try:
+            coded = code.encode(group.queries + [code.blank] * blanks)
+        except Exception:  # whatever a user's encoder raises: the group's other answers, and other groups, go on
+            _log.exception("a group cannot be encoded")
+            self.statistics.failed += code.n - code.k if code.systematic else code.n
+            group.failed = True
+            return
+        for worker, payload in enumerate(coded, start=code.n - len(coded)):
+            self._send(group, worker, code.pool(worker), payload)
 
     def _send(
         self, group: Group[Q, P], worker: int, pool: int, payload: Q, source: Source = Source.OWN, attempt: int = 0

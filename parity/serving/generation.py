@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import torch
 from torch import Tensor
 
 from parity.coded_model import CodedModel
@@ -72,9 +73,9 @@ class Generation:
         self._blank: asyncio.Future[Tensor | None] | None = None
 
     @property
-    def takes_ids(self) -> bool:
-        """Whether queries are ids, int64."""
-        return not self._code.blank.is_floating_point()
+    def query_type(self) -> torch.dtype:
+        """The type of queries: the blank's, with which they are encoded."""
+        return self._code.blank.dtype
 
     @property
     def waiting(self) -> int:
@@ -105,10 +106,9 @@ class Generation:
         assert self._loop is not None
         assert self._core is not None
         number = next(self._numbers)
-        commands = self._core.arrive(self._loop.time(), number, query, deadline, accept)
         reply = self._replies[number] = self._loop.create_future()
-        self._carry_out(commands)
         try:
+            self._carry_out(self._core.arrive(self._loop.time(), number, query, deadline, accept))
             return await reply
         finally:
             if self._replies.pop(number, None) is not None:
@@ -211,8 +211,8 @@ class Generation:
 
     def _reply(self, query: Hashable, end: Reply | Unanswered) -> None:
         assert isinstance(query, int)
-        reply = self._replies.pop(query)
-        if reply.done():
+        reply = self._replies.pop(query, None)
+        if reply is None or reply.done():
             return  # cancelled, and not dropped yet
         if isinstance(end, Unanswered):
             reply.set_exception(end)

@@ -95,8 +95,8 @@ class CodedServer:
         """Return the prediction for a query. A caller that is cancelled drops it; the others of its group are unharmed.
 
         Args:
-            query: (*Q), finite floating-point numbers on the CPU, preprocessed as the base model expects it; or ids of
-                tokens, int64.
+            query: (*Q), finite floating-point numbers on the CPU, of any precision, preprocessed as the base model expects
+                it; or ids of tokens, int64.
             deadline: seconds from now; by default the policy's.
             accept: the worst source of the prediction. With ``own`` its own is waited for until the deadline.
 
@@ -108,7 +108,7 @@ class CodedServer:
         """
         if (refusal := self.refusal()) is not None:
             raise Unavailable(refusal)
-        self._check(query, deadline)
+        query = self._checked(query, deadline)
         asked = time.monotonic()
         reply = await self._now.ask(query, deadline, accept)
         self.statistics.latencies[reply.source].observe(time.monotonic() - asked)
@@ -205,13 +205,17 @@ class CodedServer:
     def _has_type(query: Tensor, ids: bool) -> bool:
         return query.dtype == torch.int64 if ids else query.is_floating_point()
 
-    def _check(self, query: Tensor, deadline: float | None) -> None:
-        ids = self._now.takes_ids
+    def _checked(self, query: Tensor, deadline: float | None) -> Tensor:
+        """Return a query in the type that all of its group have."""
+        wanted = self._now.query_type
+        ids = not wanted.is_floating_point
         if not isinstance(query, Tensor) or query.shape != self.query_shape or not self._has_type(query, ids):
             got = f"{query.dtype} {tuple(query.shape)}" if isinstance(query, Tensor) else type(query).__name__
             kind = "tensor of ids, int64," if ids else "floating-point tensor"
             raise ParityError(f"a query is a {kind} of shape {self.query_shape}, not {got}.")
+        query = query.to(wanted)
         if not torch.isfinite(query).all():
             raise ParityError("a query has finite numbers only, but this one has NaN or infinity in it.")
         if deadline is not None and not (deadline > 0 and math.isfinite(deadline)):
             raise ParityError(f"deadline is a number of seconds above 0, not {deadline}.")
+        return query

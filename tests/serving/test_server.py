@@ -361,6 +361,57 @@ def test_a_group_that_cannot_be_encoded_loses_its_parity_queries_and_nothing_els
     run(test)
 
 
+@pytest.mark.parametrize("systematic", [True, False])
+def test_a_group_that_cannot_be_encoded_within_the_event_loop_harms_no_other_and_leaves_nothing(
+    systematic: bool,
+) -> None:
+    kind = LinearEncoder if systematic else BerrutEncoder
+
+    class Broken(kind):  # type: ignore[misc,valid-type]
+        def forward(self, queries: Tensor) -> Tensor:
+            if queries.abs().max() > 100:
+                raise RuntimeError("on purpose")
+            return super().forward(queries)
+
+    async def test() -> None:
+        if systematic:
+            model = coded_model()
+            model.encoder = Broken(2, 1, QUERY)
+        else:
+            model = CodedModel(nn.Linear(3, 2), Broken(2, 1, QUERY), [], BerrutDecoder(2, 1, PREDICTION))
+        async with CodedServer(model, Policy(deadline=SOON), threads(model, 3), inline=SOON) as server:
+            asked = [asyncio.create_task(server.ask(torch.full((3,), size))) for size in (1000.0, 1.0, 1.0, 1.0)]
+            replies = await asyncio.gather(*asked, return_exceptions=True)
+            assert server.waiting == 0
+        if systematic:
+            assert [reply.source for reply in replies] == [Source.OWN] * 4
+        else:
+            assert [getattr(reply, "reason", None) for reply in replies] == [Reason.LOST, Reason.LOST, None, None]
+
+    run(test)
+
+
+def test_a_query_of_another_floating_point_type_is_answered_and_so_is_the_other_one_of_its_group() -> None:
+    async def test() -> None:
+        model = coded_model()
+        pool = threads(model, 1)
+        async with CodedServer(model, Policy(group_timeout=SOON, deadline=SOON), pool) as server:
+            pool.faults.stall(0)
+            queries = torch.randn(2, 3)
+            asked = [server.ask(queries[0].double()), server.ask(queries[1])]
+            first, second = [asyncio.create_task(each) for each in asked]
+            await asyncio.sleep(0.1)
+            pool.faults.release(0)
+            replies = [await first, await second]
+            with pytest.raises(ParityError, match="NaN or infinity"):
+                await server.ask(torch.full((3,), 1e300, dtype=torch.float64))
+            assert server.waiting == 0
+        expected = model.base_model(queries)
+        torch.testing.assert_close(torch.stack([reply.prediction for reply in replies]), expected)
+
+    run(test)
+
+
 def test_no_group_is_of_two_versions_when_one_is_replaced_under_load() -> None:
     """Rebuilt of one old and one new output, a prediction would be neither version's."""
 
