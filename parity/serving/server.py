@@ -101,14 +101,14 @@ class CodedServer:
             accept: the worst source of the prediction. With ``own`` its own is waited for until the deadline.
 
         Raises:
-            ParityError: a query of another shape or type, a deadline that is not a positive number, or a code that has
-                no answers of their own.
+            ParityError: a query of another shape or type, a deadline that is not a positive number, no source by that
+                name, or a code that has no answers of their own.
             Unavailable: the server is not started, or it is closed.
             Unanswered: refused, late, or lost.
         """
         if (refusal := self.refusal()) is not None:
             raise Unavailable(refusal)
-        query = self._checked(query, deadline)
+        query, accept = self._checked(query, deadline), _accept(accept)
         asked = time.monotonic()
         reply = await self._now.ask(query, deadline, accept)
         self.statistics.latencies[reply.source].observe(time.monotonic() - asked)
@@ -219,3 +219,10 @@ class CodedServer:
         if deadline is not None and not (deadline > 0 and math.isfinite(deadline)):
             raise ParityError(f"deadline is a number of seconds above 0, not {deadline}.")
         return query
+
+
+def _accept(accept: Accept | str) -> Accept:
+    try:
+        return Accept(accept)
+    except ValueError:
+        raise ParityError(f"accept is one of {', '.join(Accept)}, not {accept!r}.") from None

@@ -230,6 +230,22 @@ def test_a_deadline_that_is_none_is_refused(deadline: float) -> None:
     run(test)
 
 
+def test_the_worst_source_that_is_accepted_may_be_given_by_its_name_and_no_other_name() -> None:
+    async def test() -> None:
+        model = coded_model()
+        pool = ByHand(model)
+        async with CodedServer(model, Policy(), pool, torch.zeros(2)) as server:
+            asked = server.ask(torch.randn(3), deadline=0.01, accept="own")  # type: ignore[arg-type]
+            with pytest.raises(Unanswered, match="within the deadline"):
+                await asked
+            with pytest.raises(ParityError, match="accept is one of own, rebuilt, default, not 'nonsense'."):
+                await server.ask(torch.randn(3), accept="nonsense")  # type: ignore[arg-type]
+            asked = server.ask(torch.randn(3), deadline=0.01, accept="default")  # type: ignore[arg-type]
+            assert (await asked).source is Source.DEFAULT
+
+    run(test)
+
+
 def test_closing_answers_what_waits_and_refuses_what_comes() -> None:
     async def test() -> None:
         model = coded_model()
