@@ -69,6 +69,7 @@ class _Pages:
             raise HTTPException(503, refusal, _AGAIN | _CLOSE)
         _check_head(request, self._most_bytes)
         if self._service.server.waiting >= self._service.server.policy.most_waiting or self._reading >= _MOST_READING:
+            self._service.server.statistics.failures[Reason.REFUSED] += 1
             raise _unanswered(Unanswered(Reason.REFUSED))
         return await self._predict(request)
 

@@ -462,6 +462,8 @@ def test_overload_is_refused_at_once_with_a_time_to_ask_again() -> None:
             refused = await app.post()
             assert refused.headers["Retry-After"] == "1"
             assert is_a_sentence(refused)
+            metrics = (await app.client.get("/metrics")).text
+            assert 'parity_unanswered_total{reason="refused"} 2.0' in metrics.splitlines()
             app.pools[0].faults.release(0)
             app.pools[0].faults.release(1)
             assert [(await task).status_code for task in accepted] == [200] * 3
