@@ -129,7 +129,13 @@ class CodedServer:
         Raises:
             ParityError: it cannot be started, or takes other queries.
         """
-        new = self._generation(coded_model, pool)
+        if pool in [generation.pool for generation in (self._now, *self._retiring)]:
+            raise ParityError("this pool serves already: make a pool for each version.")
+        try:
+            new = self._generation(coded_model, pool)
+        except BaseException:
+            await asyncio.to_thread(pool.drain, 0.0)
+            raise
         async with self._changing:
             await asyncio.gather(*self._retiring.values())
             try:

@@ -467,7 +467,22 @@ def test_a_version_that_cannot_start_or_takes_other_queries_leaves_the_old_one_s
             with pytest.raises(ParityError, match="queries of shape"):
                 await server.replace(other, unused)
             assert unused.drained
+            with pytest.raises(ParityError, match="serves already"):
+                await server.replace(model, server._now.pool)
             assert (await server.ask(torch.randn(3))).source is Source.OWN
+
+    run(test)
+
+
+def test_a_version_that_does_not_suit_the_policy_has_its_workers_ended() -> None:
+    async def test() -> None:
+        model = coded_model()
+        async with CodedServer(model, Policy(hedge_delay=SOON), ByHand(model)) as server:
+            other = CodedModel(nn.Linear(3, 2), BerrutEncoder(2, 1, QUERY), [], BerrutDecoder(2, 1, PREDICTION))
+            unused = ByHand(other)
+            with pytest.raises(ParityError, match="cannot be hedged"):
+                await server.replace(other, unused)
+            assert unused.drained
 
     run(test)
 

@@ -92,6 +92,8 @@ class Pool(Generic[Q, P]):
         self._times = [0.0 for _ in workers]  # that a batch of each pool takes on average, in seconds
         self._listener: Listener[P] | None = None
         self._draining = self._over = False
+        self._ending = threading.Lock()
+        self._ended: bool | None = None
         self.faults = PoolFaults(self._changed, self._handle)
 
     def start(self, listener: Listener[P]) -> None:
@@ -136,8 +138,15 @@ class Pool(Generic[Q, P]):
     def drain(self, timeout: float) -> bool:
         """Finish what is queued, then end the workers; return whether all ended within so many seconds.
 
-        What has not ended by then is killed, and its tasks fail.
+        What has not ended by then is killed, and its tasks fail. Once it has, a further call changes nothing and returns
+        the same.
         """
+        with self._ending:
+            if self._ended is None:
+                self._ended = self._end(timeout)
+            return self._ended
+
+    def _end(self, timeout: float) -> bool:
         until = _now() + timeout
         with self._changed:
             self._draining = True

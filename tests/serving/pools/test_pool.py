@@ -325,6 +325,17 @@ def test_a_drain_that_takes_too_long_kills_and_fails_what_is_left(by_hand: MakeB
     assert engine.killed == [0]
 
 
+def test_a_pool_that_is_drained_again_does_not_close_what_others_may_use_by_then(by_hand: MakeByHand) -> None:
+    closed: list[int] = []
+    engine, serving = by_hand()
+    engine.close = lambda: closed.append(1)  # type: ignore[method-assign]
+    engine.warm(0)
+    serving.pool.submit(0, 0, 1, group=0)
+    assert not serving.pool.drain(0.01)
+    assert not serving.pool.drain(1.0)
+    assert len(closed) == 1
+
+
 def test_a_pool_without_workers_is_refused() -> None:
     with pytest.raises(ParityError, match="at least 1"):
         Pool(ThreadEngine([double]), [0], [0], Outputs())
