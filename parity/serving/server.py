@@ -137,8 +137,9 @@ class CodedServer:
             await asyncio.to_thread(pool.drain, 0.0)
             raise
         async with self._changing:
-            await asyncio.gather(*self._retiring.values())
             try:
+                if self._retiring:
+                    await asyncio.wait(self._retiring.values())  # goes on without us where we are cancelled
                 self._check_shape(new)
                 await new.start()
                 if (refusal := self.refusal()) is not None:
@@ -150,10 +151,12 @@ class CodedServer:
             self._retiring[old] = asyncio.create_task(self._retire(old, timeout))
 
     async def _retire(self, old: Generation, timeout: float) -> bool:
-        ended = await old.close(timeout)
+        try:
+            ended = await old.close(timeout)
+        finally:
+            del self._retiring[old]
         if not ended:
             _log.warning("a worker of the old version did not end within %g s.", timeout)
-        del self._retiring[old]
         return ended
 
     async def close(self, timeout: float = 10.0) -> bool:
@@ -166,7 +169,7 @@ class CodedServer:
             Whether all workers ended; one that hangs does not.
         """
         self.drain()
-        return all(await asyncio.gather(self._now.close(timeout), *self._retiring.values()))
+        return all(await asyncio.gather(self._now.close(timeout), *map(asyncio.shield, self._retiring.values())))
 
     def drain(self) -> None:
         """Accept no further queries; those that wait are answered."""

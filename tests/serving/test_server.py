@@ -507,6 +507,27 @@ def test_closing_in_the_middle_of_a_replacement_answers_what_both_versions_accep
     run(test)
 
 
+def test_a_replacement_that_is_given_up_leaves_an_older_version_to_retire() -> None:
+    async def test() -> None:
+        model = coded_model()
+        oldest, unused = ByHand(model), ByHand(model)
+        server = CodedServer(model, Policy(), oldest)
+        await server.start()
+        first = asyncio.create_task(server.ask(torch.randn(3)))
+        await asyncio.sleep(0)
+        await server.replace(model, ByHand(model))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(server.replace(model, unused), 0.1)
+        assert unused.drained
+        oldest.answer(0)
+        assert (await first).source is Source.OWN
+        assert await server.close()
+        assert oldest.drained
+        assert not server._retiring
+
+    run(test)
+
+
 def test_a_group_that_nobody_waits_for_by_the_time_it_is_encoded_is_not_sent() -> None:
     class Held(LinearEncoder):
         def forward(self, queries: Tensor) -> Tensor:
