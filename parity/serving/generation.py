@@ -68,6 +68,7 @@ class Generation:
         self._numbers = itertools.count()
         self._replies: dict[int, asyncio.Future[Reply]] = {}
         self._encoding: set[int] = set()
+        self._owns_pool = True
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._blank: asyncio.Future[Tensor | None] | None = None
@@ -89,7 +90,11 @@ class Generation:
             ParityError: no worker of a pool can start, or none of the base pool answers.
         """
         self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(self.pool.start, _LoopListener(self, self._loop))  # another version may be serving
+        try:
+            await asyncio.to_thread(self.pool.start, _LoopListener(self, self._loop))  # another version may be serving
+        except ParityError:
+            self._owns_pool = False  # it serves another
+            raise
         while not self._is_warm():
             await asyncio.sleep(_LOOK_EVERY)
         blank = await self._ask_blank()
@@ -122,7 +127,7 @@ class Generation:
             self._timer.cancel()
         if self._executor is not None:
             self._executor.shutdown(wait=False)
-        return await asyncio.to_thread(self.pool.drain, timeout)
+        return await asyncio.to_thread(self.pool.drain, timeout) if self._owns_pool else True
 
     def _is_warm(self) -> bool:
         """Return whether every worker has answered its warm-up query.

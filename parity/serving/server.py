@@ -57,7 +57,7 @@ class CodedServer:
         self._now = self._generation(coded_model, pool)
         self._retiring: dict[Generation, asyncio.Task[bool]] = {}
         self._changing = asyncio.Lock()
-        self._ready = self._closing = False
+        self._started = self._ready = self._closing = False
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -82,8 +82,11 @@ class CodedServer:
         """Start the workers; return when every one has answered its warm-up query and queries are taken.
 
         Raises:
-            ParityError: no worker of a pool can start.
+            ParityError: no worker of a pool can start; or it has been started before, and what it serves is unharmed.
         """
+        if self._started:
+            raise ParityError("this server has been started before: make another one, with a pool of its own.")
+        self._started = True
         try:
             await self._now.start()
         except BaseException:

@@ -293,6 +293,20 @@ def test_a_server_whose_workers_cannot_start_gives_up_with_their_error() -> None
     run(test)
 
 
+def test_a_server_that_is_started_again_or_whose_pool_another_one_is_given_serves_on() -> None:
+    async def test() -> None:
+        model = coded_model()
+        pool = threads(model, 1)
+        async with CodedServer(model, Policy(deadline=SOON), pool) as server:
+            with pytest.raises(ParityError, match="has been started before"):
+                await server.start()
+            with pytest.raises(ParityError, match="serves already"):
+                await CodedServer(model, Policy(), pool).start()
+            assert (await server.ask(torch.randn(3))).source is Source.OWN
+
+    run(test)
+
+
 def test_a_worker_that_dies_with_the_first_query_is_not_the_end_but_two_are() -> None:
     async def test() -> None:
         model = coded_model()
