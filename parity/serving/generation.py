@@ -45,7 +45,7 @@ class Generation:
         inline: seconds that an encoder may take in the event loop.
 
     Raises:
-        ParityError: the policy does not suit the code.
+        ParityError: the policy does not suit the code, or the default is of another shape than predictions.
     """
 
     def __init__(
@@ -58,6 +58,9 @@ class Generation:
         inline: float = INLINE,
     ) -> None:
         self.query_shape = coded_model.encoder.query_shape
+        self.prediction_shape = tuple(coded_model.decoder.prediction_shape)
+        if default is not None and tuple(default.shape) != self.prediction_shape:
+            raise ParityError(f"the default is a prediction {self.prediction_shape}, not {tuple(default.shape)}.")
         self.pool = pool
         self._policy, self._default, self._statistics = policy, default, statistics
         self._code = ModelCode(coded_model)

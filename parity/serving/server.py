@@ -54,7 +54,7 @@ class CodedServer:
     ) -> None:
         self.statistics = Statistics()
         self.policy, self._default, self._inline = policy, default, inline
-        self._now = self._generation(coded_model, pool)
+        self._now = self._generation(coded_model, pool, default)
         self._retiring: dict[Generation, asyncio.Task[bool]] = {}
         self._changing = asyncio.Lock()
         self._started = self._ready = self._closing = False
@@ -117,7 +117,13 @@ class CodedServer:
         self.statistics.latencies[reply.source].observe(time.monotonic() - asked)
         return reply
 
-    async def replace(self, coded_model: CodedModel, pool: WorkerPool[Tensor, Tensor], timeout: float = 10.0) -> None:
+    async def replace(
+        self,
+        coded_model: CodedModel,
+        pool: WorkerPool[Tensor, Tensor],
+        timeout: float = 10.0,
+        default: Tensor | None = None,
+    ) -> None:
         """Serve another version: start its workers beside the old ones, then send all new queries to them.
 
         It returns once new queries go to the new version. The old one answers the queries that it has accepted, and
@@ -125,17 +131,19 @@ class CodedServer:
         start, the old one stays.
 
         Args:
-            coded_model: of the same query shape.
+            coded_model: of the same shapes of queries and predictions.
             pool: its workers.
             timeout: seconds that the old workers get to finish once every query is answered.
+            default: as of a server; by default what was given before.
 
         Raises:
-            ParityError: it cannot be started, or takes other queries.
+            ParityError: it cannot be started, takes other queries, or returns predictions of another shape.
         """
         if pool in [generation.pool for generation in (self._now, *self._retiring)]:
             raise ParityError("this pool serves already: make a pool for each version.")
         try:
-            new = self._generation(coded_model, pool)
+            default = self._default if default is None else default
+            new = self._generation(coded_model, pool, default)
         except BaseException:
             await asyncio.to_thread(pool.drain, 0.0)
             raise
@@ -143,14 +151,14 @@ class CodedServer:
             try:
                 if self._retiring:
                     await asyncio.wait(self._retiring.values())  # goes on without us where we are cancelled
-                self._check_shape(new)
+                self._check_shapes(new)
                 await new.start()
                 if (refusal := self.refusal()) is not None:
                     raise Unavailable(refusal)
             except BaseException:
                 await new.close(0.0)
                 raise
-            old, self._now = self._now, new
+            old, self._now, self._default = self._now, new, default
             self._retiring[old] = asyncio.create_task(self._retire(old, timeout))
 
     async def _retire(self, old: Generation, timeout: float) -> bool:
@@ -203,14 +211,21 @@ class CodedServer:
         """Return how many tasks wait in each pool of the version that takes queries."""
         return self._now.pool.queued()
 
-    def _generation(self, coded_model: CodedModel, pool: WorkerPool[Tensor, Tensor]) -> Generation:
-        return Generation(coded_model, self.policy, pool, self._default, self.statistics, self._inline)
+    def _generation(
+        self, coded_model: CodedModel, pool: WorkerPool[Tensor, Tensor], default: Tensor | None
+    ) -> Generation:
+        return Generation(coded_model, self.policy, pool, default, self.statistics, self._inline)
 
-    def _check_shape(self, new: Generation) -> None:
+    def _check_shapes(self, new: Generation) -> None:
         if new.query_shape != self.query_shape:
             raise ParityError(
                 f"the new version takes queries of shape {new.query_shape}, and this service's have "
                 f"{self.query_shape}: start a service of its own for it."
+            )
+        if new.prediction_shape != self._now.prediction_shape:
+            raise ParityError(
+                f"the new version's predictions are of shape {new.prediction_shape}, and this service's of "
+                f"{self._now.prediction_shape}: start a service of its own for it."
             )
 
     @staticmethod

@@ -574,6 +574,21 @@ def test_a_reloaded_version_is_served_and_shown() -> None:
     run(test)
 
 
+def test_a_reloaded_version_comes_with_its_default() -> None:
+    async def test() -> None:
+        async with running(Policy(deadline=SOON), default=torch.zeros(2)) as app:
+            app.loaded = servable(version="def", default=torch.ones(2))
+            await app.service.reload()
+            for worker in range(2):
+                app.pools[1].faults.stall(worker)
+            response = await app.post(accept="default", deadline_ms=50)
+            for worker in range(2):
+                app.pools[1].faults.release(worker)
+            assert (response.json()["source"], response.json()["prediction"]) == ("default", [1.0, 1.0])
+
+    run(test)
+
+
 def test_metrics_count_what_happened() -> None:
     async def test() -> None:
         async with running(Policy(group_timeout=0.01, deadline=SOON)) as app:

@@ -481,6 +481,14 @@ def test_a_version_that_cannot_start_or_takes_other_queries_leaves_the_old_one_s
             with pytest.raises(ParityError, match="queries of shape"):
                 await server.replace(other, unused)
             assert unused.drained
+            base = nn.Linear(3, 5)
+            other = CodedModel(base, LinearEncoder(2, 1, QUERY), [base], LinearDecoder(2, 1, (5,)))
+            unused = ByHand(other)
+            with pytest.raises(ParityError, match=r"predictions are of shape \(5,\), and this service's of \(2,\)"):
+                await server.replace(other, unused)
+            assert unused.drained
+            with pytest.raises(ParityError, match=r"default is a prediction \(2,\), not \(5,\)"):
+                await server.replace(model, ByHand(model), default=torch.zeros(5))
             with pytest.raises(ParityError, match="serves already"):
                 await server.replace(model, server._now.pool)
             assert (await server.ask(torch.randn(3))).source is Source.OWN
