@@ -243,6 +243,8 @@ BAD: dict[str, tuple[Any, ...]] = {
     "too large a number": (422, b'{"query": [[[1' + b"0" * 400 + b", 0], [0, 0]]]}", JSON),
     "too large for its type": (422, b'{"query": [[[1e300, 0], [0, 0]]]}', JSON),
     "preprocessed already": (422, b'{"query": [[[-0.42, 2.8], [0, 0]]]}', JSON),
+    "pixels that are scaled to 1": (422, b'{"query": [[[0.0, 1.0], [0.2, 0.4]]]}', JSON),
+    "an npy of pixels that are scaled to 1": (422, npy(np.full(SHAPE, 0.5)), NPY),
     "another type": (415, b"0 0 0 0", "text/plain"),
     "an npy of another shape": (422, npy(np.zeros((2, 2))), NPY),
     "an npy with NaN": (422, npy(np.full(SHAPE, np.nan)), NPY),
@@ -629,7 +631,7 @@ def test_the_openapi_page_describes_the_query() -> None:
 
 @pytest.mark.parametrize(
     ("stored", "posted", "kept"),
-    [(torch.uint8, [[[0.4, 254.6], [255, 1]]], [[[0, 255], [255, 1]]]), (torch.float32, [[[-1e3, 0.5], [2, 3]]], None)],
+    [(torch.uint8, [[[0.0, 254.0], [255, 1]]], [[[0, 254], [255, 1]]]), (torch.float32, [[[-1e3, 0.5], [2, 3]]], None)],
 )
 def test_a_query_is_preprocessed_in_the_type_of_stored_ones(stored: torch.dtype, posted: Any, kept: Any) -> None:
     seen: list[Tensor] = []
