@@ -118,9 +118,15 @@ class _Pages:
         return JSONResponse({"status": "ready"})
 
     async def version(self) -> Response:
-        """Return which code runs, and the hash of the weights."""
+        """Return which code runs, the hash of the weights, and what a query is: its shape, and its numbers' type."""
         servable = self._service.servable
-        return JSONResponse({"code": self._code, "name": servable.name, "version": servable.version})
+        query = {
+            "shape": list(servable.query_shape),
+            "dtype": str(servable.stored).removeprefix("torch."),
+            "ids_below": servable.ids_below,
+        }
+        shown = {"code": self._code, "name": servable.name, "version": servable.version, "query": query}
+        return JSONResponse(shown)
 
     async def metrics(self) -> Response:
         """Return counts for Prometheus."""
