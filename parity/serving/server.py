@@ -98,8 +98,8 @@ class CodedServer:
         """Return the prediction for a query. A caller that is cancelled drops it; the others of its group are unharmed.
 
         Args:
-            query: (*Q), finite floating-point numbers on the CPU, of any precision, preprocessed as the base model expects
-                it; or ids of tokens, int64.
+            query: (*Q), finite floating-point numbers on the CPU, of any precision, preprocessed as the base model
+                expects it; or ids of tokens, int64.
             deadline: seconds from now; by default the policy's.
             accept: the worst source of the prediction. With ``own`` its own is waited for until the deadline.
 

@@ -75,8 +75,10 @@ def test_a_wrong_option_is_refused_with_a_sentence(
     assert problem in error
 
 
-@pytest.mark.parametrize("stored", [torch.float32, torch.uint8, torch.int64])
-@pytest.mark.parametrize("body", ["json", "npy", "safetensors"])
+@pytest.mark.parametrize(
+    ("body", "stored"),
+    [("json", torch.float32), ("json", torch.uint8), ("npy", torch.uint8), ("safetensors", torch.int16)],
+)
 def test_a_service_over_http_is_asked_in_each_form_and_shown_and_kept(
     body: str, stored: torch.dtype, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -238,7 +238,7 @@ def test_the_worst_source_that_is_accepted_may_be_given_by_its_name_and_no_other
             asked = server.ask(torch.randn(3), deadline=0.01, accept="own")  # type: ignore[arg-type]
             with pytest.raises(Unanswered, match="within the deadline"):
                 await asked
-            with pytest.raises(ParityError, match="accept is one of own, rebuilt, default, not 'nonsense'."):
+            with pytest.raises(ParityError, match="accept is one of own, rebuilt, default, not 'nonsense'"):
                 await server.ask(torch.randn(3), accept="nonsense")  # type: ignore[arg-type]
             asked = server.ask(torch.randn(3), deadline=0.01, accept="default")  # type: ignore[arg-type]
             assert (await asked).source is Source.DEFAULT

@@ -174,4 +174,4 @@ async def whole_numbers(url: str, timeout: float) -> tuple[int, int] | None:
         limits = torch.iinfo(getattr(torch, query["dtype"]))
     except (TimeoutError, aiohttp.ClientError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return limits.min, min(limits.max, _MOST) + 1
+    return max(limits.min, -_MOST), min(limits.max, _MOST) + 1

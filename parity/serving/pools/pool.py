@@ -138,8 +138,7 @@ class Pool(Generic[Q, P]):
     def drain(self, timeout: float) -> bool:
         """Finish what is queued, then end the workers; return whether all ended within so many seconds.
 
-        What has not ended by then is killed, and its tasks fail. Once it has, a further call changes nothing and returns
-        the same.
+        What has not ended by then is killed, and its tasks fail. A further call changes nothing and returns the same.
         """
         with self._ending:
             if self._ended is None:
@@ -252,7 +251,7 @@ class Pool(Generic[Q, P]):
     def _judge(
         self, worker: _Worker[Q], batch: Sequence[Queued[Q]], outcome: Sequence[P] | WorkerFailed
     ) -> tuple[list[Report], bool]:
-        """Return what there is to report of a batch, after the faults made on purpose, and whether any of it is well."""
+        """Return the reports of a batch, after the faults that were made on purpose, and whether any is a success."""
         if isinstance(outcome, WorkerFailed):
             return [self._failure(queued, str(outcome)) for queued in batch], False
         reports: list[Report] = []
