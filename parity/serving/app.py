@@ -69,6 +69,7 @@ class _Pages:
             raise HTTPException(503, refusal, _AGAIN | _CLOSE)
         _check_head(request, self._most_bytes)
         if self._service.server.waiting >= self._service.server.policy.most_waiting or self._reading >= _MOST_READING:
+            self._service.server.statistics.failures[Reason.REFUSED] += 1
             raise _unanswered(Unanswered(Reason.REFUSED))
         return await self._predict(request)
 
@@ -117,9 +118,15 @@ class _Pages:
         return JSONResponse({"status": "ready"})
 
     async def version(self) -> Response:
-        """Return which code runs, and the hash of the weights."""
+        """Return which code runs, the hash of the weights, and what a query is: its shape, and its numbers' type."""
         servable = self._service.servable
-        return JSONResponse({"code": self._code, "name": servable.name, "version": servable.version})
+        query = {
+            "shape": list(servable.query_shape),
+            "dtype": str(servable.stored).removeprefix("torch."),
+            "ids_below": servable.ids_below,
+        }
+        shown = {"code": self._code, "name": servable.name, "version": servable.version, "query": query}
+        return JSONResponse(shown)
 
     async def metrics(self) -> Response:
         """Return counts for Prometheus."""

@@ -5,6 +5,7 @@ commands that each call returns. The same core so runs under asyncio and threads
 """
 
 import itertools
+import logging
 from collections.abc import Hashable
 from typing import Generic, cast
 
@@ -16,6 +17,8 @@ from parity.serving.policy import HedgeBudget, Policy
 from parity.serving.statistics import Statistics
 from parity.serving.timers import Timers
 from parity.serving.typical import RunningMedian
+
+_log = logging.getLogger(__name__)
 
 
 class Core(Generic[Q, P]):
@@ -182,10 +185,21 @@ class Core(Generic[Q, P]):
         if group.unanswered:
             if code.systematic:
                 group.outputs.update(dict.fromkeys(range(len(group.members), code.k), self._blank))
-            coded = code.encode(group.queries + [code.blank] * blanks)
-            for worker, payload in enumerate(coded, start=code.n - len(coded)):
-                self._send(group, worker, code.pool(worker), payload)
+            self._send_coded(group, blanks)
         self._settle(now, group)
+
+    def _send_coded(self, group: Group[Q, P], blanks: int) -> None:
+        """Send what the code makes of a group's queries; if it cannot make it, that has failed as a task would."""
+        code = self._code
+        try:
+            coded = code.encode(group.queries + [code.blank] * blanks)
+        except Exception:  # whatever a user's encoder raises: the group's other answers, and other groups, go on
+            _log.exception("a group cannot be encoded")
+            self.statistics.failed += code.n - code.k if code.systematic else code.n
+            group.failed = True
+            return
+        for worker, payload in enumerate(coded, start=code.n - len(coded)):
+            self._send(group, worker, code.pool(worker), payload)
 
     def _send(
         self, group: Group[Q, P], worker: int, pool: int, payload: Q, source: Source = Source.OWN, attempt: int = 0
@@ -202,8 +216,9 @@ class Core(Generic[Q, P]):
             del task.group.outstanding[number]
         return task
 
-    def _cancel(self, number: int) -> None:
-        self._take(number)
+    def _cancel(self, now: float, number: int) -> None:
+        if (task := self._take(number)) is not None and _is_own(task):
+            self._typical.outlasts(self._age(now, task))
         self._commands.append(Cancel(number))
         self.statistics.abandoned += 1
 
@@ -211,14 +226,19 @@ class Core(Generic[Q, P]):
         """Keep an output, and answer the query whose own it is."""
         group, worker, code = task.group, task.worker, self._code
         group.outputs[worker] = output
-        if task.pool == BASE and task.source is Source.OWN:
-            self._typical.observe(now - (group.members[worker].arrived if code.systematic else group.opened))
+        if _is_own(task):
+            self._typical.observe(self._age(now, task))
         for twin in [number for number, other in group.outstanding.items() if other.worker == worker]:
-            self._cancel(twin)
+            self._cancel(now, twin)
         if not code.systematic or worker >= code.k:
             group.redundant = True
         elif not (member := group.members[worker]).over:
             self._answer(member, output, task.source)
+
+    def _age(self, now: float, task: Task[Q, P]) -> float:
+        """Return for how long the output of a task of the base pool has been waited for."""
+        group = task.group
+        return now - (group.members[task.worker].arrived if self._code.systematic else group.opened)
 
     def _is_needed(self, task: Task[Q, P]) -> bool:
         """Return whether a failed task is worth sending again."""
@@ -236,7 +256,7 @@ class Core(Generic[Q, P]):
             self._fail_lost(group)
         if group.over and not group.unanswered:
             for number in list(group.outstanding):
-                self._cancel(number)
+                self._cancel(now, number)
             group.forget()
 
     def _rebuild(self, now: float, group: Group[Q, P]) -> None:
@@ -306,3 +326,8 @@ class Core(Generic[Q, P]):
         member.over = True
         member.group.unanswered -= 1
         del self._waiting[member.query]
+
+
+def _is_own(task: Task[Q, P]) -> bool:
+    """Return whether how long a task takes is what patience is a multiple of."""
+    return task.pool == BASE and task.source is Source.OWN

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import torch
 from torch import Tensor
 
 from parity.coded_model import CodedModel
@@ -44,7 +45,7 @@ class Generation:
         inline: seconds that an encoder may take in the event loop.
 
     Raises:
-        ParityError: the policy does not suit the code.
+        ParityError: the policy does not suit the code, or the default is of another shape than predictions.
     """
 
     def __init__(
@@ -57,6 +58,9 @@ class Generation:
         inline: float = INLINE,
     ) -> None:
         self.query_shape = coded_model.encoder.query_shape
+        self.prediction_shape = tuple(coded_model.decoder.prediction_shape)
+        if default is not None and tuple(default.shape) != self.prediction_shape:
+            raise ParityError(f"the default is a prediction {self.prediction_shape}, not {tuple(default.shape)}.")
         self.pool = pool
         self._policy, self._default, self._statistics = policy, default, statistics
         self._code = ModelCode(coded_model)
@@ -67,14 +71,15 @@ class Generation:
         self._numbers = itertools.count()
         self._replies: dict[int, asyncio.Future[Reply]] = {}
         self._encoding: set[int] = set()
+        self._owns_pool = True
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._blank: asyncio.Future[Tensor | None] | None = None
 
     @property
-    def takes_ids(self) -> bool:
-        """Whether queries are ids, int64."""
-        return not self._code.blank.is_floating_point()
+    def query_type(self) -> torch.dtype:
+        """The type of queries: the blank's, with which they are encoded."""
+        return self._code.blank.dtype
 
     @property
     def waiting(self) -> int:
@@ -88,7 +93,11 @@ class Generation:
             ParityError: no worker of a pool can start, or none of the base pool answers.
         """
         self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(self.pool.start, _LoopListener(self, self._loop))  # another version may be serving
+        try:
+            await asyncio.to_thread(self.pool.start, _LoopListener(self, self._loop))  # another version may be serving
+        except ParityError:
+            self._owns_pool = False  # it serves another
+            raise
         while not self._is_warm():
             await asyncio.sleep(_LOOK_EVERY)
         blank = await self._ask_blank()
@@ -105,10 +114,9 @@ class Generation:
         assert self._loop is not None
         assert self._core is not None
         number = next(self._numbers)
-        commands = self._core.arrive(self._loop.time(), number, query, deadline, accept)
         reply = self._replies[number] = self._loop.create_future()
-        self._carry_out(commands)
         try:
+            self._carry_out(self._core.arrive(self._loop.time(), number, query, deadline, accept))
             return await reply
         finally:
             if self._replies.pop(number, None) is not None:
@@ -122,7 +130,7 @@ class Generation:
             self._timer.cancel()
         if self._executor is not None:
             self._executor.shutdown(wait=False)
-        return await asyncio.to_thread(self.pool.drain, timeout)
+        return await asyncio.to_thread(self.pool.drain, timeout) if self._owns_pool else True
 
     def _is_warm(self) -> bool:
         """Return whether every worker has answered its warm-up query.
@@ -211,8 +219,8 @@ class Generation:
 
     def _reply(self, query: Hashable, end: Reply | Unanswered) -> None:
         assert isinstance(query, int)
-        reply = self._replies.pop(query)
-        if reply.done():
+        reply = self._replies.pop(query, None)
+        if reply is None or reply.done():
             return  # cancelled, and not dropped yet
         if isinstance(end, Unanswered):
             reply.set_exception(end)

@@ -58,7 +58,7 @@ async def serve_http(
         ParityError: the service cannot start.
     """
     running = _Running(service, listening, watch)
-    loop = asyncio.get_running_loop()
+    loop, interrupted = asyncio.get_running_loop(), signal.getsignal(signal.SIGINT)
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, running.stop)
     loop.add_signal_handler(signal.SIGHUP, running.reload)
@@ -67,6 +67,7 @@ async def serve_http(
     finally:
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(signum)
+        signal.signal(signal.SIGINT, interrupted)
 
 
 class _Running:
@@ -81,6 +82,7 @@ class _Running:
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(signum)
+            signal.signal(signum, signal.SIG_DFL)  # of SIGINT Python's own would wait for what hangs
 
     def reload(self) -> None:
         """Load the weights again, unless that is being done."""

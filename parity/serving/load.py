@@ -31,7 +31,7 @@ from parity.coders import LinearDecoder, LinearEncoder
 from parity.command_line import parsed, run_command
 from parity.errors import ParityError, did_you_mean
 from parity.serving.disturbances import Damaged, Disturbance, Frozen, Killed, Lost, Slow
-from parity.serving.measuring.asking import BODIES, in_process, over_http, random_queries
+from parity.serving.measuring.asking import BODIES, in_process, over_http, random_queries, whole_numbers
 from parity.serving.measuring.faults import disturbed, hush
 from parity.serving.measuring.live import Health, shown, view
 from parity.serving.measuring.open_loop import Ask, due_times, load_is_offered, offer
@@ -90,7 +90,7 @@ def get_parser() -> argparse.ArgumentParser:
 
     http = parser.add_argument_group("a service over HTTP")
     http.add_argument("--url", help="of the service, e.g. http://127.0.0.1:8000")
-    http.add_argument("--shape", type=int, nargs="+", metavar="N", help="of a query; random ones are sent")
+    http.add_argument("--shape", type=int, nargs="+", metavar="N", help="of a query; random ones of its type are sent")
     http.add_argument("--npy", type=Path, metavar="FILE", help="queries (N, *Q) to send, in order, again and again")
     http.add_argument("--body", choices=BODIES, default="json", help="form of queries (default: %(default)s)")
     http.add_argument("--connections", type=int, default=256, help="at most so many at a time (default: %(default)s)")
@@ -126,8 +126,12 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def http_queries(args: argparse.Namespace) -> Tensor:
+def http_queries(args: argparse.Namespace, below: tuple[int, int] | None = None) -> Tensor:
     """Return the queries to send over HTTP, (N, *Q).
+
+    Args:
+        args: the options.
+        below: the limits of random numbers that are whole, as of ``random_queries``.
 
     Raises:
         ParityError: neither a shape nor a file is given, or the file holds no queries.
@@ -135,7 +139,7 @@ def http_queries(args: argparse.Namespace) -> Tensor:
     if args.npy is None:
         if not args.shape:
             raise ParityError("a service over HTTP is sent queries of some --shape, or those of an --npy file.")
-        return random_queries(args.shape)
+        return random_queries(args.shape, below=below)
     if not os.path.isfile(args.npy):  # a pipe would be waited for
         raise ParityError(f"there is no file {args.npy}: name one that numpy.save has written.")
     try:
@@ -165,7 +169,8 @@ async def target(args: argparse.Namespace) -> AsyncIterator[Target]:
     """Yield what is asked, with its faults."""
     async with AsyncExitStack() as stack:
         if args.url is not None:
-            client = over_http(args.url, http_queries(args), args.connections, args.timeout, args.body)
+            queries = http_queries(args, await whole_numbers(args.url, args.timeout))
+            client = over_http(args.url, queries, args.connections, args.timeout, args.body)
             yield Target(await stack.enter_async_context(client))
             return
         setting = setting_of(args)

@@ -18,7 +18,7 @@ class Servable:
     Args:
         model: in eval mode.
         preprocess: stored queries (B, *Q) -> what networks see, (B, *Q). It may overwrite them.
-        stored: the type of queries in the data set; where it is of integers, clients' numbers are rounded to them.
+        stored: the type of queries in the data set; where it is of integers, clients' numbers are whole.
         name: of the run or artefact.
         version: of the weights, as a hash.
         default: the prediction (*P) where there is no other, if the service is to have one.
@@ -64,4 +64,9 @@ class Servable:
                 f"a query has numbers from {limits.min} to {limits.max}, as the data set stores them, but this one has "
                 "others: post it before preprocessing, which the service does itself."
             )
-        return query.round().to(self.stored) if query.is_floating_point() else query.to(self.stored, copy=True)
+        if query.is_floating_point() and not torch.equal(query, query.round()):
+            raise ParityError(
+                f"a query has whole numbers from {limits.min} to {limits.max}, as the data set stores them, but this one "
+                "has others: post it before it is scaled, which the service does itself."
+            )
+        return query.to(self.stored, copy=True)

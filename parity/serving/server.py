@@ -54,10 +54,10 @@ class CodedServer:
     ) -> None:
         self.statistics = Statistics()
         self.policy, self._default, self._inline = policy, default, inline
-        self._now = self._generation(coded_model, pool)
+        self._now = self._generation(coded_model, pool, default)
         self._retiring: dict[Generation, asyncio.Task[bool]] = {}
         self._changing = asyncio.Lock()
-        self._ready = self._closing = False
+        self._started = self._ready = self._closing = False
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -82,8 +82,11 @@ class CodedServer:
         """Start the workers; return when every one has answered its warm-up query and queries are taken.
 
         Raises:
-            ParityError: no worker of a pool can start.
+            ParityError: no worker of a pool can start; or it has been started before, and what it serves is unharmed.
         """
+        if self._started:
+            raise ParityError("this server has been started before: make another one, with a pool of its own.")
+        self._started = True
         try:
             await self._now.start()
         except BaseException:
@@ -95,26 +98,32 @@ class CodedServer:
         """Return the prediction for a query. A caller that is cancelled drops it; the others of its group are unharmed.
 
         Args:
-            query: (*Q), finite floating-point numbers on the CPU, preprocessed as the base model expects it; or ids of
-                tokens, int64.
+            query: (*Q), finite floating-point numbers on the CPU, of any precision, preprocessed as the base model
+                expects it; or ids of tokens, int64.
             deadline: seconds from now; by default the policy's.
             accept: the worst source of the prediction. With ``own`` its own is waited for until the deadline.
 
         Raises:
-            ParityError: a query of another shape or type, a deadline that is not a positive number, or a code that has
-                no answers of their own.
+            ParityError: a query of another shape or type, a deadline that is not a positive number, no source by that
+                name, or a code that has no answers of their own.
             Unavailable: the server is not started, or it is closed.
             Unanswered: refused, late, or lost.
         """
         if (refusal := self.refusal()) is not None:
             raise Unavailable(refusal)
-        self._check(query, deadline)
+        query, accept = self._checked(query, deadline), _accept(accept)
         asked = time.monotonic()
         reply = await self._now.ask(query, deadline, accept)
         self.statistics.latencies[reply.source].observe(time.monotonic() - asked)
         return reply
 
-    async def replace(self, coded_model: CodedModel, pool: WorkerPool[Tensor, Tensor], timeout: float = 10.0) -> None:
+    async def replace(
+        self,
+        coded_model: CodedModel,
+        pool: WorkerPool[Tensor, Tensor],
+        timeout: float = 10.0,
+        default: Tensor | None = None,
+    ) -> None:
         """Serve another version: start its workers beside the old ones, then send all new queries to them.
 
         It returns once new queries go to the new version. The old one answers the queries that it has accepted, and
@@ -122,32 +131,43 @@ class CodedServer:
         start, the old one stays.
 
         Args:
-            coded_model: of the same query shape.
+            coded_model: of the same shapes of queries and predictions.
             pool: its workers.
             timeout: seconds that the old workers get to finish once every query is answered.
+            default: as of a server; by default what was given before.
 
         Raises:
-            ParityError: it cannot be started, or takes other queries.
+            ParityError: it cannot be started, takes other queries, or returns predictions of another shape.
         """
-        new = self._generation(coded_model, pool)
+        if pool in [generation.pool for generation in (self._now, *self._retiring)]:
+            raise ParityError("this pool serves already: make a pool for each version.")
+        try:
+            default = self._default if default is None else default
+            new = self._generation(coded_model, pool, default)
+        except BaseException:
+            await asyncio.to_thread(pool.drain, 0.0)
+            raise
         async with self._changing:
-            await asyncio.gather(*self._retiring.values())
             try:
-                self._check_shape(new)
+                if self._retiring:
+                    await asyncio.wait(self._retiring.values())  # goes on without us where we are cancelled
+                self._check_shapes(new)
                 await new.start()
                 if (refusal := self.refusal()) is not None:
                     raise Unavailable(refusal)
             except BaseException:
                 await new.close(0.0)
                 raise
-            old, self._now = self._now, new
+            old, self._now, self._default = self._now, new, default
             self._retiring[old] = asyncio.create_task(self._retire(old, timeout))
 
     async def _retire(self, old: Generation, timeout: float) -> bool:
-        ended = await old.close(timeout)
+        try:
+            ended = await old.close(timeout)
+        finally:
+            del self._retiring[old]
         if not ended:
             _log.warning("a worker of the old version did not end within %g s.", timeout)
-        del self._retiring[old]
         return ended
 
     async def close(self, timeout: float = 10.0) -> bool:
@@ -160,7 +180,7 @@ class CodedServer:
             Whether all workers ended; one that hangs does not.
         """
         self.drain()
-        return all(await asyncio.gather(self._now.close(timeout), *self._retiring.values()))
+        return all(await asyncio.gather(self._now.close(timeout), *map(asyncio.shield, self._retiring.values())))
 
     def drain(self) -> None:
         """Accept no further queries; those that wait are answered."""
@@ -191,27 +211,45 @@ class CodedServer:
         """Return how many tasks wait in each pool of the version that takes queries."""
         return self._now.pool.queued()
 
-    def _generation(self, coded_model: CodedModel, pool: WorkerPool[Tensor, Tensor]) -> Generation:
-        return Generation(coded_model, self.policy, pool, self._default, self.statistics, self._inline)
+    def _generation(
+        self, coded_model: CodedModel, pool: WorkerPool[Tensor, Tensor], default: Tensor | None
+    ) -> Generation:
+        return Generation(coded_model, self.policy, pool, default, self.statistics, self._inline)
 
-    def _check_shape(self, new: Generation) -> None:
+    def _check_shapes(self, new: Generation) -> None:
         if new.query_shape != self.query_shape:
             raise ParityError(
                 f"the new version takes queries of shape {new.query_shape}, and this service's have "
                 f"{self.query_shape}: start a service of its own for it."
+            )
+        if new.prediction_shape != self._now.prediction_shape:
+            raise ParityError(
+                f"the new version's predictions are of shape {new.prediction_shape}, and this service's of "
+                f"{self._now.prediction_shape}: start a service of its own for it."
             )
 
     @staticmethod
     def _has_type(query: Tensor, ids: bool) -> bool:
         return query.dtype == torch.int64 if ids else query.is_floating_point()
 
-    def _check(self, query: Tensor, deadline: float | None) -> None:
-        ids = self._now.takes_ids
+    def _checked(self, query: Tensor, deadline: float | None) -> Tensor:
+        """Return a query in the type that all of its group have."""
+        wanted = self._now.query_type
+        ids = not wanted.is_floating_point
         if not isinstance(query, Tensor) or query.shape != self.query_shape or not self._has_type(query, ids):
             got = f"{query.dtype} {tuple(query.shape)}" if isinstance(query, Tensor) else type(query).__name__
             kind = "tensor of ids, int64," if ids else "floating-point tensor"
             raise ParityError(f"a query is a {kind} of shape {self.query_shape}, not {got}.")
+        query = query.to(wanted)
         if not torch.isfinite(query).all():
             raise ParityError("a query has finite numbers only, but this one has NaN or infinity in it.")
         if deadline is not None and not (deadline > 0 and math.isfinite(deadline)):
             raise ParityError(f"deadline is a number of seconds above 0, not {deadline}.")
+        return query
+
+
+def _accept(accept: Accept | str) -> Accept:
+    try:
+        return Accept(accept)
+    except ValueError:
+        raise ParityError(f"accept is one of {', '.join(Accept)}, not {accept!r}.") from None

@@ -56,6 +56,6 @@ class Service:
         """
         servable = await asyncio.to_thread(self._load)
         pool = await asyncio.to_thread(self._make_pool, servable.model)
-        await self.server.replace(servable.model, pool)
+        await self.server.replace(servable.model, pool, default=servable.default)
         self.servable = servable  # in the same step of the event loop as the replacement
         _log.info("serving %s, version %s", visible(servable.name), servable.version[:12])

@@ -243,6 +243,8 @@ BAD: dict[str, tuple[Any, ...]] = {
     "too large a number": (422, b'{"query": [[[1' + b"0" * 400 + b", 0], [0, 0]]]}", JSON),
     "too large for its type": (422, b'{"query": [[[1e300, 0], [0, 0]]]}', JSON),
     "preprocessed already": (422, b'{"query": [[[-0.42, 2.8], [0, 0]]]}', JSON),
+    "pixels that are scaled to 1": (422, b'{"query": [[[0.0, 1.0], [0.2, 0.4]]]}', JSON),
+    "an npy of pixels that are scaled to 1": (422, npy(np.full(SHAPE, 0.5)), NPY),
     "another type": (415, b"0 0 0 0", "text/plain"),
     "an npy of another shape": (422, npy(np.zeros((2, 2))), NPY),
     "an npy with NaN": (422, npy(np.full(SHAPE, np.nan)), NPY),
@@ -462,6 +464,8 @@ def test_overload_is_refused_at_once_with_a_time_to_ask_again() -> None:
             refused = await app.post()
             assert refused.headers["Retry-After"] == "1"
             assert is_a_sentence(refused)
+            metrics = (await app.client.get("/metrics")).text
+            assert 'parity_unanswered_total{reason="refused"} 2.0' in metrics.splitlines()
             app.pools[0].faults.release(0)
             app.pools[0].faults.release(1)
             assert [(await task).status_code for task in accepted] == [200] * 3
@@ -572,6 +576,21 @@ def test_a_reloaded_version_is_served_and_shown() -> None:
     run(test)
 
 
+def test_a_reloaded_version_comes_with_its_default() -> None:
+    async def test() -> None:
+        async with running(Policy(deadline=SOON), default=torch.zeros(2)) as app:
+            app.loaded = servable(version="def", default=torch.ones(2))
+            await app.service.reload()
+            for worker in range(2):
+                app.pools[1].faults.stall(worker)
+            response = await app.post(accept="default", deadline_ms=50)
+            for worker in range(2):
+                app.pools[1].faults.release(worker)
+            assert (response.json()["source"], response.json()["prediction"]) == ("default", [1.0, 1.0])
+
+    run(test)
+
+
 def test_metrics_count_what_happened() -> None:
     async def test() -> None:
         async with running(Policy(group_timeout=0.01, deadline=SOON)) as app:
@@ -612,7 +631,7 @@ def test_the_openapi_page_describes_the_query() -> None:
 
 @pytest.mark.parametrize(
     ("stored", "posted", "kept"),
-    [(torch.uint8, [[[0.4, 254.6], [255, 1]]], [[[0, 255], [255, 1]]]), (torch.float32, [[[-1e3, 0.5], [2, 3]]], None)],
+    [(torch.uint8, [[[0.0, 254.0], [255, 1]]], [[[0, 254], [255, 1]]]), (torch.float32, [[[-1e3, 0.5], [2, 3]]], None)],
 )
 def test_a_query_is_preprocessed_in_the_type_of_stored_ones(stored: torch.dtype, posted: Any, kept: Any) -> None:
     seen: list[Tensor] = []

@@ -1,11 +1,16 @@
 """The core: who is sent what and when, and which answer a query gets."""
 
+import heapq
 import math
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from fractions import Fraction
 
 import pytest
 
 from parity.errors import ParityError
-from parity.serving.commands import BASE, Accept, Reason, Source
+from parity.serving.commands import BASE, Accept, Answer, Command, Reason, Send, Source
+from parity.serving.core import Core
 from parity.serving.grouping import AcrossBatches
 from parity.serving.policy import Policy
 from parity.serving.typical import RunningMedian
@@ -87,6 +92,79 @@ def test_a_typical_time_follows_the_median_and_not_the_stragglers() -> None:
     for _ in range(200):
         typical.observe(20.0)
     assert typical.value == pytest.approx(20, rel=0.1)
+
+
+class AnyParityOutput(ExactCode):
+    """Every parity output alone rebuilds all, as those of positional codes do; its simulated base model is no sum."""
+
+    def rebuildable(self, arrived: AbstractSet[int]) -> AbstractSet[int]:
+        return frozenset(range(self.k)) if any(worker >= self.k for worker in arrived) else frozenset()
+
+    def decode(self, outputs: Mapping[int, Fraction]) -> list[Fraction]:
+        return [Fraction(0)] * self.k
+
+
+def sources(own: Callable[[float], float], parity: float, queries: int) -> list[Source]:
+    """Return the sources of answers of a positional code, in order, with workers that are never busy.
+
+    Args:
+        own: the seconds that a base worker takes for what it is given at a time.
+        parity: the seconds that a parity worker takes.
+        queries: how many arrive, ten a second.
+    """
+    core = Core(Policy(group_timeout=1, relative_patience=1.5), AnyParityOutput(2, 1), Fraction(0))
+    due: list[tuple[float, int]] = []
+    found: list[Source] = []
+
+    def carry_out(now: float, commands: list[Command]) -> None:
+        for command in commands:
+            if isinstance(command, Send):
+                heapq.heappush(due, (now + (own(now) if command.pool == BASE else parity), command.task))
+            elif isinstance(command, Answer):
+                found.append(command.source)
+
+    def run(until: float) -> None:
+        while (now := min(core.next_tick() or math.inf, due[0][0] if due else math.inf)) <= until and now < math.inf:
+            if due and due[0][0] == now:
+                carry_out(now, core.done(now, heapq.heappop(due)[1], Fraction(0)))
+            else:
+                carry_out(now, core.tick(now))
+
+    for number in range(queries):
+        run(number / 10)
+        carry_out(number / 10, core.arrive(number / 10, number, query(number)))
+    run(math.inf)
+    return found
+
+
+def test_patience_follows_own_predictions_that_become_slower_although_all_of_them_can_be_rebuilt() -> None:
+    """What is rebuilt cancels its own task, of which the core learns its age alone."""
+    found = sources(own=lambda now: 0.2 if now < 10 else 0.6, parity=0.1, queries=600)
+    assert set(found[20:90]) == {Source.OWN}
+    assert Source.REBUILT in found[100:130]
+    assert set(found[300:]) == {Source.OWN}
+
+
+def test_patience_recovers_from_a_first_own_prediction_that_was_fast_by_luck() -> None:
+    found = sources(own=lambda now: 0.2 if now else 0.02, parity=0.05, queries=600)
+    assert set(found[300:]) == {Source.OWN}
+
+
+def test_a_typical_time_starts_from_several_durations_and_not_from_the_first_alone() -> None:
+    typical = RunningMedian()
+    for duration in (0.01, 1.0, 1.1, 0.9, 1.0):
+        typical.observe(duration)
+    assert typical.value == 1.0
+
+
+def test_what_was_given_up_when_it_was_younger_than_is_typical_tells_nothing() -> None:
+    typical = RunningMedian()
+    for _ in range(5):
+        typical.observe(1.0)
+    typical.outlasts(0.5)
+    assert typical.value == 1.0
+    typical.outlasts(1.5)
+    assert typical.value > 1.0
 
 
 def test_nobody_is_patient_with_a_worker_that_failed() -> None:

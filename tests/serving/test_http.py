@@ -4,9 +4,13 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -144,6 +148,45 @@ def test_clients_that_leave_at_any_point_leave_nothing_behind() -> None:
                 await asyncio.sleep(0.01)
 
     run(test)
+
+
+HANGING = """
+import asyncio, sys, threading
+from tests.serving.test_http import patient_service, listen, serve_http
+
+service = patient_service()
+
+async def main():
+    serving = asyncio.create_task(serve_http(service, listening))
+    while service.server.refusal() is not None:
+        await asyncio.sleep(0.01)
+    service.server._now.pool.faults.stall(0)
+    asking = asyncio.create_task(service.ask(__import__("torch").zeros(1, 2, 2), accept="own"))
+    await asyncio.sleep(0.1)
+    print("asked", flush=True)
+    while service.server.refusal() is None:
+        await asyncio.sleep(0.01)
+    asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)  # what Python's end would wait for
+    print("closing", flush=True)
+    await serving
+
+with listen("127.0.0.1", 0) as listening:
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_a_service_at_once_although_a_query_is_not_answered(signum: signal.Signals) -> None:
+    command = [sys.executable, "-c", HANGING]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
+        try:
+            assert process.stdout is not None
+            for line in ("asked", "closing"):
+                assert line in process.stdout.readline()
+                process.send_signal(signum)
+            assert process.wait(SOON / 2) == -signum
+        finally:
+            process.kill()
 
 
 def test_a_refused_client_that_never_ends_does_not_keep_the_service_from_ending() -> None:

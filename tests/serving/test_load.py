@@ -7,11 +7,12 @@ import logging
 from pathlib import Path
 
 import pytest
+import torch
 
 from parity.command_line import run_command
 from parity.serving import load
 from parity.serving.service_times import Trace
-from tests.serving.test_http import float_service, serving
+from tests.serving.test_http import patient_service, serving
 
 SHORT = ("--service", "0.002", "--workers", "4", "--queries", "40", "--load", "0.3")
 
@@ -74,16 +75,19 @@ def test_a_wrong_option_is_refused_with_a_sentence(
     assert problem in error
 
 
-@pytest.mark.parametrize("body", ["json", "npy", "safetensors"])
+@pytest.mark.parametrize(
+    ("body", "stored"),
+    [("json", torch.float32), ("json", torch.uint8), ("npy", torch.uint8), ("safetensors", torch.int16)],
+)
 def test_a_service_over_http_is_asked_in_each_form_and_shown_and_kept(
-    body: str, capsys: pytest.CaptureFixture[str]
+    body: str, stored: torch.dtype, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def offer_load(port: int) -> int:
         url = ("--url", f"http://127.0.0.1:{port}", "--shape", "1", "2", "2", "--body", body)
         return run_command(load.main, arguments(*url, "--rate", "100", "--queries", "30", "--save", body))
 
     async def test() -> None:
-        async with serving(float_service()) as port:
+        async with serving(patient_service(stored)) as port:
             assert await asyncio.to_thread(offer_load, port) == 0
 
     asyncio.run(test())

@@ -230,6 +230,22 @@ def test_a_deadline_that_is_none_is_refused(deadline: float) -> None:
     run(test)
 
 
+def test_the_worst_source_that_is_accepted_may_be_given_by_its_name_and_no_other_name() -> None:
+    async def test() -> None:
+        model = coded_model()
+        pool = ByHand(model)
+        async with CodedServer(model, Policy(), pool, torch.zeros(2)) as server:
+            asked = server.ask(torch.randn(3), deadline=0.01, accept="own")  # type: ignore[arg-type]
+            with pytest.raises(Unanswered, match="within the deadline"):
+                await asked
+            with pytest.raises(ParityError, match="accept is one of own, rebuilt, default, not 'nonsense'"):
+                await server.ask(torch.randn(3), accept="nonsense")  # type: ignore[arg-type]
+            asked = server.ask(torch.randn(3), deadline=0.01, accept="default")  # type: ignore[arg-type]
+            assert (await asked).source is Source.DEFAULT
+
+    run(test)
+
+
 def test_closing_answers_what_waits_and_refuses_what_comes() -> None:
     async def test() -> None:
         model = coded_model()
@@ -273,6 +289,20 @@ def test_a_server_whose_workers_cannot_start_gives_up_with_their_error() -> None
         with pytest.raises(ParityError, match="no worker of the base model can start: no memory"):
             await CodedServer(model, Policy(), pool).start()
         assert pool.drained
+
+    run(test)
+
+
+def test_a_server_that_is_started_again_or_whose_pool_another_one_is_given_serves_on() -> None:
+    async def test() -> None:
+        model = coded_model()
+        pool = threads(model, 1)
+        async with CodedServer(model, Policy(deadline=SOON), pool) as server:
+            with pytest.raises(ParityError, match="has been started before"):
+                await server.start()
+            with pytest.raises(ParityError, match="serves already"):
+                await CodedServer(model, Policy(), pool).start()
+            assert (await server.ask(torch.randn(3))).source is Source.OWN
 
     run(test)
 
@@ -361,6 +391,57 @@ def test_a_group_that_cannot_be_encoded_loses_its_parity_queries_and_nothing_els
     run(test)
 
 
+@pytest.mark.parametrize("systematic", [True, False])
+def test_a_group_that_cannot_be_encoded_within_the_event_loop_harms_no_other_and_leaves_nothing(
+    systematic: bool,
+) -> None:
+    kind = LinearEncoder if systematic else BerrutEncoder
+
+    class Broken(kind):  # type: ignore[misc,valid-type]
+        def forward(self, queries: Tensor) -> Tensor:
+            if queries.abs().max() > 100:
+                raise RuntimeError("on purpose")
+            return super().forward(queries)
+
+    async def test() -> None:
+        if systematic:
+            model = coded_model()
+            model.encoder = Broken(2, 1, QUERY)
+        else:
+            model = CodedModel(nn.Linear(3, 2), Broken(2, 1, QUERY), [], BerrutDecoder(2, 1, PREDICTION))
+        async with CodedServer(model, Policy(deadline=SOON), threads(model, 3), inline=SOON) as server:
+            asked = [asyncio.create_task(server.ask(torch.full((3,), size))) for size in (1000.0, 1.0, 1.0, 1.0)]
+            replies = await asyncio.gather(*asked, return_exceptions=True)
+            assert server.waiting == 0
+        if systematic:
+            assert [reply.source for reply in replies] == [Source.OWN] * 4
+        else:
+            assert [getattr(reply, "reason", None) for reply in replies] == [Reason.LOST, Reason.LOST, None, None]
+
+    run(test)
+
+
+def test_a_query_of_another_floating_point_type_is_answered_and_so_is_the_other_one_of_its_group() -> None:
+    async def test() -> None:
+        model = coded_model()
+        pool = threads(model, 1)
+        async with CodedServer(model, Policy(group_timeout=SOON, deadline=SOON), pool) as server:
+            pool.faults.stall(0)
+            queries = torch.randn(2, 3)
+            asked = [server.ask(queries[0].double()), server.ask(queries[1])]
+            first, second = [asyncio.create_task(each) for each in asked]
+            await asyncio.sleep(0.1)
+            pool.faults.release(0)
+            replies = [await first, await second]
+            with pytest.raises(ParityError, match="NaN or infinity"):
+                await server.ask(torch.full((3,), 1e300, dtype=torch.float64))
+            assert server.waiting == 0
+        expected = model.base_model(queries)
+        torch.testing.assert_close(torch.stack([reply.prediction for reply in replies]), expected)
+
+    run(test)
+
+
 def test_no_group_is_of_two_versions_when_one_is_replaced_under_load() -> None:
     """Rebuilt of one old and one new output, a prediction would be neither version's."""
 
@@ -400,7 +481,30 @@ def test_a_version_that_cannot_start_or_takes_other_queries_leaves_the_old_one_s
             with pytest.raises(ParityError, match="queries of shape"):
                 await server.replace(other, unused)
             assert unused.drained
+            base = nn.Linear(3, 5)
+            other = CodedModel(base, LinearEncoder(2, 1, QUERY), [base], LinearDecoder(2, 1, (5,)))
+            unused = ByHand(other)
+            with pytest.raises(ParityError, match=r"predictions are of shape \(5,\), and this service's of \(2,\)"):
+                await server.replace(other, unused)
+            assert unused.drained
+            with pytest.raises(ParityError, match=r"default is a prediction \(2,\), not \(5,\)"):
+                await server.replace(model, ByHand(model), default=torch.zeros(5))
+            with pytest.raises(ParityError, match="serves already"):
+                await server.replace(model, server._now.pool)
             assert (await server.ask(torch.randn(3))).source is Source.OWN
+
+    run(test)
+
+
+def test_a_version_that_does_not_suit_the_policy_has_its_workers_ended() -> None:
+    async def test() -> None:
+        model = coded_model()
+        async with CodedServer(model, Policy(hedge_delay=SOON), ByHand(model)) as server:
+            other = CodedModel(nn.Linear(3, 2), BerrutEncoder(2, 1, QUERY), [], BerrutDecoder(2, 1, PREDICTION))
+            unused = ByHand(other)
+            with pytest.raises(ParityError, match="cannot be hedged"):
+                await server.replace(other, unused)
+            assert unused.drained
 
     run(test)
 
@@ -421,6 +525,27 @@ def test_closing_in_the_middle_of_a_replacement_answers_what_both_versions_accep
         pool.answer(0)
         assert await closing
         assert (old.result().source, pool.drained) == (Source.OWN, True)
+
+    run(test)
+
+
+def test_a_replacement_that_is_given_up_leaves_an_older_version_to_retire() -> None:
+    async def test() -> None:
+        model = coded_model()
+        oldest, unused = ByHand(model), ByHand(model)
+        server = CodedServer(model, Policy(), oldest)
+        await server.start()
+        first = asyncio.create_task(server.ask(torch.randn(3)))
+        await asyncio.sleep(0)
+        await server.replace(model, ByHand(model))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(server.replace(model, unused), 0.1)
+        assert unused.drained
+        oldest.answer(0)
+        assert (await first).source is Source.OWN
+        assert await server.close()
+        assert oldest.drained
+        assert not server._retiring
 
     run(test)
 

@@ -14,6 +14,8 @@ from parity.errors import ParityError, cause
 from parity.serving import CodedServer, Reply, Source, Unanswered
 from parity.serving.measuring.open_loop import Ask, NotAnswered
 
+_MOST = 2**31 - 1  # what all forms of bodies carry exactly
+
 Heard = Callable[[int, Reply], None]
 """Hears of each answer, with the number of its query."""
 
@@ -137,6 +139,39 @@ def _field(content: bytes, name: str, otherwise: str) -> str:
         return otherwise
 
 
-def random_queries(shape: Sequence[int], number: int = 64, seed: int = 0) -> Tensor:
-    """Return queries of normal random numbers, (N, *Q)."""
-    return torch.randn(number, *shape, generator=torch.Generator().manual_seed(seed))
+def random_queries(
+    shape: Sequence[int], number: int = 64, seed: int = 0, below: tuple[int, int] | None = None
+) -> Tensor:
+    """Return queries of normal random numbers, or of whole ones from a first to below a last, (N, *Q)."""
+    chance = torch.Generator().manual_seed(seed)
+    if below is None:
+        return torch.randn(number, *shape, generator=chance)
+    return torch.randint(*below, (number, *shape), generator=chance)
+
+
+async def whole_numbers(url: str, timeout: float) -> tuple[int, int] | None:
+    """Return the first whole number that a service's queries may have, and the first above that they may not have.
+
+    Returns:
+        None where they are not whole, or where nothing is known: asking will show why.
+
+    Raises:
+        ParityError: aiohttp is not installed.
+    """
+    try:
+        import aiohttp
+    except ImportError:
+        raise ParityError("asking over HTTP needs aiohttp: pip install 'parity[serve]'.") from None
+
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout)) as client,
+            client.get(f"{url.rstrip('/')}/version") as response,
+        ):
+            query = json.loads(await response.read())["query"]
+        if query["ids_below"] is not None:
+            return 0, int(query["ids_below"])
+        limits = torch.iinfo(getattr(torch, query["dtype"]))
+    except (TimeoutError, aiohttp.ClientError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return max(limits.min, -_MOST), min(limits.max, _MOST) + 1

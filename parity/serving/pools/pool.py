@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 _LOOK_EVERY = 0.1  # seconds between two looks at workers that may be silent
 _SILENT_FACTOR = 10.0  # a worker that is 8 times slower than the others is slow, and not silent
 _NEWEST = 0.05  # weight of the newest time that a batch took, in the average
+_MOST_FAILURES = 3  # batches in a row; then the warm-up query shows whether these or the worker are to blame
 _LONGEST_PAUSE = 30.0  # seconds before a worker that cannot start is tried again
 
 Report = Callable[[], None]
@@ -38,6 +39,7 @@ class _Worker(Generic[Q]):
         loaded: it has answered the warm-up query once.
         failed_starts: how often in a row it did not get as far as its warm-up query.
         batch: what it is at; empty with the warm-up query.
+        failures: how many batches in a row it has failed.
     """
 
     index: int
@@ -51,6 +53,7 @@ class _Worker(Generic[Q]):
     restarts: int = 0
     error: str = ""
     batch: list[Queued[Q]] = field(default_factory=list)
+    failures: int = 0
 
 
 class Pool(Generic[Q, P]):
@@ -89,6 +92,8 @@ class Pool(Generic[Q, P]):
         self._times = [0.0 for _ in workers]  # that a batch of each pool takes on average, in seconds
         self._listener: Listener[P] | None = None
         self._draining = self._over = False
+        self._ending = threading.Lock()
+        self._ended: bool | None = None
         self.faults = PoolFaults(self._changed, self._handle)
 
     def start(self, listener: Listener[P]) -> None:
@@ -133,8 +138,14 @@ class Pool(Generic[Q, P]):
     def drain(self, timeout: float) -> bool:
         """Finish what is queued, then end the workers; return whether all ended within so many seconds.
 
-        What has not ended by then is killed, and its tasks fail.
+        What has not ended by then is killed, and its tasks fail. A further call changes nothing and returns the same.
         """
+        with self._ending:
+            if self._ended is None:
+                self._ended = self._end(timeout)
+            return self._ended
+
+    def _end(self, timeout: float) -> bool:
         until = _now() + timeout
         with self._changed:
             self._draining = True
@@ -192,7 +203,8 @@ class Pool(Generic[Q, P]):
         """Give idle workers what is due."""
         queue, idle = self._queues[pool], self._idle[pool]
         while queue and idle and (batch := queue.take(_now())):
-            worker = idle.popleft()
+            worker = min(idle, key=lambda each: each.failures > 0)  # one that fails is idle soon, and would take all
+            idle.remove(worker)
             worker.batch = batch
             self._give(worker, [queued.payload for queued in batch])
 
@@ -211,9 +223,14 @@ class Pool(Generic[Q, P]):
             elif not worker.loaded:
                 worker.loaded, reports = True, []
                 self._ask_warm_up(worker)
+            elif not batch and worker.state is WorkerState.BUSY and (problem := self._problem(worker, outcome)):
+                reports = self._bury(worker, f"it does not answer the warm-up query any more: {problem}")
             else:
-                reports = self._judge(worker, batch, outcome)
+                reports, answered = self._judge(worker, batch, outcome)
+                worker.failures = 0 if answered else worker.failures + 1
                 self._rest(worker, _now())
+                if worker.failures >= _MOST_FAILURES and not self._draining:
+                    self._probe(worker)
                 self._dispatch(worker.pool)
             if self._draining:
                 self._changed.notify_all()
@@ -233,18 +250,21 @@ class Pool(Generic[Q, P]):
 
     def _judge(
         self, worker: _Worker[Q], batch: Sequence[Queued[Q]], outcome: Sequence[P] | WorkerFailed
-    ) -> list[Report]:
-        """Return what there is to report of a batch, after the faults that were made on purpose."""
+    ) -> tuple[list[Report], bool]:
+        """Return the reports of a batch, after the faults that were made on purpose, and whether any is a success."""
         if isinstance(outcome, WorkerFailed):
-            return [self._failure(queued, str(outcome)) for queued in batch]
+            return [self._failure(queued, str(outcome)) for queued in batch], False
         reports: list[Report] = []
+        answered = not batch
         for queued, output in zip(batch, outcome, strict=False):  # the warm-up query is in no batch
             if self.faults.loses(worker.index):
+                answered = True  # as far as the pool can know
                 continue
             answer = self._outputs.damaged(output) if self.faults.damages(worker.index) else output
             problem = self._outputs.problem(worker.pool, answer)
+            answered = answered or not problem
             reports.append(self._failure(queued, problem) if problem else self._success(queued, answer))
-        return reports
+        return reports, answered
 
     def _success(self, queued: Queued[Q], output: P) -> Report:
         assert self._listener is not None
@@ -270,7 +290,7 @@ class Pool(Generic[Q, P]):
         _log.warning("worker %d is replaced in %.0f s: %s", worker.index, pause, why)
         batch, worker.batch = worker.batch, []
         worker.state, worker.since, worker.error = WorkerState.DEAD, _now() + pause, why
-        worker.restarts += 1
+        worker.restarts, worker.failures = worker.restarts + 1, 0
         self._changed.notify_all()
         return [self._failure(queued, why) for queued in batch]
 
@@ -308,9 +328,13 @@ class Pool(Generic[Q, P]):
             case WorkerState.BUSY if age > self._silent_after(worker.pool) + supervision.replace_after:
                 return self._bury(worker, f"it has not answered for {age:.1f} s")
             case WorkerState.IDLE if age > supervision.probe_after and not self._draining:
-                self._idle[worker.pool].remove(worker)
-                self._give(worker, [self._warm_up[worker.pool]])
+                self._probe(worker)
         return []
+
+    def _probe(self, worker: _Worker[Q]) -> None:
+        """Ask an idle worker the warm-up query, which is known to be good: one that fails it is replaced."""
+        self._idle[worker.pool].remove(worker)
+        self._give(worker, [self._warm_up[worker.pool]])
 
 
 def _now() -> float:

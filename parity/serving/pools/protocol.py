@@ -135,7 +135,8 @@ class WorkerPool(Protocol[Q_in, P_out]):
     """Workers in pools, each pool with a single queue that its idle workers pull from.
 
     A worker counts as busy until it has answered, even where nobody waits for the answer any more. It is idle only
-    once it has answered a warm-up query. One that dies fails its tasks and is replaced.
+    once it has answered a warm-up query. One that dies fails its tasks and is replaced; so is one that fails the
+    warm-up query, which it is asked again after it was idle for long, or after three batches in a row that it failed.
     """
 
     @property

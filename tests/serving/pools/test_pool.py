@@ -238,6 +238,59 @@ def test_a_worker_that_was_idle_for_long_is_asked_the_warm_up_query(by_hand: Mak
     assert (serving.health(0).state, serving.health(0).task) == (WorkerState.BUSY, None)
 
 
+FAILED = WorkerFailed("MemoryError: cannot allocate")
+
+
+def test_a_worker_that_fails_batch_after_batch_and_then_the_warm_up_query_is_replaced(by_hand: MakeByHand) -> None:
+    engine, serving = by_hand()
+    engine.warm(0)
+    for task in range(3):
+        serving.pool.submit(task, 0, 1, group=task)
+        assert engine.given[-1] == (0, [1])
+        engine.reports[0].answered(FAILED)
+        assert serving.heard.next()[0] == task
+    assert engine.given[-1] == (0, [7])
+    engine.reports[0].answered(FAILED)
+    assert engine.killed == [0]
+    assert serving.health(0).restarts == 1
+    assert "warm-up query any more: MemoryError" in serving.health(0).error
+    serving.wait_for(lambda: engine.given[-1] == (1, [7]))
+
+
+def test_a_worker_is_kept_whose_batches_fail_but_not_the_warm_up_query(by_hand: MakeByHand) -> None:
+    """Queries that make any worker fail, which a client may send, do not end workers."""
+    engine, serving = by_hand()
+    engine.warm(0)
+    for task in range(6):
+        serving.pool.submit(task, 0, 1, group=task)
+        engine.reports[0].answered(FAILED)
+        if engine.given[-1] == (0, [7]):
+            engine.reports[0].answered([(14, (7,))])
+    assert [payloads for _, payloads in engine.given].count([7]) == 4  # two of the start, one after three failures each
+    assert serving.health(0).state is WorkerState.IDLE
+    assert not engine.killed
+
+
+def test_a_worker_that_failed_is_given_work_after_those_that_did_not(by_hand: MakeByHand) -> None:
+    engine, serving = by_hand(workers=3)
+    for life in range(3):
+        engine.warm(life)
+    serving.pool.submit(0, 0, 1, group=0)
+    engine.reports[0].answered(FAILED)
+    for task in range(1, 4):
+        serving.pool.submit(task, 0, task, group=task)
+    assert engine.given[-3:] == [(1, [1]), (2, [2]), (0, [3])]
+    for life in (2, 1, 0):  # all are well now
+        engine.reports[life].answered([(2, (1,))])
+    serving.pool.submit(4, 0, 4, group=4)
+    engine.reports[2].answered(FAILED)
+    for task in (5, 6, 7):
+        serving.pool.submit(task, 0, task, group=task)
+        if task == 5:
+            engine.reports[1].answered([(2, (1,))])
+    assert engine.given[-3:] == [(1, [5]), (0, [6]), (1, [7])]
+
+
 def test_a_network_that_is_slow_by_nature_is_not_silent() -> None:
     def work(numbers: Sequence[int]) -> list[Output]:
         time.sleep(0.1)
@@ -270,6 +323,17 @@ def test_a_drain_that_takes_too_long_kills_and_fails_what_is_left(by_hand: MakeB
     assert not serving.pool.drain(0.01)
     assert [serving.heard.next()[0] for _ in range(2)] == [0, 1]
     assert engine.killed == [0]
+
+
+def test_a_pool_that_is_drained_again_does_not_close_what_others_may_use_by_then(by_hand: MakeByHand) -> None:
+    closed: list[int] = []
+    engine, serving = by_hand()
+    engine.close = lambda: closed.append(1)  # type: ignore[method-assign]
+    engine.warm(0)
+    serving.pool.submit(0, 0, 1, group=0)
+    assert not serving.pool.drain(0.01)
+    assert not serving.pool.drain(1.0)
+    assert len(closed) == 1
 
 
 def test_a_pool_without_workers_is_refused() -> None:
