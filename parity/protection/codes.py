@@ -162,7 +162,7 @@ def _embedded(code: str | Mapping[str, Any], of: Protectable, name: str) -> Choi
 
 
 def _clause(error: ParityError) -> str:
-    """Return an error's sentence to go on with: without its full stop, but with the dots of factory=..."""
+    """Return an error's sentence as part of another: without its full stop, but with the dots of factory=..."""
     sentence = str(error)
     return sentence if re.search(r"(?<!\.)\.{3}$", sentence) else sentence.removesuffix(".")
 
