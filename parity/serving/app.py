@@ -53,6 +53,7 @@ def make_app(service: Service) -> FastAPI:
     app.post("/predict", responses=_RESPONSES, openapi_extra=_request_body(service))(pages.predict)
     for path in ("healthz", "readyz", "version", "metrics"):
         app.get(f"/{path}")(getattr(pages, path))
+        app.head(f"/{path}", include_in_schema=False)(getattr(pages, path))
     return app
 
 

@@ -179,10 +179,10 @@ class Core(Generic[Q, P]):
         del self._open[group.slot]
         group.over = True
         code, blanks = self._code, self._code.k - len(group.members)
-        if code.k > 1:
-            self.statistics.fill.observe(now - group.opened)
-            self.statistics.partial += blanks > 0
         if group.unanswered:
+            if code.k > 1:
+                self.statistics.fill.observe(now - group.opened)
+                self.statistics.partial += blanks > 0
             if code.systematic:
                 group.outputs.update(dict.fromkeys(range(len(group.members), code.k), self._blank))
             self._send_coded(group, blanks)

@@ -29,6 +29,8 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ParityError: it cannot listen there.
     """
+    if not host:
+        raise ParityError("--host names no address: leave it out for this machine alone, or give 0.0.0.0 for all.")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)

@@ -66,7 +66,7 @@ class Servable:
             )
         if query.is_floating_point() and not torch.equal(query, query.round()):
             raise ParityError(
-                f"a query has whole numbers from {limits.min} to {limits.max}, as the data set stores them, but this one "
-                "has others: post it before it is scaled, which the service does itself."
+                f"a query has whole numbers from {limits.min} to {limits.max}, as the data set stores them, but this "
+                "one has others: post it before it is scaled, which the service does itself."
             )
         return query.to(self.stored, copy=True)

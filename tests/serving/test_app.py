@@ -547,6 +547,7 @@ def test_readyz_is_ready_only_between_warm_and_draining() -> None:
                 assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
                 assert "starting" in response.json()["error"]
             assert (await app.client.get("/healthz")).status_code == 200
+            assert (await app.client.head("/healthz")).status_code == 200
             await app.service.server.start()
             assert (await app.client.get("/readyz")).status_code == 200
             await app.service.server.close()

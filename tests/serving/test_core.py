@@ -507,6 +507,13 @@ def test_statistics_count_groups_and_tasks() -> None:
     assert (counts.fill.total, counts.fill.sum, counts.partial) == (2, 1.0, 1)
 
 
+def test_a_group_that_is_answered_before_it_is_full_is_not_counted_as_filled() -> None:
+    service = Harness(Policy(group_timeout=1), ExactCode(2, 1))
+    service.done(service.task_of(service.arrive()))
+    service.wait(1)
+    assert (service.core.statistics.fill.total, service.core.statistics.partial) == (0, 0)
+
+
 def test_a_non_systematic_code_is_not_hedged() -> None:
     with pytest.raises(ParityError, match="cannot be hedged"):
         Harness(Policy(hedge_delay=1), ExactCode(2, 1, systematic=False))

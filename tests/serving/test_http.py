@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from parity.errors import ParityError
 from parity.serving import Policy, Service, Supervision, make_pool
 from parity.serving.http import MOST_HEAD
 from parity.serving.listening import listen, serve_http
@@ -148,6 +149,11 @@ def test_clients_that_leave_at_any_point_leave_nothing_behind() -> None:
                 await asyncio.sleep(0.01)
 
     run(test)
+
+
+def test_an_empty_host_is_not_every_address() -> None:
+    with pytest.raises(ParityError, match="names no address"):
+        listen("", 0)
 
 
 HANGING = """
