@@ -167,6 +167,18 @@ def test_workers_in_other_processes_run_networks_of_a_users_own_files() -> None:
         ),
         (("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--most_waiting", "0"), "--most_waiting takes"),
         (("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--batch_wait", "-1"), "--batch_wait takes"),
+        (
+            (
+                "--dataset",
+                "Digits",
+                "--experiment_name",
+                "mlp_k2_add",
+                "--max_batch_size=4",
+                "--batch_wait=9",
+                "--deadline=9",
+            ),
+            "--batch_wait below the --deadline",
+        ),
         (("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--port", "70000"), "from 0 to 65,535, not"),
         (("--dataset", "Digits", "--experiment_name", "mlp_k2_add", "--experiments_path", "no"), "is not a folder"),
     ],

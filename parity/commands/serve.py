@@ -115,6 +115,11 @@ def main(args: argparse.Namespace) -> None:
     for folder in args.experiments_path:
         catalogue.add_experiments_path(folder)
     policy, batching = _policy(args), Batching(args.max_batch_size, args.batch_wait)
+    if batching.max_batch_size > 1 and batching.batch_wait >= policy.deadline:
+        raise ParityError(
+            f"a batch waits for others for {batching.batch_wait:g} s, and queries have {policy.deadline:g} s: choose a "
+            "--batch_wait below the --deadline."
+        )
     pool = partial(make_pool, args.engine, workers=args.workers, batching=batching, address=args.address)
     watch = ray_metrics.export if args.engine == "ray" else None
     with listen(args.host, args.port) as listening:

@@ -193,7 +193,7 @@ class Core(Generic[Q, P]):
         code = self._code
         try:
             coded = code.encode(group.queries + [code.blank] * blanks)
-        except Exception:  # whatever a user's encoder raises: the group's other answers, and other groups, go on
+        except Exception:  # whatever a user's encoder raises: the other answers, and other groups, are unharmed
             _log.exception("a group cannot be encoded")
             self.statistics.failed += code.n - code.k if code.systematic else code.n
             group.failed = True

@@ -150,7 +150,7 @@ class CodedServer:
         async with self._changing:
             try:
                 if self._retiring:
-                    await asyncio.wait(self._retiring.values())  # goes on without us where we are cancelled
+                    await asyncio.wait(self._retiring.values())  # is not cancelled with this call
                 self._check_shapes(new)
                 await new.start()
                 if (refusal := self.refusal()) is not None:

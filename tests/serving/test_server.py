@@ -409,7 +409,8 @@ def test_a_group_that_cannot_be_encoded_within_the_event_loop_harms_no_other_and
             model.encoder = Broken(2, 1, QUERY)
         else:
             model = CodedModel(nn.Linear(3, 2), Broken(2, 1, QUERY), [], BerrutDecoder(2, 1, PREDICTION))
-        async with CodedServer(model, Policy(deadline=SOON), threads(model, 3), inline=SOON) as server:
+        policy = Policy(patience=SOON, deadline=SOON)
+        async with CodedServer(model, policy, threads(model, 3), inline=SOON) as server:
             asked = [asyncio.create_task(server.ask(torch.full((3,), size))) for size in (1000.0, 1.0, 1.0, 1.0)]
             replies = await asyncio.gather(*asked, return_exceptions=True)
             assert server.waiting == 0
