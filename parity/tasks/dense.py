@@ -17,7 +17,7 @@ IGNORED = -100
 class DensePrediction(Task):
     """A class for every pixel; predictions are logits (C, *S), targets int64 (*S), e.g. S = (H, W).
 
-    Measured by the share of an image's pixels that are right, in the mean over images, however many of each are counted;
+    Measured by the share of an image's pixels that are right, in the mean over images, however many of it count;
     and by the mean over classes of the intersection over union (mIoU; torchmetrics' ``JaccardIndex``) of all pixels
     together. Images of which no pixel is counted are left out of validation and test data.
 
