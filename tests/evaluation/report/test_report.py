@@ -398,7 +398,7 @@ def test_boxes_are_measured_by_iou_and_have_no_classes(tmp_path: Path) -> None:
 
 
 def test_the_caption_of_bars_is_what_they_are() -> None:
-    comparison = small()
+    comparison = a_comparison()
 
     def caption() -> str:
         return next(picture.caption for picture in pictures_of_all(comparison) if picture.stem == "degraded_against_k")
