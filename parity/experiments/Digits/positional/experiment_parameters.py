@@ -1,4 +1,4 @@
-"""Positional codes on the embedded digits: cells of 8 x 4 or 4 x 4 pixels.
+"""Positional codes on the embedded digits: cells of 8 x 4, 4 x 4 or, at k = 8, 2 x 2 pixels.
 
     python train.py --dataset Digits --experiment_name 'mlp_k*_cells*'     half a minute each on 1 core
     python train.py --dataset Digits --experiment_name mlp_k2_cells --print_config
