@@ -189,7 +189,7 @@ class GroupDataModule(pl.LightningDataModule):
         check_split(split)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         train, rows = split == "train", self.rows(split)
-        if not train:
+        if not train and not self.task.all_measurable:
             rows = self._measurable(rows, split)
         if split == "val" and not len(rows):
             raise ParityError(
@@ -203,8 +203,8 @@ class GroupDataModule(pl.LightningDataModule):
 
     def _measurable(self, rows: Tensor, split: str) -> Tensor:
         """Return the row indices of queries whose targets have something to measure."""
-        kept = self.task.measurable(self.targets(split))
-        if kept is None or (among := kept.cpu()[rows]).all():
+        among = self.task.measurable(self.targets(split)).cpu()[rows]
+        if among.all():
             return rows
         log.warning(
             "%d queries of %s are left out: all of their targets are ignored", int((~among).sum()), self.where(split)

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, Self
 
+import torch
 from torch import Tensor
 
 Likelihood = Literal["categorical", "bernoulli", "gaussian"]
@@ -23,6 +24,7 @@ class Task(ABC):
         symbols: what tables and progress bars call the first measure of a base model, and of what is rebuilt.
         likelihood: decides which losses fit.
         lowest: least value that the first measure can have; the greatest is 1.
+        all_measurable: False where targets may have nothing to measure, see ``measurable``.
     """
 
     prediction_shape: tuple[int, ...]
@@ -30,6 +32,7 @@ class Task(ABC):
     symbols: tuple[str, str] = ("A_a", "A_d")
     likelihood: ClassVar[Likelihood]
     lowest: ClassVar[float] = 0.0
+    all_measurable: ClassVar[bool] = True
 
     @property
     def statistics(self) -> int:
@@ -47,12 +50,12 @@ class Task(ABC):
         """Return the measures of many predictions from the means of their statistics: (..., statistics) -> (..., M)."""
         return means
 
-    def measurable(self, targets: Tensor) -> Tensor | None:
-        """Return which targets (N, ...), checked ones, have something to measure: bool (N,); None for all.
+    def measurable(self, targets: Tensor) -> Tensor:
+        """Return which targets (N, ...), checked ones, have something to measure: bool (N,).
 
         Queries of others are left out of validation and test data.
         """
-        return None
+        return torch.ones(len(targets), dtype=torch.bool)
 
     @abstractmethod
     def as_targets(self, predictions: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Dense prediction: one of C classes for every pixel, or every step of a sequence."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ class DensePrediction(Task):
     measures = ("pixels", "miou")
     symbols = ("pixels", "pixels")
     likelihood = "categorical"
+    all_measurable: ClassVar[bool] = False
 
     def __init__(self, num_classes: int, shape: Sequence[int], ignore_index: int = IGNORED) -> None:
         self.prediction_shape = (num_classes, *shape)
