@@ -7,8 +7,8 @@ Each parity model has at most 1.10 x the base model's multiply-adds for a query,
 recipe of the positional codes: epochs, augmentation, optimiser. All start from scratch but ``packed_pruned_kl``, from
 the base model's channels, and ``revmux_kl``, in which the base model stays as it is. The base model is trained as they
 are, so that none of them is right more often for its augmentation alone. 20 epochs each, 6 minutes on 1 core. Test
-accuracy, one seed, 300 clips: A_a 0.9800; lenet_k2_packed_kl A_d 0.9767, lenet_k2_packed_pruned_kl A_d 0.9733. All
-others were not run.
+accuracy, one seed, 300 clips: A_a 0.9800; lenet_k2_packed_pruned_kl A_d 0.9733, lenet_k4_packed_pruned_kl A_d 0.9767.
+What docs/equal_cost.md does not have was not run.
 """
 
 from torch import nn
