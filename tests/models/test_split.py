@@ -1,5 +1,5 @@
 import copy
-import io
+import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -152,9 +152,6 @@ def test_parts_are_copied_exported_and_named_as_the_network() -> None:
     for part, asked in ((first, queries), (second, first(queries))):
         expected = part(asked)
         assert torch.equal(copy.deepcopy(part)(asked), expected)
-        stored = io.BytesIO()
-        torch.save(part, stored)
-        stored.seek(0)
-        assert torch.equal(torch.load(stored, weights_only=False)(asked), expected)
+        assert torch.equal(pickle.loads(pickle.dumps(part))(asked), expected)
         program = torch.export.export(part, (asked,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         assert torch.equal(program.module()(asked[:2]), expected[:2])
